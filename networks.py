@@ -1,0 +1,199 @@
+"""The networks: DenseNet-169, the first system's narrow DenseNet, and a frozen InceptionV3.
+
+Every builder takes the side of the square input and a choice of weights, and returns an uncompiled `keras.Model` that maps
+grey pixels of 0 to 255, (n, size, size, 1), to one float32 probability of "abnormal", (n, 1). The scaling of pixels is the
+network's first layer, so nobody can feed it wrongly, and every layer comes with Keras, so a saved one opens without this file.
+"""
+
+from pathlib import Path
+
+import h5py  # reads weights files, which Keras writes as HDF5
+import keras
+from keras import layers, regularizers
+
+# Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
+# expect ("torch" mode of keras.applications.imagenet_utils.preprocess_input).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class WeightsError(Exception):
+    """Starting weights that cannot be downloaded, read, or fitted to the network."""
+
+
+def densenet169(size, weights="none"):
+    """DenseNet-169 of keras.applications behind one grey channel; 12,644,545 parameters.
+
+    The grey channel is repeated three times and scaled per copy as ImageNet's colours were, so that the first convolution
+    keeps its published shape: ImageNet weights, a weights file and random weights all fit one and the same network.
+
+    Args:
+        size: side of the square input, pixels, at least 32.
+        weights: "none", "imagenet", or the path of a weights file (see `build`).
+    Source: Huang et al. 2017, arXiv 1608.06993; as MURA's baseline uses it, arXiv 1712.06957.
+    """
+    scale = [1 / (255 * std) for std in IMAGENET_STD]
+    offset = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    return build("densenet169", keras.applications.DenseNet169, size, weights, scale, offset)
+
+
+def inception_v3(size, weights="none"):
+    """InceptionV3 as a fixed feature extractor with dropout and one trainable unit, the second system; 21,804,833 parameters.
+
+    Args:
+        size: side of the square input, pixels, at least 75.
+        weights: "none", "imagenet", or the path of a weights file (see `build`). With "none" the frozen features are random.
+    Source: Szegedy et al. 2016, arXiv 1512.00567.
+    """
+    base = keras.applications.InceptionV3
+    network = build(
+        "inception_v3", base, size, weights, [1 / 127.5] * 3, [-1.0] * 3, dropout=0.3, kernel_regularizer=regularizers.L2(1e-4)
+    )
+    for layer in network.layers[:-1]:
+        layer.trainable = False
+    return network
+
+
+def densenet169_k12(size, weights="none"):
+    """The first system's narrow DenseNet: blocks of 6, 12, 32, 32 layers, growth 12, stem 16; 1,219,385 parameters.
+
+    Beside DenseNet-169: bottlenecks as narrow as the growth, transitions that keep all channels, no pooling after the stem,
+    dropout 0.2 after every convolution but the stem, L2 1e-4 on kernels, gammas, betas and the final unit's bias.
+
+    Args:
+        size: side of the square input, pixels, at least 16.
+        weights: "none" or the path of a weights file; there are no ImageNet weights.
+    Source: https://github.com/ag-piyush/Bone-Fracture-Detection---MURA, densenet.py.
+    """
+    if weights == "imagenet":
+        raise WeightsError(
+            "no ImageNet weights exist for densenet169_k12; pass --weights none, or a weights file of this network."
+        )
+    decay = regularizers.L2(1e-4)
+    grey = keras.Input((size, size, 1), name="grey")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
+    x = layers.Conv2D(
+        16,
+        7,
+        strides=2,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_uniform",
+        kernel_regularizer=decay,
+        name="stem_conv",
+    )(x)
+    for block, num_layers in enumerate((6, 12, 32, 32), start=1):
+        if block > 1:
+            x = normalised_conv(x, x.shape[-1], 1, decay, f"transition{block - 1}")
+            x = layers.Dropout(0.2, name=f"transition{block - 1}_dropout")(x)
+            x = layers.AveragePooling2D(2, name=f"transition{block - 1}_pool")(x)
+        for place in range(1, num_layers + 1):
+            name = f"block{block}_layer{place}"
+            new = normalised_conv(x, 12, 1, decay, f"{name}_narrow")
+            new = normalised_conv(new, 12, 3, decay, f"{name}_grow")
+            new = layers.Dropout(0.2, name=f"{name}_dropout")(new)
+            x = layers.Concatenate(name=f"{name}_concat")([x, new])
+    x = normalised_relu(x, decay, "last")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    probability = layers.Dense(
+        1, activation="sigmoid", dtype="float32", kernel_regularizer=decay, bias_regularizer=decay, name="probability"
+    )(x)
+    network = keras.Model(grey, probability, name="densenet169_k12")
+    return network if weights == "none" else load_weights(network, weights)
+
+
+def normalised_relu(x, decay, name):
+    """Batch normalisation with regularised scale and centre, then ReLU."""
+    x = layers.BatchNormalization(gamma_regularizer=decay, beta_regularizer=decay, name=f"{name}_bn")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def normalised_conv(x, filters, kernel, decay, name):
+    """Batch normalisation, ReLU and a square convolution without bias, in DenseNet's order."""
+    x = normalised_relu(x, decay, name)
+    return layers.Conv2D(
+        filters,
+        kernel,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_uniform",
+        kernel_regularizer=decay,
+        name=f"{name}_conv",
+    )(x)
+
+
+def build(name, base_builder, size, weights, scale, offset, dropout=0.0, kernel_regularizer=None):
+    """A network of keras.applications between a repeated grey channel and one sigmoid unit.
+
+    Args:
+        base_builder: builder of keras.applications, or one with its arguments.
+        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
+            either this whole network as `best.h5` holds it, or the base alone as keras.applications publishes it.
+        scale, offset: three values each; channel c becomes grey * scale[c] + offset[c].
+    Raises: WeightsError when the weights cannot be had or do not fit.
+    """
+    grey = keras.Input((size, size, 1), name="grey")
+    colour = layers.Concatenate(name="repeat_grey")([grey, grey, grey])  # (n, size, size, 3)
+    colour = layers.Rescaling(scale, offset, name="scale")(colour)
+    try:
+        base = base_builder(
+            input_tensor=colour, include_top=False, pooling="avg", weights="imagenet" if weights == "imagenet" else None
+        )
+    except ValueError as error:
+        raise WeightsError(f"{name} cannot be built at {size} px: {error}") from None
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        raise WeightsError(
+            f"the ImageNet weights of {name} cannot be downloaded ({error}).\n"
+            "Expected network access, or the file in ~/.keras/models from an earlier download.\n"
+            "Pass --weights none to start from random weights, or --weights FILE with a file that you have."
+        ) from None
+    name_layers(base)
+    x = layers.Dropout(dropout, name="dropout")(base.output) if dropout else base.output
+    unit = layers.Dense(1, activation="sigmoid", dtype="float32", kernel_regularizer=kernel_regularizer, name="probability")
+    network = keras.Model(grey, unit(x), name=name)
+    return network if weights in ("none", "imagenet") else load_weights(network, weights, base)
+
+
+def name_layers(base):
+    """Name by its place each layer that keras.applications left to a counter of all layers built in the process."""
+    for place, layer in enumerate(base.layers):
+        kind = type(layer).__name__.lower()
+        if layer.name.replace("_", "").startswith(kind):
+            layer.name = f"layer{place:03d}_{kind}"
+
+
+def load_weights(network, path, base=None):
+    """Give `network` the weights in a file: of the whole network, or of its base alone.
+
+    Args:
+        network: keras.Model to fill, in place.
+        path: .h5 or .keras file of a whole model, or a .weights.h5 or keras.applications weights file.
+        base: the part of `network` that a keras.applications weights file fills.
+    Returns: network.
+    Raises: WeightsError naming the file when it is missing, no weights file, or of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; --weights takes none, imagenet or the path of a .h5 or .keras file.")
+    try:
+        if is_whole_model(path):
+            network.set_weights(keras.models.load_model(path, compile=False, safe_mode=True).get_weights())
+        else:
+            (network if path.name.endswith(".weights.h5") or base is None else base).load_weights(path)
+    except Exception as error:  # h5py, zipfile and Keras each raise their own
+        raise WeightsError(
+            f"{path} does not hold weights for {network.name} ({str(error).splitlines()[0]}).\n"
+            f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
+        ) from None
+    return network
+
+
+def is_whole_model(path):
+    """Whether a file holds a model's architecture beside its weights."""
+    if path.suffix == ".keras":
+        return True
+    with h5py.File(path) as file:
+        return "model_config" in file.attrs
+
+
+BUILDERS = {builder.__name__: builder for builder in (densenet169, densenet169_k12, inception_v3)}
