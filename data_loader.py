@@ -1,0 +1,477 @@
+"""From a folder of studies to batches: a table of views, checked grey pixels in a cache on disk, and what fit is fed with.
+
+views = find_views("MURA-v1.1", "train", ["XR_HUMERUS"])   one row a view; the currency of the whole repository
+train, tuning = split_by_patient(views, 0.1, seed=0)       nobody is in both
+train, pixels = load_pixels(train, 320, "pad")             (n, 320, 320, 1) uint8, mapped from disk, not loaded
+batches = Batches(pixels, train["label"], batch_size=8)    what `model.fit` takes
+"""
+
+import concurrent.futures
+import hashlib
+import logging
+import os
+import re
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps  # decodes PNG and JPEG
+from tqdm import tqdm  # progress bars
+
+from scores import STUDY
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
+FOLDERS = {"train": "train", "held-out": "valid"}  # our word for a split: MURA's folder
+LABELS = {"_negative": 0, "_positive": 1}
+COLUMNS = ["path", "split", "study_type", "patient", "study", "view", "label"]
+CACHE = Path("data/cache")
+
+# Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class DataError(Exception):
+    """A fault of the data that the user can mend; the message names it, says what was expected and what to do."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Folders -> table of views
+
+
+def find_views(root, split, study_types=("XR_HUMERUS",)):
+    """One row a view of a split of a data root in MURA's layout.
+
+    Args:
+        root: folder that holds train/ and valid/, or whose only such subfolder does. Below them stand an optional XR_* level,
+            patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm).
+        split: "train" (MURA's train/) or "held-out" (MURA's valid/).
+        study_types: XR_* names, or ["all"].
+    Returns: pandas.DataFrame with the columns path, split, study_type, patient, study, view, label (1 positive), sorted.
+    Raises: DataError when the layout is not MURA's, the split is empty or has one class only, or a patient is in both splits.
+    """
+    root = data_root(root)
+    folder = split_folder(root, split)
+    rows = [
+        (str(image), split, study_type, patient.name, study.name, image.name, label_of(study))
+        for study_type, type_folder in type_folders(folder, study_types)
+        for patient in subfolders(type_folder)
+        for study in subfolders(patient)
+        for image in images_of(study)
+    ]
+    views = pd.DataFrame(rows, columns=COLUMNS)
+    if views.empty:
+        raise DataError(
+            f"{folder} holds no views of {' '.join(study_types)}.\n"
+            "Expected patient*/study*_positive|negative/image*.png below it; unpack MURA again, or check --data."
+        )
+    check_both_classes(views, f"{folder} ({' '.join(study_types)})")
+    check_patients_apart(root, split, study_types, views)
+    return views
+
+
+def data_root(path):
+    """The folder at or just below `path` that holds train/ or valid/, as a Path.
+
+    Raises: DataError when there is none, or when several below `path` do.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; --data takes the folder that MURA unpacks to, with train/ and valid/ in it.")
+    candidates = [path]
+    for _ in range(3):  # MURA-v1.1.zip unpacked by hand often ends up as MURA-v1.1/MURA-v1.1
+        roots = [folder for folder in candidates if any((folder / name).is_dir() for name in FOLDERS.values())]
+        if len(roots) > 1:
+            names = ", ".join(str(folder) for folder in roots)
+            raise DataError(f"{path} holds several data roots ({names}); pass one of them as --data.")
+        if roots:
+            return roots[0]
+        candidates = [folder for candidate in candidates for folder in subfolders(candidate)]
+    above = next((parent for parent in path.resolve().parents if (parent / "train").is_dir()), None)
+    advice = f"Did you mean --data {above}?" if above else "Pass the folder that MURA unpacks to (MURA-v1.1) as --data."
+    raise DataError(f"{path} holds neither train/ nor valid/, and no folder just below it does. {advice}")
+
+
+def split_folder(root, split):
+    """MURA's folder of a split."""
+    folder = root / FOLDERS[split]
+    if not folder.is_dir():
+        there = ", ".join(sorted(entry.name for entry in root.iterdir())) or "nothing"
+        raise DataError(
+            f"{root} holds no {folder.name}/ folder, where the {split} studies stand (found: {there}).\n"
+            f"Expected {root}/train and {root}/valid; unpack MURA again, or check --data."
+        )
+    return folder
+
+
+def type_folders(folder, study_types):
+    """[(study type, folder of its patients)] of a split; a split without the XR_* level is one folder of the type asked for."""
+    found = {entry.name: entry for entry in subfolders(folder)}
+    types = {name: entry for name, entry in found.items() if name.upper().startswith("XR_")}
+    if not types:
+        only = study_types[0] if len(study_types) == 1 and study_types[0] != "all" else "XR_UNKNOWN"
+        return [(only, folder)]
+    if len(types) < len(found):
+        others = ", ".join(name for name in found if name not in types)
+        raise DataError(f"{folder} mixes XR_* folders with others ({others}); move the others out of it.")
+    if "all" in study_types:
+        return list(types.items())
+    missing = [name for name in study_types if name not in types]
+    if missing:
+        raise DataError(
+            f"{folder} holds no {' '.join(missing)}; it holds {', '.join(types)}.\n"
+            "Pass one or more of them, or all, as --study-type."
+        )
+    return [(name, types[name]) for name in sorted(set(study_types))]
+
+
+def is_stray(name):
+    """Whether a file or folder is litter of a system or an archiver: ._image1.png, .DS_Store, Thumbs.db, __MACOSX."""
+    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx"}
+
+
+def in_order(folder):
+    """Entries of a folder without strays, study2 before study10."""
+    entries = [entry for entry in Path(folder).iterdir() if not is_stray(entry.name)]
+    return sorted(entries, key=lambda entry: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", entry.name)])
+
+
+def subfolders(folder):
+    """Folders directly inside a folder, in order."""
+    return [entry for entry in in_order(folder) if entry.is_dir()]
+
+
+def images_of(study):
+    """Paths of a study's images, in order; what is neither an image nor a stray is passed over with a warning.
+
+    Raises: DataError when there is none.
+    """
+    entries = in_order(study)
+    images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
+    for entry in entries:
+        if entry not in images:
+            log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", entry)
+    if not images:
+        raise DataError(f"{study} holds no image; expected image1.png or the like. Unpack it again, or remove the folder.")
+    return images
+
+
+def label_of(study):
+    """1 for a study folder named *_positive, 0 for *_negative; anything else is a DataError."""
+    for suffix, label in LABELS.items():
+        if study.name.endswith(suffix):
+            return label
+    raise DataError(
+        f"{study}: the name of a study folder ends in _positive or _negative, which is its label; rename or remove it."
+    )
+
+
+def check_both_classes(views, where):
+    """Raise DataError unless a table of views has both labels."""
+    if views["label"].nunique() < 2:
+        kind = "positive" if views["label"].iloc[0] else "negative"
+        raise DataError(
+            f"{where}: all {len(views)} views are {kind}. Learning and scoring need both classes: "
+            "look for study folders named *_positive and *_negative, or take in more studies."
+        )
+
+
+def check_patients_apart(root, split, study_types, views):
+    """Raise DataError when a patient of these study types stands in train/ and in valid/."""
+    other = root / ({"train", "valid"} - {FOLDERS[split]}).pop()
+    if not other.is_dir():
+        return
+    found = {entry.name for entry in subfolders(other)}
+    wanted = found if "all" in study_types else found & set(study_types)
+    folders = [other / name for name in wanted] if any(name.upper().startswith("XR_") for name in found) else [other]
+    both = sorted({patient.name for folder in folders for patient in subfolders(folder)} & set(views["patient"]))
+    if both:
+        raise DataError(
+            f"{len(both)} patients stand in both {root}/train and {root}/valid: {', '.join(both[:5])}"
+            f"{', ...' if len(both) > 5 else ''}.\n"
+            "A score on someone seen in training is worth nothing: remove them from one of the two."
+        )
+
+
+def split_by_patient(views, tuning_fraction, seed):
+    """Take a share of the patients out of a table of views, for choosing epochs and thresholds.
+
+    Patients are drawn evenly from groups of the same study types and label (positive when any of their studies is), so that
+    both parts have about the same make-up. Nobody is in both.
+
+    Args:
+        views: table of `find_views`.
+        tuning_fraction: share of patients, above 0 and below 1.
+        seed: draws the patients; the same seed and table give the same split.
+    Returns: (train, tuning), tables like `views`; `split` of the second reads "tuning".
+    Raises: DataError when either part lacks a class.
+    """
+    patients = views.groupby("patient").agg(
+        types=("study_type", lambda types: " ".join(sorted(set(types)))), label=("label", "max")
+    )
+    patients["order"] = np.random.default_rng(seed).permutation(len(patients))
+    patients = patients.sort_values(["types", "label", "order"])
+    # Systematic sampling: walking down the sorted patients, take one each time the running share passes a whole number.
+    share = np.floor(np.arange(1, len(patients) + 1) * tuning_fraction + 0.5)
+    chosen = patients.index[np.diff(share, prepend=0) > 0]
+    is_tuning = views["patient"].isin(chosen)
+    train, tuning = views[~is_tuning], views[is_tuning].assign(split="tuning")
+    advice = f"of {len(patients)} patients, --tuning-fraction {tuning_fraction} leaves {len(chosen)} for tuning"
+    for name, part in (("train", train), ("tuning", tuning)):
+        if part["label"].nunique() < 2:
+            raise DataError(
+                f"The {name} part lacks a class or is empty ({advice}); change --tuning-fraction or take in more studies."
+            )
+    return train.reset_index(drop=True), tuning.reset_index(drop=True)
+
+
+def fingerprint(views, root):
+    """What a table of views holds, to tell two data sets apart: counts and a hash of relative paths and labels.
+
+    Returns: dict with views, studies, patients, positive_views and sha256.
+    """
+    lines = [f"{Path(row.path).relative_to(data_root(root)).as_posix()} {row.label}" for row in views.itertuples()]
+    return {
+        "views": len(views),
+        "studies": len(views.drop_duplicates(STUDY)),
+        "patients": views["patient"].nunique(),
+        "positive_views": int(views["label"].sum()),
+        "sha256": hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest(),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Image file -> checked grey pixels
+
+
+class UnreadableImageError(DataError):
+    """One image file that does not decode; the message is the reason, without the path."""
+
+
+def read_grey(path):
+    """Luminance of an image file.
+
+    Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
+    orientation is applied; of an animation the first frame counts.
+
+    Args:
+        path: .png or .jpg file.
+    Returns: PIL.Image of mode L.
+    Raises: UnreadableImageError with the reason.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".dcm":
+        raise UnreadableImageError("DICOM is not read yet: convert it to PNG")
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableImageError("0 bytes (expected an image)")
+        with Image.open(path) as image:
+            image.load()
+            return to_grey(ImageOps.exif_transpose(image))
+    except Image.UnidentifiedImageError:
+        raise UnreadableImageError("no image that Pillow knows") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"refused as a decompression bomb: {error}") from None
+    except OSError as error:
+        truncated = "truncated" in str(error)
+        reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
+        raise UnreadableImageError(reason) from None
+    except (SyntaxError, ValueError, EOFError, MemoryError) as error:  # Pillow's plugins raise these on damaged files
+        raise UnreadableImageError(str(error) or type(error).__name__) from None
+
+
+def to_grey(image):
+    """8-bit luminance of a decoded PIL image of any mode."""
+    if image.mode in ("L", "1"):
+        return image.convert("L")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257 + 0.5).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise UnreadableImageError(f"{image.mode} pixels from {values.min()} to {values.max()} (expected 8 or 16 bits)")
+        return Image.fromarray((values / 257 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("RGB").convert("L")
+
+
+def fit_square(grey, size, resize):
+    """Bring a grey image to a square.
+
+    Args:
+        grey: PIL.Image of mode L.
+        size: side of the square, pixels.
+        resize: "pad" fits the long side and centres the image on black; "stretch" squeezes both sides.
+    Returns: (size, size) uint8.
+    """
+    if resize == "stretch":
+        return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+    scale = size / max(grey.size)
+    width, height = (max(1, round(side * scale)) for side in grey.size)
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = grey.resize((width, height), Image.Resampling.BILINEAR)
+    return square
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Table of views -> pixels, decoded once
+
+
+def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE):
+    """Pixels of every view, decoded in parallel on first use and mapped from a cache file from then on.
+
+    The cache file is named by a hash of every path, byte size and modification time, and of size and resize mode: a changed
+    file or setting makes a new one, and the old one can be removed at any time.
+
+    Args:
+        views: table of `find_views`.
+        size, resize: see `fit_square`.
+        skip_unreadable: leave out views that do not decode, with their labels, instead of raising.
+        cache: folder of the cache files.
+    Returns: (views, pixels): the table without what was left out, and (n, size, size, 1) uint8 in its order, read-only.
+    Raises: DataError that lists every unreadable view with the reason.
+    """
+    file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
+    bad_file = file.with_suffix(".csv")  # place of each unreadable view in the table, and why; written before the pixels
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        decode_all(views["path"], size, resize, file, bad_file)
+    bad = pd.read_csv(bad_file)
+    if len(bad) and not skip_unreadable:
+        file.unlink()  # the next run looks again: what was wrong may not show in a time or size (permissions)
+        raise DataError(describe_unreadable(views, bad))
+    keep = np.setdiff1d(np.arange(len(views)), bad["place"])
+    pixels = np.load(file, mmap_mode="r")
+    return views.iloc[keep].reset_index(drop=True), Rows(pixels, keep)
+
+
+class Rows:
+    """Some rows of an array, in an order of their own, without a copy of the array.
+
+    Fancy indexing of a memory map would read it whole; this reads rows when they are asked for.
+    """
+
+    def __init__(self, array, rows):
+        self.array, self.rows = array, np.asarray(rows)
+        self.shape = (len(self.rows), *array.shape[1:])
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, places):
+        return self.array[self.rows[places]]
+
+
+def cache_key(views, size, resize):
+    """Name of the cache file of a table of views at a size and resize mode."""
+    key = hashlib.sha256(f"grey 1 {size} {resize}".encode())  # raise the number when read_grey or fit_square changes
+    for path in views["path"]:
+        try:
+            state = os.stat(path)
+        except OSError:  # a dangling link, say: decoding will name it
+            state = os.stat_result([0] * 10)
+        key.update(f"\n{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}".encode(errors="surrogateescape"))
+    return key.hexdigest()[:32]
+
+
+def decode_all(paths, size, resize, file, bad_file):
+    """Decode every path into an .npy file, in parallel, and list the unreadable ones in a .csv beside it.
+
+    Threads do: Pillow lets go of Python's lock while it decodes and resizes.
+    """
+    bad = []
+    # The process id keeps two runs that build the same cache apart; the later rename wins, with the same content.
+    partial = file.with_name(f".{file.stem}.{os.getpid()}.npy")
+    try:
+        pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(paths), size, size, 1))
+
+        def decode(place):
+            try:
+                pixels[place, ..., 0] = fit_square(read_grey(paths.iloc[place]), size, resize)
+            except UnreadableImageError as error:
+                bad.append((place, str(error)))
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(tqdm(pool.map(decode, range(len(paths))), total=len(paths), desc="Decoding views", unit="view", leave=False))
+        pixels.flush()
+        partial_csv = partial.with_suffix(".csv")
+        pd.DataFrame(sorted(bad), columns=["place", "reason"]).to_csv(partial_csv, index=False)
+        os.replace(partial_csv, bad_file)
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def describe_unreadable(views, bad):
+    """The message that lists unreadable views."""
+    paths = views["path"].iloc[bad["place"]]
+    common = os.path.commonpath([os.path.dirname(path) for path in views["path"]])
+    lines = [f"  {os.path.relpath(path, common)}   {reason}" for path, reason in zip(paths, bad["reason"], strict=True)]
+    return (
+        f"{len(bad)} of {len(views)} images under {common} cannot be decoded:\n"
+        + "\n".join(lines)
+        + "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pixels -> batches
+
+
+def class_weights(views):
+    """Weight of each view such that, within a study type, positives and negatives weigh the same in sum.
+
+    w(positive) = N / (P + N) and w(negative) = P / (P + N), P positive and N negative views of the study type.
+
+    Returns: (n,) float32.
+    Source: Rajpurkar et al. 2018, arXiv 1712.06957, section 3.1.
+    """
+    positive_share = views.groupby("study_type")["label"].transform("mean")
+    return np.where(views["label"] == 1, 1 - positive_share, positive_share).astype(np.float32)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of (pixels, label, weight) for fit, or of (pixels,) for predict.
+
+    The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one does.
+    """
+
+    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None, first_epoch=0):
+        """
+        Args:
+            pixels: (n, size, size, 1) uint8.
+            batch_size: views a batch; the last one may hold fewer.
+            label, weight: (n,) or None.
+            shuffle_seed: None keeps the order.
+            first_epoch: epoch of the first pass, from 0.
+        """
+        super().__init__()
+        self.pixels, self.batch_size = pixels, batch_size
+        self.label = None if label is None else np.asarray(label, np.float32)[:, None]
+        self.weight = None if weight is None else np.asarray(weight, np.float32)
+        self.shuffle_seed, self.epoch = shuffle_seed, first_epoch
+        self.shuffle()
+
+    def shuffle(self):
+        """Draw the order of the current epoch."""
+        self.order = np.arange(len(self.pixels))
+        if self.shuffle_seed is not None:
+            np.random.default_rng([self.shuffle_seed, self.epoch]).shuffle(self.order)
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self.shuffle()
+
+    def __len__(self):
+        return -(-len(self.pixels) // self.batch_size)
+
+    def __getitem__(self, index):
+        places = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        parts = (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
+        return parts

@@ -1,0 +1,454 @@
+"""Train a network to call radiographs in MURA's layout Positive (abnormal) or Negative (normal).
+
+    python mura.py --data MURA-v1.1                   the default recipe: DenseNet-169, batch 8, 52 epochs, XR_HUMERUS
+    python mura.py --data MURA-v1.1 --recipe paper    MURA's baseline; see recipes.py
+    python mura.py --demo                             synthetic radiographs, small: minutes on two CPU cores
+    python mura.py --out runs/NAME --resume           go on with a run that stopped
+
+A run folder holds all that comes out: best.h5 (highest tuning AUROC), last.h5, history.csv, run.json and resume/.
+Exit status: 0 done, or stopped by Ctrl-C; 1 a fault of data, checkpoint or numbers; 2 a wrong command line.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import os
+import shlex
+import signal
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; must be set before Keras loads it
+
+import keras
+import numpy as np
+import pandas as pd
+
+import data_loader
+import networks
+import phantom
+import recipes
+import run_folder
+import scores
+from run_folder import RunError, RunFolder
+
+FAULTS = (data_loader.DataError, networks.WeightsError, phantom.PhantomError, RunError, FloatingPointError)
+# What holds where neither the command line nor the recipe says otherwise.
+DEFAULTS = {
+    "data": None,
+    "study_type": ["XR_HUMERUS"],
+    "tuning_fraction": 0.1,
+    "skip_unreadable": False,
+    "recipe": "default",
+    "precision": "auto",
+    "seed": 0,
+    "demo": False,
+}
+# The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
+DEMO = {"weights": "none", "size": 96, "epochs": 8, "learning_rate": 1e-3, "tuning_fraction": 0.15}
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+def main(argv=None):
+    """Train as the command line says; returns the exit status."""
+    options, resume = parse_options(argv)
+    try:
+        run = RunFolder.open(options["out"]) if resume else RunFolder.create(options["out"])
+        train_run(run, options, resume)
+    except FAULTS as fault:
+        print(f"mura.py: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train_run(run, options, resume):
+    """From options to a finished run folder."""
+    keras.utils.set_random_seed(options["seed"])
+    keras.mixed_precision.set_global_policy(options["precision"])
+    train, tuning = load_views(options)
+    record = describe_run(options, train, tuning)
+    if resume:
+        check_same_data(run, record)
+    run.write_json("run.json", record)
+
+    network = networks.BUILDERS[options["network"]](options["size"], options["weights"])
+    trainer = build_trainer(network, options)
+    rate = learning_rate_callback(options)
+    saving = SaveRun(run, network, trainer, rate if options["schedule"] == "plateau" else None)
+    epochs_done = saving.restore() if resume else 0
+    print(summary(record, network, run, epochs_done))
+
+    seed, batch_size = options["seed"], options["batch_size"]
+    batches = data_loader.Batches(
+        train.pixels, batch_size, train.label, train.weight, shuffle_seed=seed, first_epoch=epochs_done
+    )
+    callbacks = [ScoreTuning(network, tuning, len(train.pixels), batch_size), rate, StopOnFault(), saving]
+    try:
+        with deferred_interrupt(trainer):
+            trainer.fit(batches, epochs=options["epochs"], initial_epoch=epochs_done, callbacks=callbacks, shuffle=False)
+    except KeyboardInterrupt:
+        print(f"Stopped; {len(saving.history)} of {options['epochs']} epochs are saved.")
+        print(f"Next: python mura.py --out {run.path} --resume")
+        return
+    finish(run, record, saving.best())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+def parse_options(argv):
+    """The command line -> (options, resume): a dict with every option resolved, and whether to go on with a run.
+
+    What the command line says beats the demo's settings, which beat the recipe's, which beat DEFAULTS.
+    """
+    parser = build_parser()
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    if given.pop("resume", False):
+        return resumed_options(parser, given), True
+    recipe = recipes.RECIPES[given.get("recipe", DEFAULTS["recipe"])]()
+    demo = DEMO if given.get("demo") else {}
+    options = {**DEFAULTS, **dataclasses.asdict(recipe), **demo, **given}
+    if options["demo"] and options["data"]:
+        parser.error("--demo brings its own data: leave out --data or --demo.")
+    if options["precision"] == "auto":
+        options["precision"] = "mixed_bfloat16" if run_folder.accelerator()["bfloat16"] else "float32"
+    if options["data"] is None:
+        options["study_type"] = given.get("study_type", ["XR_HUMERUS"])
+    options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
+    return options, False
+
+
+def build_parser():
+    """Every option, with None where it is left out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", metavar="ROOT", help="folder with train/ and valid/ as MURA unpacks; left out: phantoms are drawn"
+    )
+    data.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types to train on, or all (default XR_HUMERUS)")
+    data.add_argument(
+        "--tuning-fraction",
+        type=fraction,
+        metavar="F",
+        help="share of train/'s patients kept for choosing the epoch (default 0.1)",
+    )
+    data.add_argument(
+        "--skip-unreadable", action="store_true", default=None, help="leave out views that do not decode instead of stopping"
+    )
+    data.add_argument("--demo", action="store_true", default=None, help="a small phantom set and settings for two CPU cores")
+
+    network = parser.add_argument_group("network (left out: the recipe decides)")
+    network.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see recipes.py (default default)")
+    network.add_argument("--network", choices=networks.BUILDERS, help="architecture")
+    network.add_argument("--weights", metavar="none|imagenet|FILE", help="starting weights: random, ImageNet's, or a file's")
+    network.add_argument(
+        "--size", type=positive(int), metavar="PX", help="side of the square input, pixels (recipe default: 320)"
+    )
+    network.add_argument(
+        "--resize", choices=("pad", "stretch"), help="fit the long side and pad with black, or squeeze both sides"
+    )
+
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--epochs", type=positive(int), metavar="N", help="passes over the training views (recipe default: 52)"
+    )
+    training.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step (recipe default: 8)")
+    training.add_argument("--learning-rate", type=positive(float), metavar="X", help="Adam's, before the recipe's schedule")
+    training.add_argument(
+        "--precision", choices=PRECISIONS, help="arithmetic; auto is mixed_bfloat16 where the processor has it (default auto)"
+    )
+    training.add_argument(
+        "--seed", type=int, metavar="N", help="draws the tuning patients, weights, order and augmentation (default 0)"
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="FOLDER", help="run folder to make (default runs/RECIPE-DATE-TIME)")
+    output.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
+    return parser
+
+
+def positive(kind):
+    """argparse type: an int or float above 0."""
+
+    def convert(text):
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+def fraction(text):
+    """argparse type: a float above 0 and below 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def resumed_options(parser, given):
+    """Options of the run in --out; only --data may differ, for data that has moved."""
+    if "out" not in given:
+        parser.error("--resume needs --out with the folder of the run to go on with.")
+    try:
+        options = RunFolder.open(given["out"]).read_json("run.json").get("options", {})
+    except RunError as error:
+        parser.exit(1, f"mura.py: {error}\n")
+    changed = [name for name, value in given.items() if name not in ("out", "data") and options.get(name) != value]
+    if changed:
+        names = ", ".join("--" + name.replace("_", "-") for name in changed)
+        parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
+    return {**options, **given}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data
+
+
+@dataclasses.dataclass
+class Part:
+    """The views of one split with all that training needs of them."""
+
+    views: pd.DataFrame
+    pixels: data_loader.Rows  # (n, size, size, 1) uint8
+    label: np.ndarray  # (n,)
+    weight: np.ndarray | None  # (n,) or None where all weigh the same
+    left_out: int  # unreadable views
+
+
+def load_views(options):
+    """(train, tuning) Parts; draws the phantom set first where no data is given."""
+    if options["data"] is None:
+        options["data"] = str(phantom.ensure(demo=options["demo"]))
+    views = data_loader.find_views(options["data"], "train", options["study_type"])
+    return tuple(
+        load_part(views, options) for views in data_loader.split_by_patient(views, options["tuning_fraction"], options["seed"])
+    )
+
+
+def load_part(views, options):
+    """Decode a table of views into a Part."""
+    kept, pixels = data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+    weight = data_loader.class_weights(kept) if options["class_weighted"] else None
+    return Part(kept, pixels, kept["label"].to_numpy(), weight, len(views) - len(kept))
+
+
+def check_same_data(run, record):
+    """Raise DataError when a resumed run's data is not what it started with."""
+    before = run.read_json("run.json").get("data", {})
+    for split in ("train", "tuning"):
+        if before.get(split) != record["data"][split]:
+            raise data_loader.DataError(
+                f"{record['data']['root']} is not the data that {run.path} was trained on: its {split} views were "
+                f"{before.get(split)}, now {record['data'][split]}.\nPass the folder with the same files as --data, or start a new run."
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Record of the run
+
+
+def describe_run(options, train, tuning):
+    """Content of run.json: options, versions, commit, device, data, and what model_test.py decides with."""
+    parts = {"train": train, "tuning": tuning}
+    return {
+        "command": shlex.join(["python", "mura.py", *sys.argv[1:]]),
+        "options": options,
+        "versions": run_folder.versions(),
+        "commit": run_folder.commit(),
+        "device": run_folder.accelerator()["device"],
+        "data": {
+            "root": options["data"],
+            "phantom": phantom.describe(options["data"]),
+            **{name: data_loader.fingerprint(part.views, options["data"]) for name, part in parts.items()},
+            "left_out": {name: part.left_out for name, part in parts.items()},
+        },
+        "threshold": 0.5,
+        "temperature": 1.0,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "finished": None,
+        "training_seconds": None,
+        "best_epoch": None,
+    }
+
+
+def summary(record, network, run, epochs_done):
+    """What the user should know before the first epoch."""
+    options, data = record["options"], record["data"]
+    lines = [
+        f"Run       {run.path} (recipe {options['recipe']}, seed {options['seed']}){' PHANTOM DATA' if data['phantom'] else ''}",
+        f"Data      {data['root']}: {' '.join(options['study_type'])}",
+    ]
+    for split in ("train", "tuning"):
+        counts = data[split]
+        left_out = f", {data['left_out'][split]} unreadable views left out" if data["left_out"][split] else ""
+        lines.append(
+            f"  {split:7} {counts['views']} views ({counts['positive_views']} positive), {counts['studies']} studies, "
+            f"{counts['patients']} patients{left_out}"
+        )
+    lines += [
+        f"Network   {network.name}, {network.count_params():,} parameters, weights {options['weights']}, {options['size']} px",
+        f"Training  {options['epochs']} epochs, batch {options['batch_size']}, {options['precision']} on {record['device']}"
+        + (f"; {epochs_done} epochs done" if epochs_done else ""),
+        "The first step takes a minute or so: the network is traced and compiled.",
+    ]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def build_trainer(network, options):
+    """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
+    pixels = keras.Input(network.input_shape[1:], name="pixels")
+    x = pixels
+    # In float32 also under mixed precision: bfloat16 cannot tell the columns of a 320 px image apart.
+    if options["flip"]:
+        x = keras.layers.RandomFlip("horizontal", seed=options["seed"], dtype="float32", name="flip")(x)
+    if options["rotation"]:
+        x = keras.layers.RandomRotation(
+            options["rotation"] / 360, fill_mode="constant", seed=options["seed"] + 1, dtype="float32", name="rotate"
+        )(x)
+    trainer = keras.Model(pixels, network(x), name="trainer")
+    trainer.compile(
+        optimizer=keras.optimizers.Adam(options["learning_rate"]),
+        loss="binary_crossentropy",
+        metrics=["accuracy", keras.metrics.AUC(name="auroc")],
+        # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
+def learning_rate_callback(options):
+    """The recipe's learning-rate schedule as a Keras callback."""
+    if options["schedule"] == "plateau":
+        return keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=1, min_delta=0)
+    factor = recipes.SCHEDULES[options["schedule"]]
+    return keras.callbacks.LearningRateScheduler(lambda epoch, _: options["learning_rate"] * factor(epoch, options["epochs"]))
+
+
+class ScoreTuning(keras.callbacks.Callback):
+    """Adds the tuning scores, time and learning rate to an epoch's log.
+
+    The scores are model_test.py's: the AUROC is exact, where Keras's metric sums over 200 thresholds.
+    """
+
+    def __init__(self, network, tuning, num_train_views, batch_size):
+        super().__init__()
+        self.network, self.tuning, self.num_train_views = network, tuning, num_train_views
+        self.batches = data_loader.Batches(tuning.pixels, batch_size)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs):
+        training_seconds = time.perf_counter() - self.start
+        probability = self.network.predict(self.batches, verbose=0)[:, 0]
+        label = self.tuning.label
+        penalty = sum(float(loss) for loss in self.network.losses)  # L2, which the training loss holds too
+        logs["val_loss"] = scores.log_loss(label, probability, self.tuning.weight) + penalty
+        logs["val_accuracy"] = float(np.mean(scores.decisions(probability, 0.5) == label))
+        logs["val_auroc"] = scores.auroc(label, probability)
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs["seconds"] = time.perf_counter() - self.start
+        logs["views_per_second"] = self.num_train_views / training_seconds
+
+
+class StopOnFault(keras.callbacks.Callback):
+    """Raises FloatingPointError when the loss is no longer a number, and KeyboardInterrupt after a Ctrl-C."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs):
+        if not np.isfinite(logs["loss"]):
+            raise FloatingPointError(
+                f"the loss is {logs['loss']} in epoch {self.epoch}, step {batch + 1}. best.h5 and last.h5 are those of earlier "
+                "epochs, if any.\nTry a lower --learning-rate or --precision float32, in a new run."
+            )
+        if getattr(self.model, "interrupted", False):
+            raise KeyboardInterrupt
+
+
+class SaveRun(keras.callbacks.Callback):
+    """Writes best.h5, last.h5, the resume state and history.csv after each epoch, and reads the state back.
+
+    Keras's BackupAndRestore keeps neither the plateau's count nor the best epoch, so a resumed run would differ.
+    """
+
+    def __init__(self, run, network, trainer, plateau=None):
+        super().__init__()
+        self.run, self.network, self.trainer, self.plateau = run, network, trainer, plateau
+        self.history, self.plateau_state = [], None
+
+    def variables(self):
+        """Weights, states of random layers and of the optimizer, in a fixed order."""
+        return [*self.trainer.variables, *self.trainer.optimizer.variables]
+
+    def best(self):
+        """The row of the epoch with the highest tuning AUROC, the first among equals."""
+        return max(self.history, key=lambda row: row["val_auroc"])
+
+    def restore(self):
+        """Take up the saved state; returns the number of epochs done."""
+        self.history, self.plateau_state = self.run.load_state(self.variables()) or ([], None)
+        if self.history:
+            self.run.write_history(self.history)
+        return len(self.history)
+
+    def on_train_begin(self, logs=None):
+        if self.plateau_state:  # after the plateau's own on_train_begin, which forgets
+            vars(self.plateau).update(self.plateau_state)
+
+    def on_epoch_end(self, epoch, logs):
+        self.history.append({"epoch": epoch + 1, **logs})
+        if self.best()["epoch"] == epoch + 1:
+            self.run.save_network(self.network, "best.h5")
+        self.run.save_network(self.network, "last.h5")
+        if self.plateau:
+            self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
+        self.run.save_state(self.variables(), self.history, self.plateau_state)
+        self.run.write_history(self.history)
+
+
+@contextlib.contextmanager
+def deferred_interrupt(trainer):
+    """Let a first Ctrl-C take effect between two steps, so that no file is cut short; a second one stops at once."""
+
+    def interrupt(signum, frame):
+        trainer.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nStopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def finish(run, record, best):
+    """Write how the run went into run.json and say what comes next."""
+    history = run.read_history()
+    record |= {
+        "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "training_seconds": round(float(history["seconds"].sum()), 1),
+        "best_epoch": best["epoch"],
+    }
+    run.write_json("run.json", record)
+    print(f"Best epoch {best['epoch']}: tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views).")
+    print(f"Saved {run / 'best.h5'}, last.h5, history.csv and run.json.")
+    print(f"Next: python model_test.py {run.path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Named settings of a training run: ours, the two earlier systems' and the MURA paper's.
+
+A recipe is a plain record; `mura.py --recipe NAME` starts from it, and an option given on the command line beats it.
+"""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Every setting that shapes a training run's result."""
+
+    network: str  # a key of networks.BUILDERS
+    weights: str  # none, imagenet, or a file
+    size: int  # side of the square input, pixels
+    resize: str  # pad: the long side fits and the rest is black; stretch: both sides are squeezed
+    epochs: int
+    batch_size: int  # views a step
+    learning_rate: float  # Adam's, before the schedule
+    schedule: str  # a key of SCHEDULES
+    flip: bool  # mirror half of the training views left to right
+    rotation: float  # turn training views by up to so many degrees either way
+    class_weighted: bool  # weigh the loss so that both classes of a study type count the same
+
+
+def constant(epoch, epochs):
+    """The learning rate as given, all the way."""
+    return 1.0
+
+
+def cosine(epoch, epochs):
+    """Half a cosine from 1 to 0 over the epochs. Source: Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts."""
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def steps(epoch, epochs):
+    """1/10, 1/50 and 1/100 from 25, 50 and 75 % of the epochs on: the first system's."""
+    for start, divisor in ((0.75, 100), (0.5, 50), (0.25, 10)):
+        if epoch >= int(start * epochs):
+            return 1 / divisor
+    return 1.0
+
+
+# What the learning rate is multiplied with: f(epoch from 0, epochs) -> factor. A plateau needs the tuning loss, so it is no
+# function of the epoch: mura.py uses Keras's ReduceLROnPlateau for it.
+SCHEDULES = {"constant": constant, "cosine": cosine, "steps": steps, "plateau": None}
+
+
+def default():
+    """DenseNet-169 at MURA's size with cosine decay: the recipe to use.
+
+    Source: the MURA baseline (see `paper`), with cosine decay in place of the plateau, whose moment hangs on a noisy tuning
+    loss, and without class weights, so that a probability means what it says.
+    """
+    return Recipe(
+        network="densenet169",
+        weights="imagenet",
+        size=320,
+        resize="pad",
+        epochs=52,
+        batch_size=8,
+        learning_rate=1e-3,
+        schedule="cosine",
+        flip=True,
+        rotation=30,
+        class_weighted=False,
+    )
+
+
+def original():
+    """The first system: a narrow DenseNet of 1.2 million parameters on humerus views squeezed to 320 px.
+
+    Source: https://github.com/ag-piyush/Bone-Fracture-Detection---MURA (mura.py, densenet.py, data_loader.py).
+    We differ on purpose, each because the original does not do what it says or tells more than it knows:
+    1. Flips happen. The original computes the flipped view and throws it away (`iamge = cv2.flip(image, 1)`).
+    2. Only training views are turned. The original turns validation and test views at random too.
+    3. Grey is scaled by a constant, 0-255 to -1 to 1. The original divides each batch by its own mean and deviation, so that a
+       view's probability depends on its neighbours in the batch.
+    4. An unreadable view stops the run, or is left out with its label. The original drops the view and keeps the label, which
+       gives every later view of the batch the label of another.
+    5. The best epoch is the one with the highest tuning AUROC, on patients taken out of train/. The original chooses it on
+       MURA's valid/ folder, which it then reports.
+    6. Every training view is turned by a uniform angle. The original turns half of them by a whole number of degrees.
+    7. Batches hold 8 views, the last one fewer. The original spreads the remainder, so that some hold 9.
+    8. Adam's epsilon is Keras's 1e-7. The original has 1e-8.
+    """
+    return Recipe(
+        network="densenet169_k12",
+        weights="none",
+        size=320,
+        resize="stretch",
+        epochs=52,
+        batch_size=8,
+        learning_rate=1e-3,
+        schedule="steps",
+        flip=True,
+        rotation=30,
+        class_weighted=False,
+    )
+
+
+def inception():
+    """The second system: one trainable unit on a frozen InceptionV3 at 150 px.
+
+    Source: a student repository that claims a held-out accuracy of 0.798; its settings as known to us.
+    We differ on purpose:
+    1. Views are read once into a cache of grey pixels; the copies for the three colour channels are made in the network.
+    2. The best epoch is chosen on tuning patients taken out of train/, never on the held-out views.
+    3. Where ImageNet's weights cannot be downloaded, `--weights none` runs the same code on random features: a check of the
+       code, not of the system.
+    """
+    return Recipe(
+        network="inception_v3",
+        weights="imagenet",
+        size=150,
+        resize="stretch",
+        epochs=30,
+        batch_size=16,
+        learning_rate=1e-3,
+        schedule="constant",
+        flip=False,
+        rotation=0,
+        class_weighted=False,
+    )
+
+
+def paper():
+    """MURA's baseline: DenseNet-169 from ImageNet weights, learning rate divided by 10 when the tuning loss stalls.
+
+    Source: Rajpurkar et al. 2018, MURA, arXiv 1712.06957, section 3.
+    We differ on purpose:
+    1. One network a run. The paper averages the five with the lowest validation loss; to do so, train five seeds.
+    2. The tuning patients come out of train/. The paper's validation set is MURA's valid/, and its test set is not public.
+    3. 52 epochs, as in our other recipes. The paper does not say how many.
+    """
+    return Recipe(
+        network="densenet169",
+        weights="imagenet",
+        size=320,
+        resize="stretch",
+        epochs=52,
+        batch_size=8,
+        learning_rate=1e-4,
+        schedule="plateau",
+        flip=True,
+        rotation=30,
+        class_weighted=True,
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (default, original, inception, paper)}

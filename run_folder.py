@@ -1,0 +1,265 @@
+"""Everything written to or read from a run folder: options, history, checkpoints, predictions, and what --resume needs.
+
+Each file is written under a temporary name and renamed, so that a kill never leaves half a file under the real name.
+Keras is imported only where a network is loaded: plot_results.py reads run folders without it.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+HISTORY = [
+    "epoch",
+    "loss",
+    "accuracy",
+    "auroc",
+    "val_loss",
+    "val_accuracy",
+    "val_auroc",
+    "learning_rate",
+    "seconds",
+    "views_per_second",
+]
+PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
+
+
+class RunError(Exception):
+    """A fault of a run folder; the message names the file, says what was expected and what to do."""
+
+
+class RunFolder:
+    """One run folder; reading and writing by file."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    @classmethod
+    def create(cls, path):
+        """Make a new run folder.
+
+        Raises: RunError when the path holds anything already or cannot be made.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} is not empty, and a run is never overwritten. Pass another --out, or --resume to go on with it."
+            )
+        try:
+            (path / "resume").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made: {error.strerror}. Pass another --out.") from None
+        return cls(path)
+
+    @classmethod
+    def open(cls, path):
+        """An existing run folder.
+
+        Raises: RunError when the path holds no run.
+        """
+        run = cls(path)
+        if not (run / "run.json").is_file():
+            found = "no such folder" if not run.path.exists() else "no run.json in it"
+            raise RunError(f"{path} is no run folder ({found}). Expected a folder that mura.py made, such as runs/NAME.")
+        return run
+
+    @contextlib.contextmanager
+    def writing(self, name):
+        """A temporary path beside a file; it takes the file's place when the block ends without an error."""
+        target = self / name
+        partial = target.with_name(f".partial-{target.name}")
+        try:
+            yield partial
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    # run.json, scores.json
+
+    def write_json(self, name, content):
+        with self.writing(name) as partial:
+            partial.write_text(json.dumps(content, indent=2) + "\n")
+
+    def read_json(self, name):
+        """Content of a JSON file of the run; RunError when it is missing or no JSON object."""
+        try:
+            content = json.loads((self / name).read_text())
+        except OSError as error:
+            raise RunError(f"{self / name} cannot be read: {error.strerror}. Expected a file that our scripts write.") from None
+        except ValueError as error:
+            raise RunError(f"{self / name} is no JSON ({error}). Restore it from a copy, or train again.") from None
+        if not isinstance(content, dict):
+            raise RunError(f"{self / name} holds no JSON object. Restore it from a copy, or train again.")
+        return content
+
+    # history.csv, predictions.csv
+
+    def write_csv(self, name, table):
+        with self.writing(name) as partial:
+            table.to_csv(partial, index=False, errors="surrogateescape")
+
+    def read_csv(self, name, columns, hint):
+        """A table of the run with at least these columns; RunError, which ends with the hint, when it is not that."""
+        try:
+            table = pd.read_csv(self / name, encoding_errors="surrogateescape")
+        except OSError as error:
+            raise RunError(f"{self / name} cannot be read: {error.strerror}. {hint}") from None
+        except ValueError as error:  # pandas' parser errors are such
+            raise RunError(f"{self / name} is no table ({error}). {hint}") from None
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise RunError(f"{self / name} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")
+        return table
+
+    def read_history(self):
+        """history.csv: one row an epoch, from 1."""
+        return self.read_csv("history.csv", HISTORY, "It is written by mura.py after the first epoch.")
+
+    def write_history(self, history):
+        """Write history.csv from a list of dicts, one an epoch."""
+        self.write_csv("history.csv", pd.DataFrame(history, columns=HISTORY))
+
+    # best.h5, last.h5
+
+    def save_network(self, network, name):
+        """Write a whole network that plain keras.models.load_model opens."""
+        absl = logging.getLogger("absl")
+        level = absl.level
+        absl.setLevel(logging.ERROR)  # Keras calls .h5 a legacy format each time; it is what our users ask for
+        try:
+            with self.writing(name) as partial:
+                network.save(partial)
+        finally:
+            absl.setLevel(level)
+
+    def load_network(self, name="best.h5"):
+        """The saved network, uncompiled, in Keras's safe mode, which runs no code that a file brings along.
+
+        Raises: RunError when the file is missing or no network.
+        """
+        import keras
+
+        path = self / name
+        if not path.is_file():
+            raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; go on with --resume.")
+        try:
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # h5py, json and Keras each raise their own
+            reason = str(error).strip().split("\n")[0]
+            raise RunError(
+                f"{path} is no network that Keras opens ({reason}). Restore it from a copy, or train again."
+            ) from None
+
+    # resume/state.npz: one file, so that its parts are always of one epoch
+
+    def save_state(self, variables, history, plateau):
+        """Write what a resumed run starts from.
+
+        Args:
+            variables: Keras variables in a fixed order: weights, random states, optimizer.
+            history: list of dicts, one an epoch.
+            plateau: dict of the learning-rate plateau's state, or None.
+        """
+        arrays = {f"variable{place:04d}": np.asarray(variable.numpy()) for place, variable in enumerate(variables)}
+        notes = json.dumps({"history": history, "plateau": plateau})
+        with self.writing("resume/state.npz") as partial, open(partial, "wb") as file:
+            np.savez(file, notes=notes, **arrays)
+
+    def load_state(self, variables):
+        """Give variables the values of the last `save_state`.
+
+        Returns: (history, plateau) as they were given, or None when the run stopped before its first epoch ended.
+        Raises: RunError when the state is damaged or of another network.
+        """
+        path = self / "resume/state.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as state:
+                arrays = [state[name] for name in sorted(state.files) if name.startswith("variable")]
+                notes = json.loads(str(state["notes"]))
+            if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+                raise ValueError("its arrays have other shapes than the network's")
+        except Exception as error:  # zipfile, numpy and json each raise their own
+            raise RunError(f"{path} cannot be resumed from ({error}). Train again into another --out.") from None
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        return notes["history"], notes["plateau"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What run.json says of the machine and the software
+
+
+def accelerator():
+    """What the backend computes on: {"device": name, "bfloat16": whether it has fast bfloat16 arithmetic}."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(gpu)
+            return {
+                "device": details.get("device_name", "GPU"),
+                "bfloat16": details.get("compute_capability", (0, 0)) >= (8, 0),
+            }
+    elif backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform != "cpu":
+            return {"device": device.device_kind, "bfloat16": True}
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return {"device": torch.cuda.get_device_name(), "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False)}
+    return processor()
+
+
+def processor():
+    """Name of this machine's processor, and whether it has bfloat16 arithmetic (AVX512-BF16 or AMX, read on Linux)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = set(fields.get("flags", "").split())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return {"device": f"{name}, {os.cpu_count()} cores", "bfloat16": bool(flags & {"amx_bf16", "avx512_bf16"})}
+
+
+def versions():
+    """Versions of what shapes a result: {"python", "keras", the backend's name, "numpy"}."""
+    import keras
+
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        backend: sys.modules[backend].__version__,
+        "numpy": np.__version__,
+    }
+
+
+def commit():
+    """The commit of this repository, with + where files differ from it; None outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(here)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
+        return head + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
