@@ -333,21 +333,23 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE):
         views: table of `find_views`.
         size, resize: see `fit_square`.
         skip_unreadable: leave out views that do not decode, with their labels, instead of raising.
-        cache: folder of the cache files.
+        cache: folder of the cache files, or None to decode into memory.
     Returns: (views, pixels): the table without what was left out, and (n, size, size, 1) uint8 in its order, read-only.
     Raises: DataError that lists every unreadable view with the reason.
     """
-    file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
-    bad_file = file.with_suffix(".csv")  # place of each unreadable view in the table, and why; written before the pixels
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        decode_all(views["path"], size, resize, file, bad_file)
-    bad = pd.read_csv(bad_file)
+    if cache is None:
+        pixels = np.zeros((len(views), size, size, 1), np.uint8)
+        bad = decode_all(views["path"], size, resize, pixels)
+    else:
+        file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
+        if not file.is_file():
+            build_cache(views["path"], size, resize, file)
+        pixels, bad = np.load(file, mmap_mode="r"), pd.read_csv(file.with_suffix(".csv"))
+        if len(bad) and not skip_unreadable:
+            file.unlink()  # the next run looks again: what was wrong may not show in a time or size (permissions)
     if len(bad) and not skip_unreadable:
-        file.unlink()  # the next run looks again: what was wrong may not show in a time or size (permissions)
         raise DataError(describe_unreadable(views, bad))
     keep = np.setdiff1d(np.arange(len(views)), bad["place"])
-    pixels = np.load(file, mmap_mode="r")
     return views.iloc[keep].reset_index(drop=True), Rows(pixels, keep)
 
 
@@ -380,32 +382,41 @@ def cache_key(views, size, resize):
     return key.hexdigest()[:32]
 
 
-def decode_all(paths, size, resize, file, bad_file):
-    """Decode every path into an .npy file, in parallel, and list the unreadable ones in a .csv beside it.
-
-    Threads do: Pillow lets go of Python's lock while it decodes and resizes.
-    """
-    bad = []
+def build_cache(paths, size, resize, file):
+    """Decode every path into an .npy file, and list the unreadable ones in a .csv beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two runs that build the same cache apart; the later rename wins, with the same content.
     partial = file.with_name(f".{file.stem}.{os.getpid()}.npy")
+    partial_csv = partial.with_suffix(".csv")
     try:
         pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(paths), size, size, 1))
-
-        def decode(place):
-            try:
-                pixels[place, ..., 0] = fit_square(read_grey(paths.iloc[place]), size, resize)
-            except UnreadableImageError as error:
-                bad.append((place, str(error)))
-
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(tqdm(pool.map(decode, range(len(paths))), total=len(paths), desc="Decoding views", unit="view", leave=False))
+        bad = decode_all(paths, size, resize, pixels)
         pixels.flush()
-        partial_csv = partial.with_suffix(".csv")
-        pd.DataFrame(sorted(bad), columns=["place", "reason"]).to_csv(partial_csv, index=False)
-        os.replace(partial_csv, bad_file)
+        bad.to_csv(partial_csv, index=False)
+        os.replace(partial_csv, file.with_suffix(".csv"))
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
+        partial_csv.unlink(missing_ok=True)
+
+
+def decode_all(paths, size, resize, pixels):
+    """Decode every path into `pixels`, (n, size, size, 1), in threads: Pillow lets go of Python's lock while it works.
+
+    Returns: pandas.DataFrame with the place in `paths` of each unreadable image, and the reason.
+    """
+    bad = []
+
+    def decode(place):
+        try:
+            pixels[place, ..., 0] = fit_square(read_grey(paths.iloc[place]), size, resize)
+        except UnreadableImageError as error:
+            bad.append((place, str(error)))
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        places = pool.map(decode, range(len(paths)))
+        list(tqdm(places, total=len(paths), desc="Decoding views", unit="view", leave=False, delay=1, disable=None))
+    return pd.DataFrame(sorted(bad), columns=["place", "reason"])
 
 
 def describe_unreadable(views, bad):

@@ -59,6 +59,9 @@ def main(argv=None):
     except FAULTS as fault:
         print(f"mura.py: {fault}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("mura.py: stopped before training began", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -67,26 +70,33 @@ def train_run(run, options, resume):
     keras.utils.set_random_seed(options["seed"])
     keras.mixed_precision.set_global_policy(options["precision"])
     train, tuning = load_views(options)
-    record = describe_run(options, train, tuning)
-    if resume:
-        check_same_data(run, record)
-    run.write_json("run.json", record)
+    record = resumed_record(run, options, train, tuning) if resume else describe_run(options, train, tuning)
 
-    network = networks.BUILDERS[options["network"]](options["size"], options["weights"])
+    # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
+    weights = "none" if run.has_state() else options["weights"]
+    network = networks.BUILDERS[options["network"]](options["size"], weights)
     trainer = build_trainer(network, options)
     rate = learning_rate_callback(options)
     saving = SaveRun(run, network, trainer, rate if options["schedule"] == "plateau" else None)
     epochs_done = saving.restore() if resume else 0
-    print(summary(record, network, run, epochs_done))
+    run.write_json("run.json", record)
+    print(summary(record, network, run, epochs_done), flush=True)
 
-    seed, batch_size = options["seed"], options["batch_size"]
     batches = data_loader.Batches(
-        train.pixels, batch_size, train.label, train.weight, shuffle_seed=seed, first_epoch=epochs_done
+        train.pixels, options["batch_size"], train.label, train.weight, shuffle_seed=options["seed"], first_epoch=epochs_done
     )
-    callbacks = [ScoreTuning(network, tuning, len(train.pixels), batch_size), rate, StopOnFault(), saving]
+    callbacks = [ScoreTuning(network, tuning, len(train.pixels), options["batch_size"]), rate, StopOnFault(), saving]
+    verbosity = 1 if sys.stdout.isatty() else 2  # a moving bar on a screen, a line an epoch in a file
     try:
         with deferred_interrupt(trainer):
-            trainer.fit(batches, epochs=options["epochs"], initial_epoch=epochs_done, callbacks=callbacks, shuffle=False)
+            trainer.fit(
+                batches,
+                epochs=options["epochs"],
+                initial_epoch=epochs_done,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=verbosity,
+            )
     except KeyboardInterrupt:
         print(f"Stopped; {len(saving.history)} of {options['epochs']} epochs are saved.")
         print(f"Next: python mura.py --out {run.path} --resume")
@@ -114,8 +124,6 @@ def parse_options(argv):
         parser.error("--demo brings its own data: leave out --data or --demo.")
     if options["precision"] == "auto":
         options["precision"] = "mixed_bfloat16" if run_folder.accelerator()["bfloat16"] else "float32"
-    if options["data"] is None:
-        options["study_type"] = given.get("study_type", ["XR_HUMERUS"])
     options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
     return options, False
 
@@ -239,36 +247,47 @@ def load_part(views, options):
     return Part(kept, pixels, kept["label"].to_numpy(), weight, len(views) - len(kept))
 
 
-def check_same_data(run, record):
-    """Raise DataError when a resumed run's data is not what it started with."""
-    before = run.read_json("run.json").get("data", {})
+def resumed_record(run, options, train, tuning):
+    """run.json of a run that goes on, with the place of its data now.
+
+    Raises: DataError when the data is not what the run started with.
+    """
+    record = run.read_json("run.json")
+    now = describe_data(options, train, tuning)
     for split in ("train", "tuning"):
-        if before.get(split) != record["data"][split]:
+        if record["data"][split] != now[split]:
             raise data_loader.DataError(
-                f"{record['data']['root']} is not the data that {run.path} was trained on: its {split} views were "
-                f"{before.get(split)}, now {record['data'][split]}.\nPass the folder with the same files as --data, or start a new run."
+                f"{now['root']} is not the data that {run.path} was trained on.\n"
+                f"Its {split} views were {record['data'][split]},\nnow {now[split]}.\n"
+                "Pass the folder with the same files as --data, or start a new run."
             )
+    return {**record, "options": options, "data": now}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Record of the run
 
 
+def describe_data(options, train, tuning):
+    """What a run is trained on: where it lies, counts and hashes, and how many views were left out."""
+    return {
+        "root": options["data"],
+        "phantom": phantom.describe(options["data"]),
+        "train": data_loader.fingerprint(train.views, options["data"]),
+        "tuning": data_loader.fingerprint(tuning.views, options["data"]),
+        "left_out": {"train": train.left_out, "tuning": tuning.left_out},
+    }
+
+
 def describe_run(options, train, tuning):
     """Content of run.json: options, versions, commit, device, data, and what model_test.py decides with."""
-    parts = {"train": train, "tuning": tuning}
     return {
         "command": shlex.join(["python", "mura.py", *sys.argv[1:]]),
         "options": options,
         "versions": run_folder.versions(),
         "commit": run_folder.commit(),
         "device": run_folder.accelerator()["device"],
-        "data": {
-            "root": options["data"],
-            "phantom": phantom.describe(options["data"]),
-            **{name: data_loader.fingerprint(part.views, options["data"]) for name, part in parts.items()},
-            "left_out": {name: part.left_out for name, part in parts.items()},
-        },
+        "data": describe_data(options, train, tuning),
         "threshold": 0.5,
         "temperature": 1.0,
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -282,8 +301,8 @@ def summary(record, network, run, epochs_done):
     """What the user should know before the first epoch."""
     options, data = record["options"], record["data"]
     lines = [
-        f"Run       {run.path} (recipe {options['recipe']}, seed {options['seed']}){' PHANTOM DATA' if data['phantom'] else ''}",
-        f"Data      {data['root']}: {' '.join(options['study_type'])}",
+        f"Run       {run.path} (recipe {options['recipe']}, seed {options['seed']})",
+        f"Data      {data['root']}: {' '.join(options['study_type'])}{' (PHANTOMS)' if data['phantom'] else ''}",
     ]
     for split in ("train", "tuning"):
         counts = data[split]

@@ -488,7 +488,7 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     jobs = (joblib.delayed(draw_study)(str(partial), *study, size, severity, seed) for study in studies)
     drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
     rows = [
-        row for study in tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", leave=False) for row in study
+        row for study in tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None) for row in study
     ]
     truth = pd.DataFrame(rows, columns=BONE_COLUMNS)
     truth.to_csv(partial / "truth.csv", index=False)

@@ -28,6 +28,7 @@ HISTORY = [
     "seconds",
     "views_per_second",
 ]
+SETTINGS = {"options": dict, "data": dict, "threshold": float}  # of run.json, and their types
 PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 
 
@@ -56,7 +57,7 @@ class RunFolder:
                 f"{path} is not empty, and a run is never overwritten. Pass another --out, or --resume to go on with it."
             )
         try:
-            (path / "resume").mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made: {error.strerror}. Pass another --out.") from None
         return cls(path)
@@ -104,6 +105,15 @@ class RunFolder:
             raise RunError(f"{self / name} holds no JSON object. Restore it from a copy, or train again.")
         return content
 
+    def settings(self):
+        """run.json, checked for what scoring and drawing need: a dict with options, data, threshold and more."""
+        settings = self.read_json("run.json")
+        for name, kind in SETTINGS.items():
+            if not isinstance(settings.get(name), kind):
+                found = settings.get(name)
+                raise RunError(f"{self / 'run.json'}: {name!r} is {found!r}; expected {kind.__name__}. Restore it from a copy.")
+        return settings
+
     # history.csv, predictions.csv
 
     def write_csv(self, name, table):
@@ -131,6 +141,14 @@ class RunFolder:
         """Write history.csv from a list of dicts, one an epoch."""
         self.write_csv("history.csv", pd.DataFrame(history, columns=HISTORY))
 
+    def write_predictions(self, predictions):
+        """Write predictions.csv, one row a view; rows of another split that it holds already stay."""
+        if (self / "predictions.csv").exists():
+            before = self.read_csv("predictions.csv", PREDICTIONS, "Remove it and score again.")
+            others = before[~before["split"].isin(predictions["split"])]
+            predictions = pd.concat([others, predictions]) if len(others) else predictions
+        self.write_csv("predictions.csv", predictions[PREDICTIONS])
+
     # best.h5, last.h5
 
     def save_network(self, network, name):
@@ -155,12 +173,16 @@ class RunFolder:
         if not path.is_file():
             raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; go on with --resume.")
         try:
-            return keras.models.load_model(path, compile=False, safe_mode=True)
+            network = keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # h5py, json and Keras each raise their own
             reason = str(error).strip().split("\n")[0]
             raise RunError(
                 f"{path} is no network that Keras opens ({reason}). Restore it from a copy, or train again."
             ) from None
+        size = self.settings()["options"].get("size")
+        if network.input_shape != (None, size, size, 1):
+            raise RunError(f"{path} takes {network.input_shape}, but run.json says {size} px: they are of different runs.")
+        return network
 
     # resume/state.npz: one file, so that its parts are always of one epoch
 
@@ -174,8 +196,13 @@ class RunFolder:
         """
         arrays = {f"variable{place:04d}": np.asarray(variable.numpy()) for place, variable in enumerate(variables)}
         notes = json.dumps({"history": history, "plateau": plateau})
+        (self / "resume").mkdir(exist_ok=True)
         with self.writing("resume/state.npz") as partial, open(partial, "wb") as file:
             np.savez(file, notes=notes, **arrays)
+
+    def has_state(self):
+        """Whether a state was saved: the run has finished an epoch."""
+        return (self / "resume/state.npz").exists()
 
     def load_state(self, variables):
         """Give variables the values of the last `save_state`.
@@ -184,7 +211,7 @@ class RunFolder:
         Raises: RunError when the state is damaged or of another network.
         """
         path = self / "resume/state.npz"
-        if not path.exists():
+        if not self.has_state():
             return None
         try:
             with np.load(path, allow_pickle=False) as state:

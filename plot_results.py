@@ -1,0 +1,147 @@
+"""Draw the curves of one run or several from their history.csv.
+
+    python plot_results.py runs/NAME                   the figures of one run, into figures/
+    python plot_results.py runs/A runs/B --out FOLDER  several runs, overlaid
+
+plot_MURA_train_acc.png, plot_MURA_valid_acc.png, plot_MURA_train_loss.png and plot_MURA_valid_loss.png keep the names of the
+first system's figures; "valid" is what this repository calls tuning. plot_MURA_curves.png shows all in one.
+Exit status: 0 done; 1 a run that cannot be read; 2 a wrong command line.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only: works without a screen
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+from run_folder import RunError, RunFolder
+
+# Column of history.csv: (file, title, label of the vertical axis).
+CURVES = {
+    "accuracy": ("plot_MURA_train_acc.png", "Training accuracy", "accuracy (share of views)"),
+    "val_accuracy": ("plot_MURA_valid_acc.png", "Tuning accuracy", "accuracy (share of views)"),
+    "loss": ("plot_MURA_train_loss.png", "Training loss", "loss (nats a view)"),
+    "val_loss": ("plot_MURA_valid_loss.png", "Tuning loss", "loss (nats a view)"),
+}
+STYLE = {
+    "figure.figsize": (7, 4.5),
+    "figure.dpi": 120,
+    "font.size": 12,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def main(argv=None):
+    """Draw as the command line says; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders that mura.py made; several are overlaid")
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go (default %(default)s)"
+    )
+    options = parser.parse_args(argv)
+    try:
+        histories = read_runs(options.runs)
+        options.out.mkdir(parents=True, exist_ok=True)
+        with plt.rc_context(STYLE):
+            files = draw_figures(histories, options.out)
+    except RunError as fault:
+        print(f"plot_results.py: {fault}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"plot_results.py: {error.filename}: {error.strerror}; pass a folder that can be written as --out.", file=sys.stderr
+        )
+        return 1
+    print("Drew", *files, sep="\n  ")
+    print(f"Next: look at {files[-1]}")
+    return 0
+
+
+def read_runs(paths):
+    """{label: history} of run folders; the label is the folder's name, marked where the data are phantoms.
+
+    Raises: RunError when one cannot be read.
+    """
+    histories = {}
+    for path in paths:
+        run = RunFolder.open(path)
+        phantoms = run.settings()["data"]["phantom"]
+        name = run.path.resolve().name
+        label = name if name not in {label.removesuffix(" (phantoms)") for label in histories} else str(path)
+        histories[label + (" (phantoms)" if phantoms else "")] = run.read_history()
+    return histories
+
+
+def best_row(history):
+    """The epoch that best.h5 holds: highest tuning AUROC, the first among equals."""
+    return history.loc[history["val_auroc"].idxmax()]
+
+
+def draw_figures(histories, folder):
+    """Draw one figure a curve and one with all. Returns: paths of the files."""
+    files = []
+    for column, (name, title, label) in CURVES.items():
+        figure, axes = plt.subplots()
+        for colour, (run, history) in enumerate(histories.items()):
+            draw_curve(axes, history, column, f"C{colour}", "-", run)
+        finish_axes(axes, title if len(histories) > 1 else f"{title}, {next(iter(histories))}", label)
+        files.append(save(figure, folder / name))
+    figure, rows = plt.subplots(1, 3, figsize=(13, 4.6))
+    panels = (("loss", "Loss", "nats a view"), ("accuracy", "Accuracy", "share of views"), ("auroc", "AUROC", "AUROC of views"))
+    for axes, (column, title, label) in zip(rows, panels, strict=True):
+        for colour, (run, history) in enumerate(histories.items()):
+            prefix = f"{run}, " if len(histories) > 1 else ""
+            draw_curve(axes, history, f"val_{column}", f"C{colour}", "-", f"{prefix}tuning")
+            draw_curve(axes, history, column, f"C{colour}", "--", f"{prefix}training", mark=False)
+        finish_axes(axes, title, label)
+    if len(histories) == 1:
+        figure.suptitle(next(iter(histories)))
+    files.append(save(figure, folder / "plot_MURA_curves.png"))
+    return files
+
+
+def draw_curve(axes, history, column, colour, line, label, mark=True):
+    """One column over the epochs, with the best epoch marked by a ring."""
+    few = "." if len(history) < 15 else ""
+    axes.plot(history["epoch"], history[column], line, color=colour, marker=few, label=label, alpha=1 if line == "-" else 0.55)
+    if mark:
+        best = best_row(history)
+        axes.plot(
+            best["epoch"],
+            best[column],
+            "o",
+            color=colour,
+            markersize=10,
+            fillstyle="none",
+            markeredgewidth=2,
+            label=f"best epoch {best['epoch']:.0f}: {best[column]:.3f}",
+        )
+
+
+def finish_axes(axes, title, label):
+    """Title, labels, whole-numbered epochs and a legend."""
+    axes.set(title=title, xlabel="epoch", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(fontsize=9)
+
+
+def save(figure, path):
+    """Write a figure and let go of it. Returns: path."""
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
