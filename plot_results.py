@@ -124,7 +124,7 @@ def draw_curve(axes, history, column, colour, line, label, mark=True):
             markersize=10,
             fillstyle="none",
             markeredgewidth=2,
-            label=f"best epoch {best['epoch']:.0f}: {best[column]:.3f}",
+            label=f"best.h5, epoch {best['epoch']:.0f}: {best[column]:.3f}",
         )
 
 

@@ -1,0 +1,273 @@
+"""Training end to end: what a run folder holds, resuming, stopping, and faults told in one message."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny import TINY
+
+import data_loader
+import mura
+import scores
+from run_folder import HISTORY, RunFolder
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def train(root, out, *more):
+    """Exit status of mura.py with the tiny network."""
+    return mura.main(["--data", str(root), *TINY, "--tuning-fraction", "0.3", "--out", str(out), *map(str, more)])
+
+
+def test_run_folder(trained, phantoms):
+    assert {path.name for path in trained.iterdir()} >= {"best.h5", "last.h5", "history.csv", "run.json", "resume"}
+    assert not list(trained.rglob(".partial*"))
+    history = pd.read_csv(trained / "history.csv")
+    assert list(history.columns) == HISTORY and history["epoch"].tolist() == [1, 2]
+    assert history.notna().all(axis=None) and (history["views_per_second"] > 0).all()
+    record = json.loads((trained / "run.json").read_text())
+    assert record["options"]["epochs"] == 2 and record["options"]["recipe"] == "default" and record["options"]["seed"] == 0
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["data"]["phantom"].startswith("phantom")
+    train, tuning = record["data"]["train"], record["data"]["tuning"]
+    assert train["views"] + tuning["views"] == len(data_loader.find_views(phantoms, "train"))
+    assert record["threshold"] == 0.5 and record["finished"] and record["training_seconds"] > 0
+    assert record["best_epoch"] == history.loc[history["val_auroc"].idxmax(), "epoch"]
+
+
+def test_best_network_gives_the_best_epochs_scores(trained, phantoms):
+    """history.csv's tuning scores are those of the saved network, and equal Keras's own evaluate."""
+    record = json.loads((trained / "run.json").read_text())
+    views = data_loader.find_views(phantoms, "train")
+    _, tuning = data_loader.split_by_patient(views, 0.3, seed=0)
+    tuning, pixels = data_loader.load_pixels(tuning, 32, "pad", cache=None)
+    network = RunFolder(trained).load_network("last.h5")
+    last = pd.read_csv(trained / "history.csv").iloc[-1]
+    network.compile(loss="binary_crossentropy", metrics=["accuracy"])
+    loss, accuracy = network.evaluate(data_loader.Batches(pixels, 8, tuning["label"]), verbose=0)
+    assert last["val_loss"] == pytest.approx(loss, rel=1e-4)
+    assert last["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    best = RunFolder(trained).load_network("best.h5").predict(data_loader.Batches(pixels, 8), verbose=0)[:, 0]
+    history = pd.read_csv(trained / "history.csv").set_index("epoch")
+    assert history.loc[record["best_epoch"], "val_auroc"] == pytest.approx(scores.auroc(tuning["label"], best), abs=1e-6)
+
+
+def test_checkpoints_open_with_plain_keras(trained):
+    code = f"import keras; print(keras.models.load_model({str(trained / 'best.h5')!r}).output_shape)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.stdout.strip() == "(None, 1)", done.stderr
+
+
+def test_something_is_learned(in_tmp):
+    """Studies with a bright bar against studies without: a network that learns at all tells them apart."""
+    rng = np.random.default_rng(0)
+    for patient in range(60):
+        split = "train" if patient < 48 else "valid"
+        pixels = rng.integers(0, 120, (32, 32), np.uint8)
+        if patient % 2:
+            row = rng.integers(4, 24)
+            pixels[row : row + 4] = 255
+        study = (
+            in_tmp / "root" / split / "XR_HUMERUS" / f"patient{patient}" / f"study1_{'positive' if patient % 2 else 'negative'}"
+        )
+        study.mkdir(parents=True)
+        Image.fromarray(pixels).save(study / "image1.png")
+    assert train(in_tmp / "root", "run", "--epochs", 12, "--learning-rate", 0.01) == 0
+    history = pd.read_csv("run/history.csv")
+    assert history["loss"].iloc[-1] < 0.7 * history["loss"].iloc[0]
+    assert history["val_auroc"].max() >= 0.95
+
+
+def test_same_seed_same_history(in_tmp, phantoms):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train(phantoms, name, "--epochs", 1, "--seed", seed) == 0
+    first, second, other = (pd.read_csv(f"{name}/history.csv")["loss"].iloc[0] for name in "abc")
+    assert first == pytest.approx(second, abs=1e-6) and abs(first - other) > 1e-4
+
+
+def start(phantoms, out, *more):
+    """mura.py with the tiny network, in a process of its own."""
+    command = [sys.executable, str(REPOSITORY / "tests" / "tiny.py"), "mura.py", "--data", str(phantoms), *TINY]
+    command += ["--tuning-fraction", "0.3", "--recipe", "paper", "--epochs", "4", "--out", str(out), *more]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(path, process, seconds=120):
+    """Wait until a file exists while the process lives."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(phantoms, tmp_path_factory):
+    """history.csv of four epochs of the paper recipe, whose plateau has a state to lose."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start(phantoms, folder / "run")
+    assert process.wait(180) == 0, process.stderr.read()
+    return folder / "run"
+
+
+def same_run(first, second):
+    """Whether two runs have the same history and weights."""
+    columns = [name for name in HISTORY if name not in ("seconds", "views_per_second")]
+    histories = [pd.read_csv(run / "history.csv")[columns] for run in (first, second)]
+    pd.testing.assert_frame_equal(*histories, rtol=0, atol=1e-5)
+    for name in ("best.h5", "last.h5"):
+        for a, b in zip(*(RunFolder(run).load_network(name).get_weights() for run in (first, second)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_killed_and_resumed_equals_uninterrupted(phantoms, uninterrupted, tmp_path):
+    process = start(phantoms, tmp_path / "run")
+    wait_for(tmp_path / "run" / "history.csv", process)
+    time.sleep(0.1)  # into the next epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(pd.read_csv(tmp_path / "run" / "history.csv"))
+    assert 1 <= done < 4
+    resumed = start(phantoms, tmp_path / "run", "--resume")
+    out, err = resumed.communicate(timeout=180)
+    assert resumed.returncode == 0, err
+    assert f"{done} epochs done" in out or f"{done + 1} epochs done" in out
+    same_run(uninterrupted, tmp_path / "run")
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(phantoms, uninterrupted, tmp_path):
+    process = start(phantoms, tmp_path / "run")
+    wait_for(tmp_path / "run" / "history.csv", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err and "--resume" in out
+    resumed = start(phantoms, tmp_path / "run", "--resume")
+    assert resumed.wait(180) == 0, resumed.stderr.read()
+    same_run(uninterrupted, tmp_path / "run")
+
+
+def test_a_run_is_never_overwritten(trained, phantoms, capsys):
+    before = (trained / "history.csv").read_bytes()
+    assert train(phantoms, trained) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert (trained / "history.csv").read_bytes() == before
+
+
+def test_resuming_a_finished_run_changes_nothing(trained, capsys):
+    before = pd.read_csv(trained / "history.csv")
+    assert mura.main(["--out", str(trained), "--resume"]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(trained / "history.csv"), before)
+
+
+def test_resume_takes_no_other_options_or_data(trained, small_root, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        mura.main(["--out", str(trained), "--resume", "--batch-size", "4"])
+    assert error.value.code == 2 and "--batch-size" in capsys.readouterr().err
+    assert mura.main(["--out", str(trained), "--resume", "--data", str(small_root)]) == 1
+    assert "is not the data that" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as error:
+        mura.main(["--out", str(tmp_path / "absent"), "--resume"])
+    assert error.value.code == 1 and "no run folder" in capsys.readouterr().err
+
+
+def test_nan_loss_names_the_epoch(in_tmp, phantoms, capsys):
+    assert train(phantoms, "run", "--epochs", 3, "--learning-rate", 1e38) == 1
+    message = capsys.readouterr().err
+    assert "the loss is nan in epoch 1, step" in message and "Traceback" not in message
+
+
+def test_unreadable_views_are_counted(in_tmp, small_root, capsys):
+    study = small_root / "train" / "XR_HUMERUS" / "patient00001" / "study1_positive"
+    (study / "image2.png").write_bytes(b"")
+    options = ["--epochs", 1, "--tuning-fraction", 0.5]
+    assert train(small_root, "run", *options) == 1
+    assert "patient00001/study1_positive/image2.png   0 bytes" in capsys.readouterr().err
+    assert train(small_root, "run", *options, "--skip-unreadable") == 0
+    assert "1 unreadable views left out" in capsys.readouterr().out
+    assert sum(json.loads(Path("run/run.json").read_text())["data"]["left_out"].values()) == 1
+
+
+@pytest.mark.parametrize("recipe", ["default", "original", "inception", "paper"])
+def test_each_recipe_trains(recipe, in_tmp, phantoms):
+    """Each recipe's own settings with the tiny network; the real networks run under `make test-slow`."""
+    assert train(phantoms, "run", "--recipe", recipe, "--epochs", 1) == 0
+    options = json.loads(Path("run/run.json").read_text())["options"]
+    assert options["recipe"] == recipe and options["class_weighted"] == (recipe == "paper")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "size"), [("default", 64), ("original", 64), ("inception", 75), ("paper", 64)])
+def test_each_recipe_trains_its_own_network(recipe, size, in_tmp, phantoms):
+    options = ["--data", str(phantoms), "--recipe", recipe, "--weights", "none", "--size", str(size), "--epochs", "1"]
+    assert mura.main([*options, "--tuning-fraction", "0.3", "--out", "run"]) == 0
+    assert Path("run/best.h5").stat().st_size > 1e6
+
+
+def test_weights_that_cannot_be_had(in_tmp, phantoms, capsys):
+    options = ["--data", str(phantoms), "--tuning-fraction", "0.3", "--size", "32", "--out", "run"]
+    assert mura.main([*options, "--weights", "absent.h5"]) == 1
+    assert "absent.h5: no such weights file" in capsys.readouterr().err
+    assert (
+        mura.main([*options, "--network", "densenet169_k12", "--weights", "imagenet"]) == 1
+    )  # the failed run is in nobody's way
+    assert "--weights none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    (
+        "--epochs 0",
+        "--size -3",
+        "--tuning-fraction 1",
+        "--learning-rate nan",
+        "--recipe mine",
+        "--resume",
+        "--demo --data x",
+        "--epoch 3",
+    ),
+)
+def test_wrong_command_line(options, capsys):
+    with pytest.raises(SystemExit) as error:
+        mura.main(options.split())
+    assert error.value.code == 2
+
+
+def test_plateau_divides_by_ten_after_an_epoch_without_progress():
+    callback = mura.learning_rate_callback({"schedule": "plateau"})
+    trainer = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    trainer.compile(keras.optimizers.Adam(1e-4))
+    callback.set_model(trainer)
+    callback.on_train_begin()
+    rates = []
+    for epoch, loss in enumerate((1.0, 0.9, 0.95, 0.8)):
+        callback.on_epoch_end(epoch, {"val_loss": loss})
+        rates.append(float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)))
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_augmentation_flips_and_turns_training_views_only():
+    network = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten()], name="identity")
+    trainer = mura.build_trainer(
+        keras.Model(network.inputs, keras.layers.Dense(1)(network.outputs[0])),
+        {"flip": True, "rotation": 30, "learning_rate": 1, "seed": 0},
+    )
+    augment = keras.Model(trainer.inputs, trainer.get_layer("rotate").output)
+    pixels = np.zeros((64, 16, 16, 1), np.uint8)
+    pixels[:, 4:12, 2:5] = 200
+    assert (np.asarray(augment(pixels, training=False)) == pixels).all()
+    changed = np.asarray(augment(pixels, training=True))
+    left = changed[:, :, :8].sum((1, 2, 3)) > changed[:, :, 8:].sum((1, 2, 3))
+    assert 10 < left.sum() < 54, "about half are mirrored"
+    assert len({view.tobytes() for view in changed}) > 50, "each is turned by an angle of its own"
+    assert changed.min() >= 0 and changed.max() <= 200
