@@ -163,8 +163,9 @@ def test_checkpoint_of_another_size_is_refused(run, capsys):
 
 def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
     marker = tmp_path / "marker"
+    made = str(marker)
     grey = keras.Input((32, 32, 1))
-    evil = keras.layers.Lambda(lambda x: (open(str(marker), "w").close(), x)[1], output_shape=(32, 32, 1))
+    evil = keras.layers.Lambda(lambda x: (open(made, "w").close(), x)[1], output_shape=(32, 32, 1))
     network = keras.Model(grey, keras.layers.Dense(1)(keras.layers.Flatten()(evil(grey))))
     network.save(run / "best.h5")
     marker.unlink(missing_ok=True)

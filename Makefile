@@ -1,0 +1,36 @@
+# make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
+# make test    lint and tests: minutes on two cores
+# make test-slow  each recipe with its real network: about ten minutes
+# Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: demo test test-slow clean
+
+demo: .venv/installed
+	$(BIN)/python mura.py --demo --out $(RUN)
+	$(BIN)/python model_test.py $(RUN)
+	$(BIN)/python plot_results.py $(RUN) --out $(RUN)/figures
+
+test: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: .venv/installed-test
+	$(BIN)/python -m pytest -q -m slow
+
+clean:
+	rm -rf .venv data/cache data/phantom data/phantom_demo
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-test: .venv/installed requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	touch $@
