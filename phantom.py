@@ -300,15 +300,16 @@ class Framing:
     seed: int  # of the texture, noise and exposure
 
 
-def draw_framing(arm, place, side, size, rng):
-    """A view's framing around a place of the arm. Returns: Framing."""
-    field_of_view = rng.uniform(0.62, 1.15) * arm.length  # of the long side, millimetres
+def draw_framing(arm, place, side, size, zoom, rng):
+    """A view's framing around a place of the arm, which `zoom` magnifies. Returns: Framing."""
+    field_of_view = rng.uniform(0.62, 1.15) * arm.length / zoom  # of the long side, millimetres
     long, short = size, int(size * rng.uniform(0.62, 1.0))
     across_film = rng.random() < 0.2  # arm lies across: the long side is the width
     width, height = (long, short) if across_film else (short, long)
     turn = rng.normal(0, 0.16) + (np.pi / 2 * rng.choice([-1, 1]) if across_film else np.pi * (rng.random() < 0.08))
     reach = 0.25 * field_of_view  # the place may lie off-centre, but on the film
-    centre = (0.65 * place + 0.35 * arm.length / 2 + rng.uniform(-0.4, 0.4) * reach, rng.uniform(-0.15, 0.35) * reach)
+    pull = 0.35 / zoom  # from the place towards the middle of the arm
+    centre = ((1 - pull) * place + pull * arm.length / 2 + rng.uniform(-0.4, 0.4) * reach, rng.uniform(-0.15, 0.35) * reach)
     bordered = rng.random() < 0.45
     field = (rng.uniform(0.86, 0.99), rng.uniform(0.86, 0.99), rng.normal(0, 0.07) * (rng.random() < 0.5)) if bordered else None
     return Framing(
@@ -425,14 +426,15 @@ def frame(grey, near, framing, rng):
 # Set
 
 
-def draw_study(root, folder, patient, study, label, kind, size, severity, seed):
+def draw_study(root, folder, patient, study, label, kind, size, severity, zoom, seed):
     """Draw one study's views into `root`. Returns: rows of truth.csv."""
     # Two streams: what the label decides must not move what it may not decide.
     neutral = np.random.default_rng([seed, patient, study, 0])
     arm = draw_arm(np.random.default_rng([seed, patient]))
     place, side = neutral.uniform(0.16, 0.84) * arm.length, str(neutral.choice(["L", "R"]))
     framings = [
-        draw_framing(arm, place, side, size, neutral) for _ in range(neutral.choice([1, 2, 3, 4], p=[0.2, 0.55, 0.17, 0.08]))
+        draw_framing(arm, place, side, size, zoom, neutral)
+        for _ in range(neutral.choice([1, 2, 3, 4], p=[0.2, 0.55, 0.17, 0.08]))
     ]
     injury = (
         draw_injury(kind, place, arm, severity, np.random.default_rng([seed, patient, study, 1]))
@@ -466,7 +468,7 @@ def plan(train_studies, held_out_studies, seed):
     return studies
 
 
-def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.0, seed=0):
+def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.0, zoom=1.0, seed=0):
     """Draw a data root.
 
     Args:
@@ -474,6 +476,7 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
         train_studies, held_out_studies: how many; about 2.1 views each, half of the studies positive.
         size: long side of a film, pixels.
         severity: factor on gaps, shifts and angles of fractures: below 1 they are harder to see.
+        zoom: above 1 a film shows less of the arm, and what is abnormal is larger on it.
         seed: the same seed and options give the same pixels.
     Returns: pandas.DataFrame, truth.csv.
     Raises: PhantomError when `out` exists.
@@ -485,7 +488,7 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     studies = plan(train_studies, held_out_studies, seed)
-    jobs = (joblib.delayed(draw_study)(str(partial), *study, size, severity, seed) for study in studies)
+    jobs = (joblib.delayed(draw_study)(str(partial), *study, size, severity, zoom, seed) for study in studies)
     drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
     rows = [
         row for study in tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None) for row in study
@@ -497,6 +500,7 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
         "held_out_studies": held_out_studies,
         "size": size,
         "severity": severity,
+        "zoom": zoom,
         "seed": seed,
     }
     (partial / NOTE).write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
@@ -542,6 +546,9 @@ def main(argv=None):
         default=1.0,
         metavar="X",
         help="factor on gaps and shifts; lower is harder (default %(default)s)",
+    )
+    parser.add_argument(
+        "--zoom", type=float, default=1.0, metavar="X", help="magnification; higher is easier (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the set (default %(default)s)")
     options = parser.parse_args(argv)

@@ -74,7 +74,7 @@ def test_what_is_abnormal_is_in_the_box(kind):
     """A film with the injury and the same film without differ inside the box, and hardly outside where nothing moves."""
     rng = np.random.default_rng(0)
     arm = phantom.draw_arm(rng)
-    framing = phantom.draw_framing(arm, 150, "L", 256, rng)
+    framing = phantom.draw_framing(arm, 150, "L", 256, 1.0, rng)
     injury = phantom.draw_injury(kind, 150, arm, 1.0, rng)
     if kind != "displaced":
         injury.shift, injury.angle = (0.0, 0.0), 0.0
