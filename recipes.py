@@ -4,7 +4,6 @@ A recipe is a plain record; `mura.py --recipe NAME` starts from it, and an optio
 """
 
 import dataclasses
-import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,33 +17,10 @@ class Recipe:
     epochs: int
     batch_size: int  # views a step
     learning_rate: float  # Adam's, before the schedule
-    schedule: str  # a key of SCHEDULES
+    schedule: str  # a key of mura.SCHEDULES
     flip: bool  # mirror half of the training views left to right
     rotation: float  # turn training views by up to so many degrees either way
     class_weighted: bool  # weigh the loss so that both classes of a study type count the same
-
-
-def constant(epoch, epochs):
-    """The learning rate as given, all the way."""
-    return 1.0
-
-
-def cosine(epoch, epochs):
-    """Half a cosine from 1 to 0 over the epochs. Source: Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts."""
-    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-
-
-def steps(epoch, epochs):
-    """1/10, 1/50 and 1/100 from 25, 50 and 75 % of the epochs on: the first system's."""
-    for start, divisor in ((0.75, 100), (0.5, 50), (0.25, 10)):
-        if epoch >= int(start * epochs):
-            return 1 / divisor
-    return 1.0
-
-
-# What the learning rate is multiplied with: f(epoch from 0, epochs) -> factor. A plateau needs the tuning loss, so it is no
-# function of the epoch: mura.py uses Keras's ReduceLROnPlateau for it.
-SCHEDULES = {"constant": constant, "cosine": cosine, "steps": steps, "plateau": None}
 
 
 def default():

@@ -244,7 +244,7 @@ def test_wrong_command_line(options, capsys):
 
 
 def test_plateau_divides_by_ten_after_an_epoch_without_progress():
-    callback = mura.learning_rate_callback({"schedule": "plateau"})
+    callback = mura.plateau()
     trainer = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     trainer.compile(keras.optimizers.Adam(1e-4))
     callback.set_model(trainer)
@@ -257,9 +257,10 @@ def test_plateau_divides_by_ten_after_an_epoch_without_progress():
 
 
 def test_augmentation_flips_and_turns_training_views_only():
+    options = {"flip": True, "rotation": 30, "learning_rate": 0.1, "schedule": "constant", "epochs": 1, "seed": 0}
     grey = keras.Input((16, 16, 1))
     network = keras.Model(grey, keras.layers.Dense(1)(keras.layers.Flatten()(grey)))
-    trainer = mura.build_trainer(network, {"flip": True, "rotation": 30, "learning_rate": 0.1, "seed": 0})
+    trainer = mura.build_trainer(network, options, steps_an_epoch=1)
     augment = keras.Model(trainer.inputs, trainer.get_layer("rotate").output)
     pixels = np.zeros((64, 16, 16, 1), np.uint8)
     pixels[:, 4:12, 2:5] = 200

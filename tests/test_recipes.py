@@ -1,5 +1,7 @@
 """What each recipe stands for, and who beats whom."""
 
+import math
+
 import pytest
 
 import mura
@@ -27,18 +29,28 @@ def test_recipe(name):
         recipe.schedule,
     )
     assert found == EXPECTED[name]
-    assert recipe.network in networks.BUILDERS and recipe.schedule in recipes.SCHEDULES
+    assert recipe.network in networks.BUILDERS and recipe.schedule in mura.SCHEDULES
     assert "Source:" in recipes.RECIPES[name].__doc__
 
 
+def rates(schedule, rate, epochs, steps_an_epoch):
+    """The learning rate of every step."""
+    made = mura.SCHEDULES[schedule](rate, epochs, steps_an_epoch)
+    return [float(made(step)) if callable(made) else made for step in range(epochs * steps_an_epoch)]
+
+
 def test_original_divides_by_10_50_100():
-    factors = [recipes.steps(epoch, 52) for epoch in range(52)]
-    assert factors == [1] * 13 + [1 / 10] * 13 + [1 / 50] * 13 + [1 / 100] * 13
+    expected = [1e-3] * 13 * 5 + [1e-4] * 13 * 5 + [2e-5] * 13 * 5 + [1e-5] * 13 * 5
+    assert rates("steps", 1e-3, 52, 5) == pytest.approx(expected)
 
 
-def test_cosine_falls_from_one_towards_zero():
-    factors = [recipes.cosine(epoch, 10) for epoch in range(10)]
-    assert factors[0] == 1 and factors[5] == pytest.approx(0.5) and factors == sorted(factors, reverse=True) and factors[-1] > 0
+def test_cosine_falls_from_the_rate_towards_zero():
+    found = rates("cosine", 1e-3, 10, 4)
+    assert found == pytest.approx([0.5e-3 * (1 + math.cos(math.pi * step / 40)) for step in range(40)], abs=1e-8)
+
+
+def test_constant_and_plateau_start_as_given():
+    assert rates("constant", 1e-3, 2, 2) == rates("plateau", 1e-3, 2, 2) == [1e-3] * 4
 
 
 def test_command_line_beats_recipe():
