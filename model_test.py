@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; 
 import pandas as pd
 
 import data_loader
+import networks
 import phantom
 import scores
 from data_loader import DataError
@@ -35,7 +36,7 @@ def main(argv=None):
     try:
         run = RunFolder.open(options.run)
         settings = run.settings()
-        network = run.load_network()
+        network = networks.fuse_batch_normalisation(run.load_network())
         if options.studies:
             call_studies(network, settings, options.studies)
         else:

@@ -328,6 +328,7 @@ def summary(record, network, run, epochs_done):
 
 def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
+    networks.fuse_batch_normalisation(network)
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     x = pixels
     # In float32 also under mixed precision: bfloat16 cannot tell the columns of a 320 px image apart.
