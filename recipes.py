@@ -27,7 +27,8 @@ def default():
     """DenseNet-169 at MURA's size with cosine decay: the recipe to use.
 
     Source: the MURA baseline (see `paper`), with cosine decay in place of the plateau, whose moment hangs on a noisy tuning
-    loss, and without class weights, so that a probability means what it says.
+    loss, and without class weights, so that a probability means what it says. 3e-4: on phantoms from random weights, two epochs
+    at 1e-3 had learned little where two at 3e-4 had learned most.
     """
     return Recipe(
         network="densenet169",
@@ -36,7 +37,7 @@ def default():
         resize="pad",
         epochs=52,
         batch_size=8,
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         schedule="cosine",
         flip=True,
         rotation=30,

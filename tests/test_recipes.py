@@ -9,7 +9,7 @@ import networks
 import recipes
 
 EXPECTED = {
-    "default": ("densenet169", "imagenet", 320, 52, 8, 1e-3, "cosine"),
+    "default": ("densenet169", "imagenet", 320, 52, 8, 3e-4, "cosine"),
     "original": ("densenet169_k12", "none", 320, 52, 8, 1e-3, "steps"),
     "inception": ("inception_v3", "imagenet", 150, 30, 16, 1e-3, "constant"),
     "paper": ("densenet169", "imagenet", 320, 52, 8, 1e-4, "plateau"),
