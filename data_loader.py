@@ -136,7 +136,9 @@ def is_stray(name):
 def in_order(folder):
     """Entries of a folder without strays, study2 before study10."""
     entries = [entry for entry in Path(folder).iterdir() if not is_stray(entry.name)]
-    return sorted(entries, key=lambda entry: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", entry.name)])
+    return sorted(
+        entries, key=lambda entry: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", entry.name)]
+    )
 
 
 def subfolders(folder):
@@ -233,7 +235,10 @@ def fingerprint(views, root):
 
     Returns: dict with views, studies, patients, positive_views and sha256.
     """
-    lines = [f"{Path(row.path).relative_to(data_root(root)).as_posix()} {row.label}" for row in views.itertuples()]
+    root = data_root(root)
+    lines = [
+        f"{Path(path).relative_to(root).as_posix()} {label}" for path, label in zip(views["path"], views["label"], strict=True)
+    ]
     return {
         "views": len(views),
         "studies": len(views.drop_duplicates(STUDY)),

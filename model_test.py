@@ -41,7 +41,7 @@ def main(argv=None):
             call_studies(network, settings, options.studies)
         else:
             score_split(run, network, settings, options)
-    except (DataError, RunError) as fault:
+    except (DataError, RunError, OSError) as fault:
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

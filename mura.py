@@ -33,7 +33,7 @@ import run_folder
 import scores
 from run_folder import RunError, RunFolder
 
-FAULTS = (data_loader.DataError, networks.WeightsError, phantom.PhantomError, RunError, FloatingPointError)
+FAULTS = (data_loader.DataError, networks.WeightsError, phantom.PhantomError, RunError, FloatingPointError, OSError)
 # What holds where neither the command line nor the recipe says otherwise.
 DEFAULTS = {
     "data": None,
@@ -207,9 +207,12 @@ def resumed_options(parser, given):
     if "out" not in given:
         parser.error("--resume needs --out with the folder of the run to go on with.")
     try:
-        options = RunFolder.open(given["out"]).read_json("run.json").get("options", {})
+        options = RunFolder.open(given["out"]).settings()["options"]
     except RunError as error:
         parser.exit(1, f"mura.py: {error}\n")
+    missing = sorted({*DEFAULTS, *(field.name for field in dataclasses.fields(recipes.Recipe))} - options.keys())
+    if missing:
+        parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
     changed = [name for name, value in given.items() if name not in ("out", "data") and options.get(name) != value]
     if changed:
         names = ", ".join("--" + name.replace("_", "-") for name in changed)

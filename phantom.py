@@ -19,7 +19,7 @@ from pathlib import Path
 import joblib  # drawing on all cores
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont  # markers, PNG files
+from PIL import Image, ImageDraw, ImageFont, ImageOps  # markers, PNG files
 from scipy import ndimage  # blur
 from tqdm import tqdm  # progress bar
 
@@ -32,7 +32,7 @@ NOTE = "PHANTOM.json"  # marks a data root as drawn, and says how
 MU_SOFT, MU_BONE, MU_METAL = 0.021, 0.060, 0.35
 
 KINDS = ("transverse", "oblique", "spiral", "displaced", "plate", "nail")
-BONE_COLUMNS = [
+TRUTH_COLUMNS = [
     "path",
     "label",
     "kind",
@@ -493,7 +493,7 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     rows = [
         row for study in tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None) for row in study
     ]
-    truth = pd.DataFrame(rows, columns=BONE_COLUMNS)
+    truth = pd.DataFrame(rows, columns=TRUTH_COLUMNS)
     truth.to_csv(partial / "truth.csv", index=False)
     options = {
         "train_studies": train_studies,
@@ -506,6 +506,30 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     (partial / NOTE).write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
     partial.rename(out)
     return truth
+
+
+def contact_sheet(root, file, columns=6, side=200):
+    """Draw two films of each kind of injury and as many without, side by side, into one picture.
+
+    Args:
+        root: a phantom data root.
+        file: .png to write.
+        columns: films a row.
+        side: pixels that a film is fitted into.
+    """
+    truth = pd.read_csv(Path(root) / "truth.csv")
+    rows = [truth[truth["kind"] == kind].head(2) for kind in KINDS]
+    rows.append(truth[truth["kind"] == "none"].head(2 * len(KINDS)))
+    films = pd.concat(rows)
+    sheet = Image.new("L", (columns * side, -(-len(films) // columns) * (side + 20)), 255)
+    draw = ImageDraw.Draw(sheet)
+    for place, film in enumerate(films.itertuples()):
+        left, top = place % columns * side, place // columns * (side + 20)
+        with Image.open(Path(root) / film.path) as image:
+            image = ImageOps.contain(image.convert("L"), (side - 6, side - 6))
+        sheet.paste(image, (left + (side - image.width) // 2, top + 20))
+        draw.text((left + side // 2, top + 10), film.kind, fill=0, font=ImageFont.load_default(13), anchor="mm")
+    sheet.save(file)
 
 
 def describe(root):
@@ -552,14 +576,18 @@ def main(argv=None):
         "--zoom", type=float, default=1.0, metavar="X", help="magnification; higher is easier (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the set (default %(default)s)")
-    options = parser.parse_args(argv)
+    parser.add_argument("--sheet", metavar="FILE", help="also draw some of the films side by side into a .png")
+    options = vars(parser.parse_args(argv))
+    sheet, out = options.pop("sheet"), options["out"]
     try:
-        truth = draw_set(**vars(options))
-    except PhantomError as fault:
+        truth = draw_set(**options)
+        if sheet:
+            contact_sheet(out, sheet)
+    except (PhantomError, OSError) as fault:
         print(f"phantom.py: {fault}", file=sys.stderr)
         return 1
-    print(f"Drew {len(truth)} views ({truth['label'].sum()} positive) into {options.out}.")
-    print(f"Next: python mura.py --data {options.out} --weights none")
+    print(f"Drew {len(truth)} views ({truth['label'].sum()} positive) into {out}.")
+    print(f"Next: python mura.py --data {out} --weights none")
     return 0
 
 

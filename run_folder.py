@@ -28,7 +28,9 @@ HISTORY = [
     "seconds",
     "views_per_second",
 ]
-SETTINGS = {"options": dict, "data": dict, "threshold": float}  # of run.json, and their types
+# What scoring and drawing need of run.json, and their types.
+SETTINGS = {"options": dict, "data": dict, "threshold": float}
+OPTIONS = {"size": int, "resize": str, "study_type": list, "tuning_fraction": float, "seed": int, "skip_unreadable": bool}
 PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 
 
@@ -108,11 +110,18 @@ class RunFolder:
     def settings(self):
         """run.json, checked for what scoring and drawing need: a dict with options, data, threshold and more."""
         settings = self.read_json("run.json")
-        for name, kind in SETTINGS.items():
-            if not isinstance(settings.get(name), kind):
-                found = settings.get(name)
-                raise RunError(f"{self / 'run.json'}: {name!r} is {found!r}; expected {kind.__name__}. Restore it from a copy.")
+        self.check_fields(settings, SETTINGS)
+        self.check_fields(settings["options"], OPTIONS)
+        self.check_fields(settings["data"], {"root": str})
         return settings
+
+    def check_fields(self, found, expected):
+        """Raise RunError unless a part of run.json has fields of the expected types."""
+        for name, kind in expected.items():
+            if not isinstance(found.get(name), kind):
+                raise RunError(
+                    f"{self / 'run.json'}: {name!r} is {found.get(name)!r}; expected {kind.__name__}. Restore it from a copy."
+                )
 
     # history.csv, predictions.csv
 

@@ -113,8 +113,10 @@ def test_ensure_draws_once_and_checks_the_version(in_tmp, monkeypatch):
 
 
 def test_command_line(in_tmp, capsys):
-    options = ["--out", "set", "--train-studies", "4", "--held-out-studies", "2", "--size", "32"]
+    options = ["--out", "set", "--train-studies", "4", "--held-out-studies", "2", "--size", "32", "--sheet", "sheet.png"]
     assert phantom.main(options) == 0
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width == 6 * 200 and np.asarray(sheet).std() > 20
     assert "Next: python mura.py --data set" in capsys.readouterr().out
     assert phantom.main(options) == 1
     assert "phantom.py: set exists" in capsys.readouterr().err
