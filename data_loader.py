@@ -374,6 +374,10 @@ class Rows:
     def __getitem__(self, places):
         return self.array[self.rows[places]]
 
+    def of(self, views, part):
+        """The Rows of some views: self holds those of the table `views`, and `part` is a table of some of them."""
+        return Rows(self.array, self.rows[pd.Index(views["path"]).get_indexer(part["path"])])
+
 
 def cache_key(views, size, resize):
     """Name of the cache file of a table of views at a size and resize mode."""

@@ -92,11 +92,14 @@ def score_split(run, network, settings, options):
     """Score a split, write predictions.csv and scores.json, and print."""
     root = options.data or settings["data"]["root"]
     study_types = options.study_type or settings["options"]["study_type"]
-    views = split_views(settings, root, study_types, options.split)
     trained = settings["options"]
+    views = data_loader.find_views(root, "held-out" if options.split == "held-out" else "train", study_types)
     skip = options.skip_unreadable or (options.split == "tuning" and trained["skip_unreadable"])
     kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip)
-    if options.split == "tuning":
+    left_out = len(views) - len(kept)
+    if options.split == "tuning":  # drawn again as the training drew them
+        whole, (_, kept) = kept, data_loader.split_by_patient(kept, trained["tuning_fraction"], trained["seed"])
+        pixels = pixels.of(whole, kept)
         check_same_tuning(run, settings, root, kept)
     data_loader.check_both_classes(kept, f"the readable views of {root}")
     predictions = kept.assign(probability=predict(network, pixels))[PREDICTIONS]
@@ -104,7 +107,7 @@ def score_split(run, network, settings, options):
         "data": root,
         "phantom": phantom.describe(data_loader.data_root(root)),
         "split": options.split,
-        "left_out": len(views) - len(kept),
+        "left_out": left_out,
         "patients": predictions["patient"].nunique(),
         **scores.report(predictions, settings["threshold"]),
     }
@@ -116,15 +119,6 @@ def score_split(run, network, settings, options):
         print(markdown(run, settings, report))
     else:
         print_report(run, settings, report)
-
-
-def split_views(settings, root, study_types, split):
-    """Table of the views of a split; the tuning patients are drawn again as the training drew them."""
-    if split == "held-out":
-        return data_loader.find_views(root, "held-out", study_types)
-    trained = settings["options"]
-    views = data_loader.find_views(root, "train", study_types)
-    return data_loader.split_by_patient(views, trained["tuning_fraction"], trained["seed"])[1]
 
 
 def check_same_tuning(run, settings, root, tuning):

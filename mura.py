@@ -47,6 +47,10 @@ DEFAULTS = {
 }
 # The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
 DEMO = {"weights": "none", "size": 64, "epochs": 3, "batch_size": 16, "rotation": 0}
+NOT_A_NUMBER = (
+    "{what} is {value} {place}. best.h5 and last.h5 are those of earlier epochs, if any.\n"
+    "Try a lower --learning-rate or --precision float32, in a new run."
+)
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -69,8 +73,9 @@ def train_run(run, options, resume):
     """From options to a finished run folder."""
     keras.utils.set_random_seed(options["seed"])
     keras.mixed_precision.set_global_policy(options["precision"])
-    train, tuning = load_views(options)
-    record = resumed_record(run, options, train, tuning) if resume else describe_run(options, train, tuning)
+    train, tuning, left_out = load_views(options)
+    data = describe_data(options, train, tuning, left_out)
+    record = resumed_record(run, options, data) if resume else describe_run(options, data)
 
     # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
     weights = "none" if run.has_state() else options["weights"]
@@ -172,7 +177,7 @@ def build_parser():
         "--precision", choices=PRECISIONS, help="arithmetic; auto is mixed_bfloat16 where the processor has it (default auto)"
     )
     training.add_argument(
-        "--seed", type=int, metavar="N", help="draws the tuning patients, weights, order and augmentation (default 0)"
+        "--seed", type=seed, metavar="N", help="draws the tuning patients, weights, order and augmentation (default 0)"
     )
 
     output = parser.add_argument_group("output")
@@ -192,6 +197,14 @@ def positive(kind):
 
     convert.__name__ = kind.__name__
     return convert
+
+
+def seed(text):
+    """argparse type: an int that random number generators take."""
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
+    return value
 
 
 def fraction(text):
@@ -232,59 +245,52 @@ class Part:
     pixels: data_loader.Rows  # (n, size, size, 1) uint8
     label: np.ndarray  # (n,)
     weight: np.ndarray | None  # (n,) or None where all weigh the same
-    left_out: int  # unreadable views
 
 
 def load_views(options):
-    """(train, tuning) Parts; draws the phantom set first where no data is given."""
+    """(train, tuning, left_out): two Parts and how many views were unreadable; draws the phantom set where no data is given."""
     if options["data"] is None:
         options["data"] = str(phantom.ensure(demo=options["demo"]))
     views = data_loader.find_views(options["data"], "train", options["study_type"])
-    return tuple(
-        load_part(views, options) for views in data_loader.split_by_patient(views, options["tuning_fraction"], options["seed"])
-    )
-
-
-def load_part(views, options):
-    """Decode a table of views into a Part."""
     kept, pixels = data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
-    weight = data_loader.class_weights(kept) if options["class_weighted"] else None
-    return Part(kept, pixels, kept["label"].to_numpy(), weight, len(views) - len(kept))
+    split = data_loader.split_by_patient(kept, options["tuning_fraction"], options["seed"])
+    weigh = data_loader.class_weights if options["class_weighted"] else lambda part: None
+    parts = (Part(part, pixels.of(kept, part), part["label"].to_numpy(), weigh(part)) for part in split)
+    return *parts, len(views) - len(kept)
 
 
-def resumed_record(run, options, train, tuning):
+def resumed_record(run, options, data):
     """run.json of a run that goes on, with the place of its data now.
 
     Raises: DataError when the data is not what the run started with.
     """
     record = run.read_json("run.json")
-    now = describe_data(options, train, tuning)
     for split in ("train", "tuning"):
-        if record["data"][split] != now[split]:
+        if record["data"].get(split) != data[split]:
             raise data_loader.DataError(
-                f"{now['root']} is not the data that {run.path} was trained on.\n"
-                f"Its {split} views were {record['data'][split]},\nnow {now[split]}.\n"
+                f"{data['root']} is not the data that {run.path} was trained on.\n"
+                f"Its {split} views were {record['data'].get(split)},\nnow {data[split]}.\n"
                 "Pass the folder with the same files as --data, or start a new run."
             )
-    return {**record, "options": options, "data": now}
+    return {**record, "options": options, "data": data}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Record of the run
 
 
-def describe_data(options, train, tuning):
+def describe_data(options, train, tuning, left_out):
     """What a run is trained on: where it lies, counts and hashes, and how many views were left out."""
     return {
         "root": options["data"],
         "phantom": phantom.describe(options["data"]),
         "train": data_loader.fingerprint(train.views, options["data"]),
         "tuning": data_loader.fingerprint(tuning.views, options["data"]),
-        "left_out": {"train": train.left_out, "tuning": tuning.left_out},
+        "left_out": left_out,
     }
 
 
-def describe_run(options, train, tuning):
+def describe_run(options, data):
     """Content of run.json: options, versions, commit, device, data, and what model_test.py decides with."""
     return {
         "command": shlex.join(["python", "mura.py", *sys.argv[1:]]),
@@ -292,7 +298,7 @@ def describe_run(options, train, tuning):
         "versions": run_folder.versions(),
         "commit": run_folder.commit(),
         "device": run_folder.accelerator()["device"],
-        "data": describe_data(options, train, tuning),
+        "data": data,
         "threshold": 0.5,
         "temperature": 1.0,
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -311,11 +317,12 @@ def summary(record, network, run, epochs_done):
     ]
     for split in ("train", "tuning"):
         counts = data[split]
-        left_out = f", {data['left_out'][split]} unreadable views left out" if data["left_out"][split] else ""
         lines.append(
             f"  {split:7} {counts['views']} views ({counts['positive_views']} positive), {counts['studies']} studies, "
-            f"{counts['patients']} patients{left_out}"
+            f"{counts['patients']} patients"
         )
+    if data["left_out"]:
+        lines.append(f"  {data['left_out']} unreadable views left out, with their labels")
     lines += [
         f"Network   {network.name}, {network.count_params():,} parameters, weights {options['weights']}, {options['size']} px",
         f"Training  {options['epochs']} epochs, batch {options['batch_size']}, {options['precision']} on {record['device']}"
@@ -403,6 +410,10 @@ class ScoreTuning(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         training_seconds = time.perf_counter() - self.start
         probability = self.network.predict(self.batches, verbose=0)[:, 0]
+        if not np.isfinite(probability).all():
+            raise FloatingPointError(
+                NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")
+            )
         label = self.tuning.label
         penalty = sum(float(loss) for loss in self.network.losses)  # L2, which the training loss holds too
         logs["val_loss"] = scores.log_loss(label, probability, self.tuning.weight) + penalty
@@ -421,10 +432,8 @@ class StopOnFault(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs):
         if not np.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"the loss is {logs['loss']} in epoch {self.epoch}, step {batch + 1}. best.h5 and last.h5 are those of earlier "
-                "epochs, if any.\nTry a lower --learning-rate or --precision float32, in a new run."
-            )
+            place = f"in epoch {self.epoch}, step {batch + 1}"
+            raise FloatingPointError(NOT_A_NUMBER.format(what="the loss", value=logs["loss"], place=place))
         if getattr(self.model, "interrupted", False):
             raise KeyboardInterrupt
 

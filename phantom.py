@@ -484,6 +484,17 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     out = Path(out)
     if out.exists():
         raise PhantomError(f"{out} exists; phantoms are drawn into a new folder. Remove it, or pass another --out.")
+    options = {
+        "train_studies": train_studies,
+        "held_out_studies": held_out_studies,
+        "size": size,
+        "severity": severity,
+        "zoom": zoom,
+        "seed": seed,
+    }
+    for name, least in {"train_studies": 2, "held_out_studies": 0, "size": 32, "severity": 0, "zoom": 0.1, "seed": 0}.items():
+        if not options[name] >= least:
+            raise PhantomError(f"{name.replace('_', ' ')} is {options[name]}; expected at least {least}.")
     partial = out.with_name(f".{out.name}.partial")  # renamed at the end: a kill never leaves half a set under the real name
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -495,14 +506,6 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     ]
     truth = pd.DataFrame(rows, columns=TRUTH_COLUMNS)
     truth.to_csv(partial / "truth.csv", index=False)
-    options = {
-        "train_studies": train_studies,
-        "held_out_studies": held_out_studies,
-        "size": size,
-        "severity": severity,
-        "zoom": zoom,
-        "seed": seed,
-    }
     (partial / NOTE).write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
     partial.rename(out)
     return truth

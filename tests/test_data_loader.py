@@ -324,6 +324,12 @@ def test_batches_order():
     assert len(still[0]) == 1 and still[2][0].ravel().tolist() == [8, 9]
 
 
+def test_rows_of_some_views():
+    views = pd.DataFrame({"path": ["a", "b", "c", "d"]})
+    rows = data_loader.Rows(np.arange(10), [2, 4, 6, 8]).of(views, views.iloc[[3, 1]])
+    assert rows[np.arange(2)].tolist() == [8, 4] and len(rows) == 2
+
+
 def test_class_weights_balance_each_type():
     views = pd.DataFrame({"study_type": ["A"] * 5 + ["B"] * 4, "label": [1, 0, 0, 0, 0, 1, 1, 1, 0]})
     weights = data_loader.class_weights(views)

@@ -120,3 +120,14 @@ def test_command_line(in_tmp, capsys):
     assert "Next: python mura.py --data set" in capsys.readouterr().out
     assert phantom.main(options) == 1
     assert "phantom.py: set exists" in capsys.readouterr().err
+
+
+def test_options_out_of_range(in_tmp, capsys):
+    for option, value, message in (
+        ("--train-studies", "1", "train studies is 1"),
+        ("--size", "8", "size is 8"),
+        ("--zoom", "0", "zoom is 0"),
+    ):
+        assert phantom.main(["--out", "set", option, value]) == 1
+        assert message in capsys.readouterr().err
+    assert not list(in_tmp.iterdir())
