@@ -499,7 +499,8 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     studies = plan(train_studies, held_out_studies, seed)
-    jobs = (joblib.delayed(draw_study)(str(partial), *study, size, severity, zoom, seed) for study in studies)
+    # An absolute path: workers are kept between calls, and so is their working directory.
+    jobs = (joblib.delayed(draw_study)(str(partial.absolute()), *study, size, severity, zoom, seed) for study in studies)
     drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
     rows = [
         row for study in tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None) for row in study

@@ -66,7 +66,7 @@ def small_root(tmp_path):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def in_tmp(tmp_path, monkeypatch):
     """A working directory of the test's own, where data/ and runs/ go."""
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from tiny import TINY
 
 import data_loader
+import model_test
 import mura
 import scores
 from run_folder import HISTORY, RunFolder
@@ -184,7 +186,7 @@ def test_resume_takes_no_other_options_or_data(trained, small_root, tmp_path, ca
 def test_nan_loss_names_the_epoch(in_tmp, phantoms, capsys):
     assert train(phantoms, "run", "--epochs", 3, "--learning-rate", 1e38) == 1
     message = capsys.readouterr().err
-    assert "the loss is nan in epoch 1, step" in message and "Traceback" not in message
+    assert re.search(r"the loss is (nan|inf) in epoch 1, step \d", message) and "Traceback" not in message
 
 
 def test_nan_probabilities_stop_the_run(trained, phantoms):
@@ -222,7 +224,8 @@ def test_each_recipe_trains(recipe, in_tmp, phantoms):
 def test_each_recipe_trains_its_own_network(recipe, size, in_tmp, phantoms):
     options = ["--data", str(phantoms), "--recipe", recipe, "--weights", "none", "--size", str(size), "--epochs", "1"]
     assert mura.main([*options, "--tuning-fraction", "0.3", "--out", "run"]) == 0
-    assert Path("run/best.h5").stat().st_size > 1e6
+    assert model_test.main(["run"]) == 0
+    assert len(pd.read_csv("run/predictions.csv")) == len(data_loader.find_views(phantoms, "held-out"))
 
 
 def test_weights_that_cannot_be_had(in_tmp, phantoms, capsys):
