@@ -415,7 +415,9 @@ class ScoreTuning(keras.callbacks.Callback):
                 NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")
             )
         label = self.tuning.label
-        penalty = sum(float(loss) for loss in self.network.losses)  # L2, which the training loss holds too
+        penalty = sum(
+            float(keras.ops.convert_to_numpy(loss)) for loss in self.network.losses
+        )  # L2, which the training loss holds too
         logs["val_loss"] = scores.log_loss(label, probability, self.tuning.weight) + penalty
         logs["val_accuracy"] = float(np.mean(scores.decisions(probability, 0.5) == label))
         logs["val_auroc"] = scores.auroc(label, probability)
