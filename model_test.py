@@ -194,7 +194,8 @@ def call_studies(network, settings, names):
         for path, probability in zip(study["path"], study["probability"], strict=True):
             print(line(path, probability, settings["threshold"]))
         print(line(f"study {name}", study["probability"].mean(), settings["threshold"]))
-    print("Research software, not a medical device.", file=sys.stderr)
+    note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
+    print(note, file=sys.stderr)
 
 
 def study_views(names):
