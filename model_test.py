@@ -123,7 +123,7 @@ def score_split(run, network, settings, options):
 
 def check_same_tuning(run, settings, root, tuning):
     """Raise DataError unless the tuning views are those that the training kept aside."""
-    recorded, found = settings["data"]["tuning"], data_loader.fingerprint(tuning, root)
+    recorded, found = settings["data"].get("tuning"), data_loader.fingerprint(tuning, root)
     if recorded != found:
         raise DataError(
             f"{root} is not the data that {run.path} was trained on, so nobody knows which patients are its tuning patients.\n"
@@ -153,11 +153,12 @@ def markdown(run, settings, report):
     """Header and row of the README's results table."""
     options, studies = settings["options"], report["studies"]
     seconds, record = settings["training_seconds"], settings
+    weights = {"none": "random", "imagenet": "ImageNet"}.get(options["weights"], Path(options["weights"]).name)
     data = f"{Path(report['data']).name} {' '.join(options['study_type'])}" + (" (phantom)" if report["phantom"] else "")
     time = f"{seconds / 60:.0f} min, {record['device']}" if seconds else "not finished"
     cells = {
         "Network": options["network"],
-        "Recipe": f"{options['recipe']}, {options['weights']} weights, {options['size']} px, {options['epochs']} epochs",
+        "Recipe": f"{options['recipe']}, {weights} weights, {options['size']} px, {options['epochs']} epochs",
         "Data": f"{data}, {report['split']}",
         "Studies (patients)": f"{studies['count']} ({report['patients']})",
         "Seed": options["seed"],
