@@ -29,7 +29,7 @@ CURVES = {
     "val_loss": ("plot_MURA_valid_loss.png", "Tuning loss", "loss (nats a view)"),
 }
 STYLE = {
-    "figure.figsize": (7, 4.5),
+    "figure.figsize": (7, 4.8),
     "figure.dpi": 120,
     "font.size": 12,
     "axes.grid": True,
@@ -96,14 +96,14 @@ def draw_figures(histories, folder):
             draw_curve(axes, history, column, f"C{colour}", "-", run)
         finish_axes(axes, title if len(histories) > 1 else f"{title}, {next(iter(histories))}", label)
         files.append(save(figure, folder / name))
-    figure, rows = plt.subplots(1, 3, figsize=(13, 4.6))
+    figure, rows = plt.subplots(1, 3, figsize=(13, 5.2))
     panels = (("loss", "Loss", "nats a view"), ("accuracy", "Accuracy", "share of views"), ("auroc", "AUROC", "AUROC of views"))
     for axes, (column, title, label) in zip(rows, panels, strict=True):
         for colour, (run, history) in enumerate(histories.items()):
             prefix = f"{run}, " if len(histories) > 1 else ""
             draw_curve(axes, history, f"val_{column}", f"C{colour}", "-", f"{prefix}tuning")
             draw_curve(axes, history, column, f"C{colour}", "--", f"{prefix}training", mark=False)
-        finish_axes(axes, title, label)
+        finish_axes(axes, title, label, columns=1)
     if len(histories) == 1:
         figure.suptitle(next(iter(histories)))
     files.append(save(figure, folder / "plot_MURA_curves.png"))
@@ -128,11 +128,11 @@ def draw_curve(axes, history, column, colour, line, label, mark=True):
         )
 
 
-def finish_axes(axes, title, label):
+def finish_axes(axes, title, label, columns=2):
     """Title, labels, whole-numbered epochs and a legend."""
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False)  # below, on no curve
 
 
 def save(figure, path):
