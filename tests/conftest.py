@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,6 +65,12 @@ def small_root(tmp_path):
             label = "positive" if patient % 2 else "negative"
             write_study(root, split, f"study1_{label}", images=2, patient=f"patient{patient:05d}")
     return root
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    """Networks in float32 unless a test says otherwise: mura.py sets the precision of the whole process."""
+    keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture(autouse=True)

@@ -122,13 +122,6 @@ def training_step(network, pixels, label):
     return [np.asarray(part, "float32") for part in (outputs, *gradients, *network.non_trainable_variables)]
 
 
-@pytest.fixture
-def restore_precision():
-    before = keras.config.dtype_policy()
-    yield
-    keras.config.set_dtype_policy(before)
-
-
 def two_norms():
     """A network with two batch normalisations of other momentum and epsilon."""
     layers = keras.layers
@@ -138,7 +131,7 @@ def two_norms():
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 3e-2)])
-def test_fused_batch_normalisation_equals_the_stock_layer(precision, tolerance, restore_precision):
+def test_fused_batch_normalisation_equals_the_stock_layer(precision, tolerance):
     keras.config.set_dtype_policy(precision)
     stock, fused = two_norms(), networks.fuse_batch_normalisation(two_norms())
     assert sum(isinstance(layer.call, functools.partial) for layer in fused.layers) == 2
