@@ -276,7 +276,7 @@ def test_augmentation_flips_and_turns_training_views_only():
     grey = keras.Input((16, 16, 1))
     network = keras.Model(grey, keras.layers.Dense(1)(keras.layers.Flatten()(grey)))
     trainer = mura.build_trainer(network, options, steps_an_epoch=1)
-    augment = keras.Model(trainer.inputs, trainer.get_layer("rotate").output)
+    augment = keras.Model(trainer.inputs[0], trainer.get_layer("rotate").output)
     pixels = np.zeros((64, 16, 16, 1), np.uint8)
     pixels[:, 4:12, 2:5] = 200
     assert (np.asarray(augment(pixels, training=False)) == pixels).all()
