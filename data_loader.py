@@ -29,6 +29,7 @@ FOLDERS = {"train": "train", "held-out": "valid"}  # our word for a split: MURA'
 LABELS = {"_negative": 0, "_positive": 1}
 COLUMNS = ["path", "split", "study_type", "patient", "study", "view", "label"]
 CACHE = Path("data/cache")
+SKIP_ADVICE = "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
 
 # Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -58,8 +59,8 @@ def find_views(root, split, study_types=("XR_HUMERUS",)):
     rows = [
         (str(image), split, study_type, patient.name, study.name, image.name, label_of(study))
         for study_type, type_folder in type_folders(folder, study_types)
-        for patient in subfolders(type_folder)
-        for study in subfolders(patient)
+        for patient in folders_without_images(type_folder)
+        for study in folders_without_images(patient)
         for image in images_of(study)
     ]
     views = pd.DataFrame(rows, columns=COLUMNS)
@@ -80,7 +81,7 @@ def data_root(path):
     """
     path = Path(path)
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder; --data takes the folder that MURA unpacks to, with train/ and valid/ in it.")
+        raise DataError(f"{path} is no folder; --data takes the folder that MURA unpacks to, with train/ and valid/ in it.")
     candidates = [path]
     for _ in range(3):  # MURA-v1.1.zip unpacked by hand often ends up as MURA-v1.1/MURA-v1.1
         roots = [folder for folder in candidates if any((folder / name).is_dir() for name in FOLDERS.values())]
@@ -144,6 +145,19 @@ def in_order(folder):
 def subfolders(folder):
     """Folders directly inside a folder, in order."""
     return [entry for entry in in_order(folder) if entry.is_dir()]
+
+
+def folders_without_images(folder):
+    """Folders directly inside a folder of patients or studies.
+
+    Raises: DataError when an image lies beside them, where it has no label.
+    """
+    for entry in in_order(folder):
+        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir():
+            raise DataError(
+                f"{entry} lies outside of a study folder, so it has no label. Move it into one (study1_negative), or remove it."
+            )
+    return subfolders(folder)
 
 
 def images_of(study):
@@ -347,13 +361,14 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE):
         bad = decode_all(views["path"], size, resize, pixels)
     else:
         file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
-        if not file.is_file():
-            build_cache(views["path"], size, resize, file)
-        pixels, bad = np.load(file, mmap_mode="r"), pd.read_csv(file.with_suffix(".csv"))
+        pixels, bad = read_cache(file) or build_cache(views["path"], size, resize, file)
         if len(bad) and not skip_unreadable:
             file.unlink()  # the next run looks again: what was wrong may not show in a time or size (permissions)
-    if len(bad) and not skip_unreadable:
-        raise DataError(describe_unreadable(views, bad))
+    if len(bad):
+        message = describe_unreadable(views, bad)
+        if not skip_unreadable:
+            raise DataError(message + ("" if cache is None else SKIP_ADVICE))
+        log.warning("%s\nThey are left out, with their labels.", message)
     keep = np.setdiff1d(np.arange(len(views)), bad["place"])
     return views.iloc[keep].reset_index(drop=True), Rows(pixels, keep)
 
@@ -391,8 +406,16 @@ def cache_key(views, size, resize):
     return key.hexdigest()[:32]
 
 
+def read_cache(file):
+    """(pixels, table of unreadable images) of a cache file, or None when it is absent or damaged."""
+    try:
+        return np.load(file, mmap_mode="r"), pd.read_csv(file.with_suffix(".csv"))
+    except (OSError, ValueError, EOFError):  # pandas' and numpy's errors on damaged files are ValueErrors
+        return None
+
+
 def build_cache(paths, size, resize, file):
-    """Decode every path into an .npy file, and list the unreadable ones in a .csv beside it."""
+    """Decode every path into an .npy file, and list the unreadable ones beside it. Returns: what `read_cache` does."""
     file.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two runs that build the same cache apart; the later rename wins, with the same content.
     partial = file.with_name(f".{file.stem}.{os.getpid()}.npy")
@@ -404,6 +427,7 @@ def build_cache(paths, size, resize, file):
         bad.to_csv(partial_csv, index=False)
         os.replace(partial_csv, file.with_suffix(".csv"))
         os.replace(partial, file)
+        return np.load(file, mmap_mode="r"), bad
     finally:
         partial.unlink(missing_ok=True)
         partial_csv.unlink(missing_ok=True)
@@ -433,11 +457,7 @@ def describe_unreadable(views, bad):
     paths = views["path"].iloc[bad["place"]]
     common = os.path.commonpath([os.path.dirname(path) for path in views["path"]])
     lines = [f"  {os.path.relpath(path, common)}   {reason}" for path, reason in zip(paths, bad["reason"], strict=True)]
-    return (
-        f"{len(bad)} of {len(views)} images under {common} cannot be decoded:\n"
-        + "\n".join(lines)
-        + "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
-    )
+    return f"{len(bad)} of {len(views)} images under {common} cannot be decoded:\n" + "\n".join(lines)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ Exit status: 0 done; 1 a fault of data or checkpoint; 2 a wrong command line.
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def score_split(run, network, settings, options):
         "data": root,
         "phantom": phantom.describe(data_loader.data_root(root)),
         "split": options.split,
+        "study_types": sorted(predictions["study_type"].unique()),
         "left_out": left_out,
         "patients": predictions["patient"].nunique(),
         **scores.report(predictions, settings["threshold"]),
@@ -146,7 +148,7 @@ def print_report(run, settings, report):
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
     print(f"\nWrote {run / 'predictions.csv'} and scores.json. Research software, not a medical device.")
-    print(f"Next: python plot_results.py {run.path}")
+    print(f"Next: python plot_results.py {shlex.quote(str(run.path))}")
 
 
 def markdown(run, settings, report):
@@ -154,7 +156,9 @@ def markdown(run, settings, report):
     options, studies = settings["options"], report["studies"]
     seconds, record = settings["training_seconds"], settings
     weights = {"none": "random", "imagenet": "ImageNet"}.get(options["weights"], Path(options["weights"]).name)
-    data = f"{Path(report['data']).name} {' '.join(options['study_type'])}" + (" (phantom)" if report["phantom"] else "")
+    data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}" + (
+        " (phantom)" if report["phantom"] else ""
+    )
     time = f"{seconds / 60:.0f} min, {record['device']}" if seconds else "not finished"
     cells = {
         "Network": options["network"],
@@ -170,7 +174,7 @@ def markdown(run, settings, report):
         "Training": time,
         "Command": f"`{record['command']}`",
     }
-    rows = (cells.keys(), ["---"] * len(cells), map(str, cells.values()))
+    rows = (cells.keys(), ["---"] * len(cells), (str(cell).replace("|", "\\|") for cell in cells.values()))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -18,6 +18,7 @@ import shlex
 import signal
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; must be set before Keras loads it
 
@@ -106,9 +107,12 @@ def train_run(run, options, resume):
             )
     except KeyboardInterrupt:
         print(f"Stopped; {len(saving.history)} of {options['epochs']} epochs are saved.")
-        print(f"Next: python mura.py --out {run.path} --resume")
+        print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
         return
-    finish(run, record, saving.best())
+    if epochs_done < options["epochs"]:
+        record |= how_it_went(saving.history, saving.best())
+        run.write_json("run.json", record)
+    say_what_is_next(run, saving.best())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -220,7 +224,8 @@ def resumed_options(parser, given):
     if "out" not in given:
         parser.error("--resume needs --out with the folder of the run to go on with.")
     try:
-        options = RunFolder.open(given["out"]).settings()["options"]
+        settings = RunFolder.open(given["out"]).settings()
+        options = settings["options"]
     except RunError as error:
         parser.exit(1, f"mura.py: {error}\n")
     missing = sorted({*DEFAULTS, *(field.name for field in dataclasses.fields(recipes.Recipe))} - options.keys())
@@ -230,7 +235,7 @@ def resumed_options(parser, given):
     if changed:
         names = ", ".join("--" + name.replace("_", "-") for name in changed)
         parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
-    return {**options, **given}
+    return {**options, "data": settings["data"]["root"], **given}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -253,10 +258,20 @@ def load_views(options):
         options["data"] = str(phantom.ensure(demo=options["demo"]))
     views = data_loader.find_views(options["data"], "train", options["study_type"])
     kept, pixels = data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+    check_held_out(options)
     split = data_loader.split_by_patient(kept, options["tuning_fraction"], options["seed"])
     weigh = data_loader.class_weights if options["class_weighted"] else lambda part: None
     parts = (Part(part, pixels.of(kept, part), part["label"].to_numpy(), weigh(part)) for part in split)
     return *parts, len(views) - len(kept)
+
+
+def check_held_out(options):
+    """Tell faults of valid/ before the training, not after it; decodes the held-out views into the cache."""
+    if not (data_loader.data_root(options["data"]) / "valid").is_dir():
+        print(f"mura.py: {options['data']} holds no valid/ folder: there will be no held-out score.", file=sys.stderr)
+        return
+    views = data_loader.find_views(options["data"], "held-out", options["study_type"])
+    data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
 
 
 def resumed_record(run, options, data):
@@ -282,7 +297,7 @@ def resumed_record(run, options, data):
 def describe_data(options, train, tuning, left_out):
     """What a run is trained on: where it lies, counts and hashes, and how many views were left out."""
     return {
-        "root": options["data"],
+        "root": str(Path(options["data"]).absolute()),  # absolute: scored from another folder, too
         "phantom": phantom.describe(options["data"]),
         "train": data_loader.fingerprint(train.views, options["data"]),
         "tuning": data_loader.fingerprint(tuning.views, options["data"]),
@@ -323,11 +338,14 @@ def summary(record, network, run, epochs_done):
         )
     if data["left_out"]:
         lines.append(f"  {data['left_out']} unreadable views left out, with their labels")
+    steps_left = epochs_done < options["epochs"]
     lines += [
         f"Network   {network.name}, {network.count_params():,} parameters, weights {options['weights']}, {options['size']} px",
         f"Training  {options['epochs']} epochs, batch {options['batch_size']}, {options['precision']} on {record['device']}"
         + (f"; {epochs_done} epochs done" if epochs_done else ""),
-        "The first step takes a minute or so: the network is traced and compiled.",
+        "The first step takes a minute or so: the network is traced and compiled."
+        if steps_left
+        else "Nothing is left to train.",
     ]
     return "\n".join(lines)
 
@@ -497,18 +515,20 @@ def deferred_interrupt(trainer):
         signal.signal(signal.SIGINT, before)
 
 
-def finish(run, record, best):
-    """Write how the run went into run.json and say what comes next."""
-    history = run.read_history()
-    record |= {
+def how_it_went(history, best):
+    """What run.json says of a finished training."""
+    return {
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "training_seconds": round(float(history["seconds"].sum()), 1),
+        "training_seconds": round(sum(row["seconds"] for row in history), 1),
         "best_epoch": best["epoch"],
     }
-    run.write_json("run.json", record)
+
+
+def say_what_is_next(run, best):
+    """Print the outcome and the next command."""
     print(f"Best epoch {best['epoch']}: tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views).")
-    print(f"Saved {run / 'best.h5'}, last.h5, history.csv and run.json.")
-    print(f"Next: python model_test.py {run.path}")
+    print(f"{run.path} holds best.h5, last.h5, history.csv and run.json.")
+    print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def densenet169(size, weights="none"):
         weights: "none", "imagenet", or the path of a weights file (see `build`).
     Source: Huang et al. 2017, arXiv 1608.06993; as MURA's baseline uses it, arXiv 1712.06957.
     """
+    check_size("densenet169", size, 32)
     scale = [1 / (255 * std) for std in IMAGENET_STD]
     offset = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
     network = build("densenet169", keras.applications.DenseNet169, size, weights, scale, offset)
@@ -50,6 +51,7 @@ def inception_v3(size, weights="none"):
         weights: "none", "imagenet", or the path of a weights file (see `build`). With "none" the frozen features are random.
     Source: Szegedy et al. 2016, arXiv 1512.00567.
     """
+    check_size("inception_v3", size, 75)
     base = keras.applications.InceptionV3
     network = build(
         "inception_v3", base, size, weights, [1 / 127.5] * 3, [-1.0] * 3, dropout=0.3, kernel_regularizer=regularizers.L2(1e-4)
@@ -70,6 +72,7 @@ def densenet169_k12(size, weights="none"):
         weights: "none" or the path of a weights file; there are no ImageNet weights.
     Source: https://github.com/ag-piyush/Bone-Fracture-Detection---MURA, densenet.py.
     """
+    check_size("densenet169_k12", size, 16)
     if weights == "imagenet":
         raise WeightsError(
             "no ImageNet weights exist for densenet169_k12; pass --weights none, or a weights file of this network."
@@ -105,6 +108,12 @@ def densenet169_k12(size, weights="none"):
     )(x)
     network = keras.Model(grey, probability, name="densenet169_k12")
     return network if weights == "none" else load_weights(network, weights)
+
+
+def check_size(name, size, least):
+    """Raise WeightsError when a side of the input is smaller than a network can halve it."""
+    if size < least:
+        raise WeightsError(f"{name} takes views of {least} px or more, and --size is {size}. Pass a larger --size.")
 
 
 def normalised_relu(x, decay, name):
@@ -144,8 +153,6 @@ def build(name, base_builder, size, weights, scale, offset, dropout=0.0, kernel_
         base = base_builder(
             input_tensor=colour, include_top=False, pooling="avg", weights="imagenet" if weights == "imagenet" else None
         )
-    except ValueError as error:
-        raise WeightsError(f"{name} cannot be built at {size} px: {error}") from None
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be downloaded ({error}).\n"

@@ -12,6 +12,7 @@ valid/ tells what was drawn where. Numbers measured on phantoms say that code wo
 import argparse
 import dataclasses
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -47,6 +48,17 @@ TRUTH_COLUMNS = [
     "marker",
     "inverted",
 ]
+
+
+# Of the options of a set: least and most.
+RANGES = {
+    "train_studies": (2, 10**6),
+    "held_out_studies": (0, 10**6),
+    "size": (32, 4096),
+    "severity": (0, 10),
+    "zoom": (0.2, 10),
+    "seed": (0, 2**31),
+}
 
 
 class PhantomError(Exception):
@@ -492,9 +504,9 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
         "zoom": zoom,
         "seed": seed,
     }
-    for name, least in {"train_studies": 2, "held_out_studies": 0, "size": 32, "severity": 0, "zoom": 0.1, "seed": 0}.items():
-        if not options[name] >= least:
-            raise PhantomError(f"{name.replace('_', ' ')} is {options[name]}; expected at least {least}.")
+    for name, (least, most) in RANGES.items():
+        if not least <= options[name] <= most:
+            raise PhantomError(f"{name.replace('_', ' ')} is {options[name]}; expected {least} to {most:,}.")
     partial = out.with_name(f".{out.name}.partial")  # renamed at the end: a kill never leaves half a set under the real name
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -583,6 +595,8 @@ def main(argv=None):
     parser.add_argument("--sheet", metavar="FILE", help="also draw some of the films side by side into a .png")
     options = vars(parser.parse_args(argv))
     sheet, out = options.pop("sheet"), options["out"]
+    if sheet and not sheet.endswith(".png"):
+        parser.error(f"--sheet {sheet}: expected a name that ends in .png")
     try:
         truth = draw_set(**options)
         if sheet:
@@ -591,7 +605,7 @@ def main(argv=None):
         print(f"phantom.py: {fault}", file=sys.stderr)
         return 1
     print(f"Drew {len(truth)} views ({truth['label'].sum()} positive) into {out}.")
-    print(f"Next: python mura.py --data {out} --weights none")
+    print(f"Next: python mura.py --data {shlex.quote(out)} --weights none")
     return 0
 
 

@@ -29,7 +29,6 @@ CURVES = {
     "val_loss": ("plot_MURA_valid_loss.png", "Tuning loss", "loss (nats a view)"),
 }
 STYLE = {
-    "figure.figsize": (7, 4.8),
     "figure.dpi": 120,
     "font.size": 12,
     "axes.grid": True,
@@ -75,10 +74,11 @@ def read_runs(paths):
     histories = {}
     for path in paths:
         run = RunFolder.open(path)
-        phantoms = run.settings()["data"]["phantom"]
+        mark = " (phantoms)" if run.settings()["data"].get("phantom") else ""
         name = run.path.resolve().name
-        label = name if name not in {label.removesuffix(" (phantoms)") for label in histories} else str(path)
-        histories[label + (" (phantoms)" if phantoms else "")] = run.read_history()
+        label = name if name + mark not in histories else str(path)
+        label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels with an underscore in front
+        histories[label.replace("$", r"\$") + mark] = run.read_history()  # and takes dollars for mathematics
     return histories
 
 
@@ -91,12 +91,12 @@ def draw_figures(histories, folder):
     """Draw one figure a curve and one with all. Returns: paths of the files."""
     files = []
     for column, (name, title, label) in CURVES.items():
-        figure, axes = plt.subplots()
+        figure, axes = plt.subplots(figsize=(7, 4.5 + 0.3 * len(histories)))  # room for the legend below
         for colour, (run, history) in enumerate(histories.items()):
             draw_curve(axes, history, column, f"C{colour}", "-", run)
         finish_axes(axes, title if len(histories) > 1 else f"{title}, {next(iter(histories))}", label)
         files.append(save(figure, folder / name))
-    figure, rows = plt.subplots(1, 3, figsize=(13, 5.2))
+    figure, rows = plt.subplots(1, 3, figsize=(13, 4.4 + 0.8 * len(histories)))
     panels = (("loss", "Loss", "nats a view"), ("accuracy", "Accuracy", "share of views"), ("auroc", "AUROC", "AUROC of views"))
     for axes, (column, title, label) in zip(rows, panels, strict=True):
         for colour, (run, history) in enumerate(histories.items()):

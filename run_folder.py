@@ -144,7 +144,11 @@ class RunFolder:
 
     def read_history(self):
         """history.csv: one row an epoch, from 1."""
-        return self.read_csv("history.csv", HISTORY, "It is written by mura.py after the first epoch.")
+        hint = "It is written by mura.py after the first epoch."
+        history = self.read_csv("history.csv", HISTORY, hint)[HISTORY].apply(pd.to_numeric, errors="coerce")
+        if history.empty or history.isna().any(axis=None):
+            raise RunError(f"{self / 'history.csv'} has no rows, or cells that are no numbers. {hint}")
+        return history
 
     def write_history(self, history):
         """Write history.csv from a list of dicts, one an epoch."""
@@ -221,18 +225,25 @@ class RunFolder:
         """
         path = self / "resume/state.npz"
         if not self.has_state():
+            if (self / "history.csv").exists() or (self / "last.h5").exists():
+                raise RunError(f"{path} is missing, so the epochs done cannot be gone on from. Train again into another --out.")
             return None
+        if not (self / "best.h5").exists():
+            raise RunError(f"{self / 'best.h5'} is missing; restore it from a copy, or train again into another --out.")
         try:
             with np.load(path, allow_pickle=False) as state:
                 arrays = [state[name] for name in sorted(state.files) if name.startswith("variable")]
                 notes = json.loads(str(state["notes"]))
+            history, plateau = notes["history"], notes["plateau"]
+            if not history or any(row.keys() != set(HISTORY) for row in history):
+                raise ValueError("its history is not one of mura.py's")
             if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
                 raise ValueError("its arrays have other shapes than the network's")
         except Exception as error:  # zipfile, numpy and json each raise their own
             raise RunError(f"{path} cannot be resumed from ({error}). Train again into another --out.") from None
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-        return notes["history"], notes["plateau"]
+        return history, plateau
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -114,7 +114,13 @@ FAULTS = {
         lambda root: shutil.copytree(root / "train/XR_HUMERUS/patient00001", root / "valid/XR_HUMERUS/patient00001"),
         "1 patients stand in both .*: patient00001",
     ),
-    "no such folder": (shutil.rmtree, "no such folder"),
+    "loose image": (
+        lambda root: (root / "train/XR_HUMERUS/patient00001/study1_positive/image1.png").rename(
+            root / "train/XR_HUMERUS/patient00001/image1.png"
+        ),
+        "image1.png lies outside of a study folder",
+    ),
+    "no such folder": (shutil.rmtree, "is no folder"),
     "other type": (
         lambda root: (root / "train/XR_HUMERUS").rename(root / "train/XR_HAND"),
         "holds no XR_HUMERUS; it holds XR_HAND",
@@ -255,7 +261,7 @@ def break_images(study):
         (study / name).write_bytes(good[:300] if content is None else content)
 
 
-def test_unreadable_are_all_listed_or_left_out(small_root, tmp_path):
+def test_unreadable_are_all_listed_or_left_out(small_root, tmp_path, caplog):
     study = small_root / "train" / "XR_HUMERUS" / "patient00001" / "study1_positive"
     break_images(study)
     views = data_loader.find_views(small_root, "train")
@@ -266,10 +272,12 @@ def test_unreadable_are_all_listed_or_left_out(small_root, tmp_path):
     assert message.startswith("4 of 18 images") and "--skip-unreadable" in message
     for name, (_, reason) in BROKEN.items():
         assert any(name in line and reason in line for line in message.split("\n")), name
+    assert "image2.png" not in caplog.text
     for _ in range(2):  # decoded, then from the cache
         kept, pixels = data_loader.load_pixels(views, 16, "pad", skip_unreadable=True, cache=tmp_path / "cache")
         assert len(kept) == len(pixels) == 14
         assert not set(kept["view"][kept["patient"] == "patient00001"])
+        assert "image2.png   no image that Pillow knows" in caplog.text
         expected = [data_loader.fit_square(data_loader.read_grey(path), 16, "pad") for path in kept["path"]]
         assert (pixels[np.arange(14)][..., 0] == expected).all()
 
@@ -301,6 +309,18 @@ def test_cache_is_mapped_and_renewed(small_root, tmp_path):
     assert len(list(cache.glob("*.npy"))) == 4 and not list(cache.glob(".*"))
     in_memory = data_loader.load_pixels(views, 16, "pad", cache=None)[1]
     assert (in_memory[np.arange(16)] == changed[np.arange(16)]).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged"])
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_a_damaged_cache_is_built_again(content, suffix, small_root, tmp_path):
+    views = data_loader.find_views(small_root, "train")
+    before = data_loader.load_pixels(views, 16, "pad", cache=tmp_path / "cache")[1][np.arange(16)]
+    file = next((tmp_path / "cache").glob(f"*{suffix}"))
+    file.write_bytes(content if suffix == ".npy" else b"")
+    assert (data_loader.load_pixels(views, 16, "pad", cache=tmp_path / "cache")[1][np.arange(16)] == before).all()
+    file.unlink()
+    assert (data_loader.load_pixels(views, 16, "pad", cache=tmp_path / "cache")[1][np.arange(16)] == before).all()
 
 
 # --- batches

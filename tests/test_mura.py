@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,38 @@ def test_resuming_a_finished_run_changes_nothing(trained, capsys):
     before = pd.read_csv(trained / "history.csv")
     assert mura.main(["--out", str(trained), "--resume"]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(trained / "history.csv"), before)
+
+
+def test_resume_without_a_state_or_a_checkpoint_is_refused(trained, tmp_path, capsys):
+    for name, message in (("resume/state.npz", "state.npz is missing"), ("best.h5", "best.h5 is missing")):
+        copy = tmp_path / name.replace("/", "_")
+        shutil.copytree(trained, copy)
+        (copy / name).unlink()
+        before = (copy / "last.h5").read_bytes()
+        assert mura.main(["--out", str(copy), "--resume"]) == 1
+        assert message in capsys.readouterr().err
+        assert (copy / "last.h5").read_bytes() == before
+
+
+def test_resume_with_a_damaged_state_is_refused(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "resume" / "state.npz").write_bytes(b"damaged")
+    assert mura.main(["--out", str(tmp_path / "run"), "--resume"]) == 1
+    assert "state.npz cannot be resumed from" in capsys.readouterr().err
+
+
+def test_faults_of_valid_are_told_before_training(small_root, capsys):
+    image = small_root / "valid" / "XR_HUMERUS" / "patient00009" / "study1_positive" / "image1.png"
+    image.write_bytes(b"")
+    options = ["--epochs", 1, "--tuning-fraction", 0.5]
+    assert train(small_root, "a", *options) == 1
+    assert "patient00009/study1_positive/image1.png   0 bytes" in capsys.readouterr().err
+    image.parent.rename(image.parent.parent / "study1")
+    assert train(small_root, "b", *options) == 1
+    assert "ends in _positive or _negative" in capsys.readouterr().err
+    shutil.rmtree(small_root / "valid")
+    assert train(small_root, "c", *options) == 0
+    assert "there will be no held-out score" in capsys.readouterr().err
 
 
 def test_resume_takes_no_other_options_or_data(trained, small_root, tmp_path, capsys):

@@ -109,7 +109,7 @@ def test_weights_faults(tmp_path):
         networks.densenet169_k12(32, str(tmp_path / "noise.h5"))
     with pytest.raises(networks.WeightsError, match="no such weights file"):
         networks.densenet169_k12(32, str(tmp_path / "absent.h5"))
-    with pytest.raises(networks.WeightsError, match="cannot be built at 16 px"):
+    with pytest.raises(networks.WeightsError, match="takes views of 32 px or more"):
         networks.densenet169(16)
 
 

@@ -47,6 +47,14 @@ def test_what_is_drawn(trained, in_tmp, monkeypatch):
     assert "tiny (phantoms)" in labels and "second (phantoms)" in labels
 
 
+def test_odd_names_are_drawn_and_named(trained, tmp_path):
+    for name in ("$x_$", "_under"):
+        shutil.copytree(trained, tmp_path / name)
+    histories = plot_results.read_runs([tmp_path / "$x_$", tmp_path / "_under"])
+    assert list(histories) == [r"\$x_\$ (phantoms)", "run _under (phantoms)"]
+    assert plot_results.main([str(tmp_path / "$x_$"), str(tmp_path / "_under")]) == 0
+
+
 def test_faults(trained, tmp_path, capsys):
     assert plot_results.main([str(tmp_path / "absent")]) == 1
     assert "is no run folder" in capsys.readouterr().err
@@ -55,6 +63,11 @@ def test_faults(trained, tmp_path, capsys):
     (broken / "history.csv").write_text("epoch,loss\n1,0.5\n")
     assert plot_results.main([str(broken)]) == 1
     assert "history.csv lacks the columns accuracy" in capsys.readouterr().err
+    header = (trained / "history.csv").read_text().split("\n")[0]
+    for rows in ("", "1,low,0,0,0,0,0,0,0,0\n", "1,0.5\n"):
+        (broken / "history.csv").write_text(f"{header}\n{rows}")
+        assert plot_results.main([str(broken)]) == 1
+        assert "no rows, or cells that are no numbers" in capsys.readouterr().err
     (broken / "history.csv").unlink()
     assert plot_results.main([str(broken)]) == 1
     assert "history.csv cannot be read" in capsys.readouterr().err
