@@ -80,6 +80,13 @@ def test_other_data_and_forms(run, small_root, capsys):
     assert f"{auroc:.3f}" in row and "(phantom)" in row and "tiny" in row
 
 
+def test_markdown_names_what_was_scored(run, small_root, capsys):
+    for split in ("train", "valid"):
+        (small_root / split / "XR_HUMERUS").rename(small_root / split / "XR_ELBOW")
+    assert model_test.main([str(run), "--data", str(small_root), "--study-type", "all", "--markdown"]) == 0
+    assert "MURA-v1.1 XR_ELBOW, held-out" in capsys.readouterr().out
+
+
 def test_one_study_and_one_image(run, phantoms, capsys):
     assert model_test.main([str(run)]) == 0
     predictions = pd.read_csv(run / "predictions.csv")
