@@ -47,7 +47,7 @@ DEFAULTS = {
     "demo": False,
 }
 # The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
-DEMO = {"weights": "none", "size": 64, "epochs": 3, "batch_size": 16, "rotation": 0}
+DEMO = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16, "rotation": 0}
 NOT_A_NUMBER = (
     "{what} is {value} {place}. best.h5 and last.h5 are those of earlier epochs, if any.\n"
     "Try a lower --learning-rate or --precision float32, in a new run."

@@ -558,7 +558,7 @@ def describe(root):
 
 DEFAULT_SET = {"train_studies": 400, "held_out_studies": 120, "size": 512}
 # Many plain films rather than few hard ones: what a network learns from scratch in three minutes.
-DEMO_SET = {"train_studies": 1000, "held_out_studies": 100, "size": 128, "severity": 4.0, "zoom": 2.0}
+DEMO_SET = {"train_studies": 1100, "held_out_studies": 100, "size": 128, "severity": 4.0, "zoom": 2.0}
 
 
 def ensure(demo=False):
