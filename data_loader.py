@@ -306,9 +306,7 @@ def to_grey(image):
     """8-bit luminance of a decoded PIL image of any mode."""
     if image.mode in ("L", "1"):
         return image.convert("L")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) / 257 + 0.5).astype(np.uint8))
-    if image.mode in ("I", "F"):
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit files come as I;16, I;16B or I
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise UnreadableImageError(f"{image.mode} pixels from {values.min()} to {values.max()} (expected 8 or 16 bits)")

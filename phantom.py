@@ -556,7 +556,6 @@ def describe(root):
     return "phantom, " + ", ".join(f"{name} {value}" for name, value in json.loads(note.read_text()).items())
 
 
-DEFAULT_SET = {"train_studies": 400, "held_out_studies": 120, "size": 512}
 # Many plain films rather than few hard ones: what a network learns from scratch in three minutes.
 DEMO_SET = {"train_studies": 1100, "held_out_studies": 100, "size": 128, "severity": 4.0, "zoom": 2.0}
 
@@ -565,7 +564,7 @@ def ensure(demo=False):
     """The set that is used where no data is given, drawn on first use. Returns: its root, a Path."""
     out = Path("data/phantom_demo" if demo else "data/phantom")
     if not out.exists():
-        draw_set(out, **(DEMO_SET if demo else DEFAULT_SET))
+        draw_set(out, **(DEMO_SET if demo else {}))
     note = out / NOTE
     if not note.is_file() or json.loads(note.read_text()).get("version") != VERSION:
         raise PhantomError(f"{out} was not drawn by this version of phantom.py. Remove it, and it is drawn anew.")
