@@ -6,20 +6,24 @@ train, pixels = load_pixels(train, 320, "pad")             (n, 320, 320, 1) uint
 batches = Batches(pixels, train["label"], batch_size=8)    what `model.fit` takes
 """
 
+import argparse
 import concurrent.futures
 import hashlib
 import logging
 import os
 import re
-import warnings
+import shlex
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps  # decodes PNG and JPEG
 from tqdm import tqdm  # progress bars
 
+import data_check
+import phantom
+from images import DataError, UnreadableImageError, fit_square, read_grey
 from scores import STUDY
 
 log = logging.getLogger(__name__)
@@ -27,23 +31,16 @@ log = logging.getLogger(__name__)
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
 FOLDERS = {"train": "train", "held-out": "valid"}  # our word for a split: MURA's folder
 LABELS = {"_negative": 0, "_positive": 1}
+WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of corrections
 COLUMNS = ["path", "split", "study_type", "patient", "study", "view", "label"]
 CACHE = Path("data/cache")
 SKIP_ADVICE = "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
-
-# Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-class DataError(Exception):
-    """A fault of the data that the user can mend; the message names it, says what was expected and what to do."""
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Folders -> table of views
 
 
-def find_views(root, split, study_types=("XR_HUMERUS",)):
+def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
     """One row a view of a split of a data root in MURA's layout.
 
     Args:
@@ -51,27 +48,58 @@ def find_views(root, split, study_types=("XR_HUMERUS",)):
             patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm).
         split: "train" (MURA's train/) or "held-out" (MURA's valid/).
         study_types: XR_* names, or ["all"].
+        labels: .csv of study paths and labels that override those of the folders' names, see `read_labels`.
     Returns: pandas.DataFrame with the columns path, split, study_type, patient, study, view, label (1 positive), sorted.
     Raises: DataError when the layout is not MURA's, the split is empty or has one class only, or a patient is in both splits.
     """
     root = data_root(root)
     folder = split_folder(root, split)
-    rows = [
-        (str(image), split, study_type, patient.name, study.name, image.name, label_of(study))
-        for study_type, type_folder in type_folders(folder, study_types)
-        for patient in folders_without_images(type_folder)
-        for study in folders_without_images(patient)
-        for image in images_of(study)
-    ]
-    views = pd.DataFrame(rows, columns=COLUMNS)
+    views = walk(folder, split, study_types)
     if views.empty:
         raise DataError(
             f"{folder} holds no views of {' '.join(study_types)}.\n"
             "Expected patient*/study*_positive|negative/image*.png below it; unpack MURA again, or check --data."
         )
+    if labels is not None:
+        views = correct_labels(views, root, labels)
     check_both_classes(views, f"{folder} ({' '.join(study_types)})")
     check_patients_apart(root, split, study_types, views)
     return views
+
+
+def survey(root, study_types=("all",), labels=None):
+    """Every view of both splits that can be found, and every fault met on the way, where `find_views` stops at the first.
+
+    Returns: (views, faults): a table like that of `find_views`, and a list of messages.
+    Raises: DataError when the root holds neither train/ nor valid/.
+    """
+    root, faults, tables = data_root(root), [], []
+
+    def attempt(function, *arguments):
+        try:
+            return function(*arguments)
+        except DataError as fault:
+            faults.append(str(fault))
+            return []
+
+    for split in FOLDERS:
+        for folder in [split_folder(root, split)] if (root / FOLDERS[split]).is_dir() else []:
+            tables.append(walk(folder, split, study_types, attempt))
+    views = pd.concat(tables, ignore_index=True)
+    return (views if labels is None else correct_labels(views, root, labels)), faults
+
+
+def walk(folder, split, study_types, attempt=lambda function, *arguments: function(*arguments)):
+    """Table of the views below a split's folder; `attempt` calls what may raise a DataError."""
+    rows = []
+    for study_type, type_folder in attempt(type_folders, folder, study_types):
+        attempt(check_no_images, type_folder)
+        for patient in subfolders(type_folder):
+            attempt(check_no_images, patient)
+            for study in subfolders(patient):
+                place = (split, study_type, patient.name, study.name)
+                rows += [(str(image), *place, image.name, label) for image, label in attempt(images_and_label, study)]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def data_root(path):
@@ -147,17 +175,19 @@ def subfolders(folder):
     return [entry for entry in in_order(folder) if entry.is_dir()]
 
 
-def folders_without_images(folder):
-    """Folders directly inside a folder of patients or studies.
-
-    Raises: DataError when an image lies beside them, where it has no label.
-    """
+def check_no_images(folder):
+    """Raise DataError when an image lies in a folder of patients or studies, where it has no label."""
     for entry in in_order(folder):
         if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir():
             raise DataError(
                 f"{entry} lies outside of a study folder, so it has no label. Move it into one (study1_negative), or remove it."
             )
-    return subfolders(folder)
+
+
+def images_and_label(study):
+    """[(path, label)] of a study's images."""
+    label = label_of(study)
+    return [(image, label) for image in images_of(study)]
 
 
 def images_of(study):
@@ -183,6 +213,48 @@ def label_of(study):
     raise DataError(
         f"{study}: the name of a study folder ends in _positive or _negative, which is its label; rename or remove it."
     )
+
+
+def correct_labels(views, root, file):
+    """The table with the labels of a file, see `read_labels`, for the studies that it names."""
+    labels = read_labels(file, root)
+    keys = [Path(path).parent.relative_to(root).as_posix() for path in views["path"]]
+    return views.assign(label=[labels.get(key, label) for key, label in zip(keys, views["label"], strict=True)])
+
+
+def read_labels(file, root):
+    """Labels that override those of study folders' names.
+
+    Args:
+        file: .csv with the columns study and label, or without a header as MURA's own valid_labeled_studies.csv. A study is a
+            path that holds train/ or valid/ and what follows; a label is 1, 0, positive or negative.
+        root: data root that holds the studies.
+    Returns: {"valid/XR_HUMERUS/patient11185/study1_positive": 0 or 1}.
+    Raises: DataError when the file cannot be read, names what is no study of the root, or gives a study two labels.
+    """
+    form = "Expected the columns study and label, as in: valid/XR_HUMERUS/patient11185/study1_positive,0"
+    try:
+        rows = pd.read_csv(file, header=None, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. {form}") from None
+    except ValueError as error:  # pandas' parser errors are such
+        raise DataError(f"{file} is no table ({error}). {form}") from None
+    if {"study", "label"} <= set(rows.iloc[0]):
+        rows = rows[1:].set_axis(rows.iloc[0], axis=1)[["study", "label"]]
+    if len(rows.columns) != 2:
+        raise DataError(f"{file} has {len(rows.columns)} columns and no header with study and label. {form}")
+    labels = {}
+    for line, (study, word) in enumerate(rows.itertuples(index=False), start=1 + int(rows.index[0] if len(rows) else 0)):
+        parts = [part for part in study.replace("\\", "/").split("/") if part]
+        start = max((place for place, part in enumerate(parts) if part in FOLDERS.values()), default=len(parts))
+        key, label = "/".join(parts[start:]), WORDS.get(word.strip().lower())
+        if not key or not (root / key).is_dir():
+            raise DataError(f"{file}, line {line}: {study!r} is no study folder of {root}. {form}")
+        if label is None:
+            raise DataError(f"{file}, line {line}: {word!r} is no label; expected 1, 0, positive or negative.")
+        if labels.setdefault(key, label) != label:
+            raise DataError(f"{file}, line {line}: {study} has another label further up; keep one of the two.")
+    return labels
 
 
 def check_both_classes(views, where):
@@ -260,80 +332,6 @@ def fingerprint(views, root):
         "positive_views": int(views["label"].sum()),
         "sha256": hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest(),
     }
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Image file -> checked grey pixels
-
-
-class UnreadableImageError(DataError):
-    """One image file that does not decode; the message is the reason, without the path."""
-
-
-def read_grey(path):
-    """Luminance of an image file.
-
-    Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
-    orientation is applied; of an animation the first frame counts.
-
-    Args:
-        path: .png or .jpg file.
-    Returns: PIL.Image of mode L.
-    Raises: UnreadableImageError with the reason.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".dcm":
-        raise UnreadableImageError("DICOM is not read yet: convert it to PNG")
-    try:
-        if path.stat().st_size == 0:
-            raise UnreadableImageError("0 bytes (expected an image)")
-        with Image.open(path) as image:
-            image.load()
-            return to_grey(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError:
-        raise UnreadableImageError("no image that Pillow knows") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(f"refused as a decompression bomb: {error}") from None
-    except OSError as error:
-        truncated = "truncated" in str(error)
-        reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
-        raise UnreadableImageError(reason) from None
-    except (SyntaxError, ValueError, EOFError, MemoryError) as error:  # Pillow's plugins raise these on damaged files
-        raise UnreadableImageError(str(error) or type(error).__name__) from None
-
-
-def to_grey(image):
-    """8-bit luminance of a decoded PIL image of any mode."""
-    if image.mode in ("L", "1"):
-        return image.convert("L")
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit files come as I;16, I;16B or I
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise UnreadableImageError(f"{image.mode} pixels from {values.min()} to {values.max()} (expected 8 or 16 bits)")
-        return Image.fromarray((values / 257 + 0.5).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return image.convert("RGB").convert("L")
-
-
-def fit_square(grey, size, resize):
-    """Bring a grey image to a square.
-
-    Args:
-        grey: PIL.Image of mode L.
-        size: side of the square, pixels.
-        resize: "pad" fits the long side and centres the image on black; "stretch" squeezes both sides.
-    Returns: (size, size) uint8.
-    """
-    if resize == "stretch":
-        return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
-    scale = size / max(grey.size)
-    width, height = (max(1, round(side * scale)) for side in grey.size)
-    square = np.zeros((size, size), np.uint8)
-    top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = grey.resize((width, height), Image.Resampling.BILINEAR)
-    return square
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -513,3 +511,35 @@ class Batches(keras.utils.PyDataset):
         places = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         parts = (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
         return parts
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line: a report on a data root before anyone trains
+
+
+def main(argv=None):
+    """Check a data root as the command line says; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--check", required=True, metavar="ROOT", help="data root to read whole and report on")
+    parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
+    parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
+    options = parser.parse_args(argv)
+    try:
+        root = data_root(options.check)
+        views, faults = survey(root, options.study_type, options.labels)
+        mark = phantom.describe(root)
+        report, wrong = data_check.check(root, views, faults, mura=not mark)
+    except (DataError, OSError) as fault:
+        print(f"data_loader.py: {fault}", file=sys.stderr)
+        return 1
+    print(f"{options.check}{' (PHANTOMS)' if mark else ''}\n\n{report}")
+    if not wrong:
+        types = "all" if "all" in options.study_type else shlex.join(options.study_type)
+        print(f"Next: python mura.py --data {shlex.quote(options.check)} --study-type {types}")
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

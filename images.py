@@ -1,0 +1,84 @@
+"""From an image file to a square of grey pixels, or to one reason why not; and films side by side on a contact sheet."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps  # decodes PNG and JPEG
+
+# Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class DataError(Exception):
+    """A fault of the data that the user can mend; the message names it, says what was expected and what to do."""
+
+
+class UnreadableImageError(DataError):
+    """One image file that does not decode; the message is the reason, without the path."""
+
+
+def read_grey(path):
+    """Luminance of an image file.
+
+    Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
+    orientation is applied; of an animation the first frame counts.
+
+    Args:
+        path: .png or .jpg file.
+    Returns: PIL.Image of mode L.
+    Raises: UnreadableImageError with the reason.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".dcm":
+        raise UnreadableImageError("DICOM is not read yet: convert it to PNG")
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableImageError("0 bytes (expected an image)")
+        with Image.open(path) as image:
+            image.load()
+            return to_grey(ImageOps.exif_transpose(image))
+    except Image.UnidentifiedImageError:
+        raise UnreadableImageError("no image that Pillow knows") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"refused as a decompression bomb: {error}") from None
+    except OSError as error:
+        truncated = "truncated" in str(error)
+        reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
+        raise UnreadableImageError(reason) from None
+    except (SyntaxError, ValueError, EOFError, MemoryError) as error:  # Pillow's plugins raise these on damaged files
+        raise UnreadableImageError(str(error) or type(error).__name__) from None
+
+
+def to_grey(image):
+    """8-bit luminance of a decoded PIL image of any mode."""
+    if image.mode in ("L", "1"):
+        return image.convert("L")
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit files come as I;16, I;16B or I
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise UnreadableImageError(f"{image.mode} pixels from {values.min()} to {values.max()} (expected 8 or 16 bits)")
+        return Image.fromarray((values / 257 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("RGB").convert("L")
+
+
+def fit_square(grey, size, resize):
+    """Bring a grey image to a square.
+
+    Args:
+        grey: PIL.Image of mode L.
+        size: side of the square, pixels.
+        resize: "pad" fits the long side and centres the image on black; "stretch" squeezes both sides.
+    Returns: (size, size) uint8.
+    """
+    if resize == "stretch":
+        return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+    scale = size / max(grey.size)
+    width, height = (max(1, round(side * scale)) for side in grey.size)
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = grey.resize((width, height), Image.Resampling.BILINEAR)
+    return square
