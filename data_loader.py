@@ -19,6 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from PIL import Image  # pixels between arrays and files
 from tqdm import tqdm  # progress bars
 
 import data_check
@@ -218,8 +219,19 @@ def label_of(study):
 def correct_labels(views, root, file):
     """The table with the labels of a file, see `read_labels`, for the studies that it names."""
     labels = read_labels(file, root)
-    keys = [Path(path).parent.relative_to(root).as_posix() for path in views["path"]]
-    return views.assign(label=[labels.get(key, label) for key, label in zip(keys, views["label"], strict=True)])
+    return views.assign(
+        label=[labels.get(study, label) for study, label in zip(study_paths(views, root), views["label"], strict=True)]
+    )
+
+
+def study_paths(views, root):
+    """Study folder of each view as a file of label corrections names it: valid/XR_HUMERUS/patient11185/study1_positive."""
+    return [Path(path).parent.relative_to(root).as_posix() for path in views["path"]]
+
+
+def folder_labels(views):
+    """(n,) labels of the views by the names of their study folders."""
+    return np.array([label_of(Path(study)) for study in views["study"]])
 
 
 def read_labels(file, root):
@@ -338,7 +350,7 @@ def fingerprint(views, root):
 # Table of views -> pixels, decoded once
 
 
-def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE):
+def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, change=None):
     """Pixels of every view, decoded in parallel on first use and mapped from a cache file from then on.
 
     The cache file is named by a hash of every path, byte size and modification time, and of size and resize mode: a changed
@@ -349,12 +361,13 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE):
         size, resize: see `fit_square`.
         skip_unreadable: leave out views that do not decode, with their labels, instead of raising.
         cache: folder of the cache files, or None to decode into memory.
+        change: f((height, width) uint8) -> the same, applied before resizing; only without a cache.
     Returns: (views, pixels): the table without what was left out, and (n, size, size, 1) uint8 in its order, read-only.
     Raises: DataError that lists every unreadable view with the reason.
     """
     if cache is None:
         pixels = np.zeros((len(views), size, size, 1), np.uint8)
-        bad = decode_all(views["path"], size, resize, pixels)
+        bad = decode_all(views["path"], size, resize, pixels, change)
     else:
         file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
         pixels, bad = read_cache(file) or build_cache(views["path"], size, resize, file)
@@ -429,7 +442,7 @@ def build_cache(paths, size, resize, file):
         partial_csv.unlink(missing_ok=True)
 
 
-def decode_all(paths, size, resize, pixels):
+def decode_all(paths, size, resize, pixels, change=None):
     """Decode every path into `pixels`, (n, size, size, 1), in threads: Pillow lets go of Python's lock while it works.
 
     Returns: pandas.DataFrame with the place in `paths` of each unreadable image, and the reason.
@@ -438,7 +451,9 @@ def decode_all(paths, size, resize, pixels):
 
     def decode(place):
         try:
-            pixels[place, ..., 0] = fit_square(read_grey(paths.iloc[place]), size, resize)
+            grey = read_grey(paths.iloc[place])
+            grey = grey if change is None else Image.fromarray(change(np.asarray(grey)))
+            pixels[place, ..., 0] = fit_square(grey, size, resize)
         except UnreadableImageError as error:
             bad.append((place, str(error)))
 
@@ -511,6 +526,17 @@ class Batches(keras.utils.PyDataset):
         places = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         parts = (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
         return parts
+
+
+def predict(network, pixels, batch_size=32):
+    """Probability of each view as the network gives it.
+
+    Args:
+        pixels: (n, size, size, 1) uint8.
+        batch_size: views at a time; changes speed and memory, not the result.
+    Returns: (n,) float32.
+    """
+    return network.predict(Batches(pixels, batch_size), verbose=0)[:, 0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

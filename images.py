@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps  # decodes PNG and JPEG
+from PIL import Image, ImageDraw, ImageFont, ImageOps  # decodes PNG and JPEG
 
 # Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -82,3 +82,24 @@ def fit_square(grey, size, resize):
     top, left = (size - height) // 2, (size - width) // 2
     square[top : top + height, left : left + width] = grey.resize((width, height), Image.Resampling.BILINEAR)
     return square
+
+
+def contact_sheet(films, captions, columns=6, side=200):
+    """Films side by side, each under its caption.
+
+    Args:
+        films: PIL images of mode L.
+        captions: one text a film; it may hold several lines.
+        side: pixels that a film is fitted into.
+    Returns: PIL.Image of mode L.
+    """
+    font, margin, line = ImageFont.load_default(13), 6, 17
+    head = line * max(caption.count("\n") + 1 for caption in captions) + margin
+    sheet = Image.new("L", (columns * side, -(-len(films) // columns) * (side + head)), 255)
+    draw = ImageDraw.Draw(sheet)
+    for place, (film, caption) in enumerate(zip(films, captions, strict=True)):
+        left, top = place % columns * side, place // columns * (side + head)
+        small = ImageOps.contain(film, (side - margin, side - margin))
+        sheet.paste(small, (left + (side - small.width) // 2, top + head))
+        draw.text((left + side // 2, top + head // 2), caption, fill=0, font=font, anchor="mm", align="center")
+    return sheet

@@ -1,12 +1,16 @@
-"""Score a trained network on held-out studies, or call one study Positive or Negative.
+"""Score trained networks on held-out studies, or call one study Positive or Negative.
 
     python model_test.py runs/NAME                              the held-out split of the data that the run was trained on
     python model_test.py runs/NAME --data ROOT                  the held-out split of another data root
+    python model_test.py runs/A runs/B runs/C                   several runs and their differences, on the same patients
+    python model_test.py runs/NAME --suspects 20                the studies that disagree most with their labels
+    python model_test.py runs/NAME --audit                      how far scores move when corners, borders, sides change
     python model_test.py runs/NAME path/to/study1_positive      one study: its images are its views
     python model_test.py runs/NAME image1.png image2.png        each image as a study of its own
 
-A study's probability is the mean over its views; at or above the run's threshold it is Positive. A split's scores go to
-predictions.csv and scores.json in the run folder. This is research software, not a medical device.
+A view's probability is the network's, at the run's temperature. A study's is the mean over its views; at or above the run's
+threshold it is Positive. Both were fitted on tuning studies. A split's scores go to predictions.csv and scores.json in the run
+folder, each with a 95 % interval over patients. This is research software, not a medical device.
 Exit status: 0 done; 1 a fault of data or checkpoint; 2 a wrong command line.
 """
 
@@ -19,29 +23,34 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; must be set before Keras loads it
 
+import numpy as np
 import pandas as pd
 
+import audit
 import data_loader
+import images
 import networks
 import phantom
+import results
 import scores
 from data_loader import DataError
 from run_folder import PREDICTIONS, RunError, RunFolder
-
-BATCH_SIZE = 32  # views at a time; changes speed and memory, not the result
 
 
 def main(argv=None):
     """Score as the command line says; returns the exit status."""
     options = parse_options(argv)
     try:
-        run = RunFolder.open(options.run)
-        settings = run.settings()
-        network = networks.fuse_batch_normalisation(run.load_network())
+        run = RunFolder.open(options.runs[0])
         if options.studies:
-            call_studies(network, settings, options.studies)
+            settings = run.settings()
+            call_studies(load_network(run), settings, options.studies)
+        elif options.suspects:
+            show_suspects(run, score_split(run, options), options.suspects)
+        elif options.audit:
+            show_audit(run, options)
         else:
-            score_split(run, network, settings, options)
+            show_scores([score_split(RunFolder.open(path), options) for path in options.runs], options)
     except (DataError, RunError, OSError) as fault:
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
@@ -52,58 +61,92 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    """The command line, checked."""
+    """The command line, checked; the paths in front that are run folders are the runs, the others are studies."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    runs = [path for place, path in enumerate(options.paths) if place == 0 or is_run(path)]
+    options.runs, options.studies = runs, [path for path in options.paths[1:] if not is_run(path)]
+    whole = ("data", "study_type", "split", "labels", "skip_unreadable", "markdown", "json", "suspects", "audit")
+    given = ["--" + name.replace("_", "-") for name in whole if getattr(options, name)]
+    if options.studies and given:
+        parser.error(f"{', '.join(given)} belongs to scoring a whole split: leave it out, or name no study.")
+    if options.studies and len(runs) > 1:
+        parser.error(f"{' '.join(options.studies)}: a study is called by one run; name one run, or no study.")
+    single = [name for name in ("--suspects", "--audit", "--split") if name in given]
+    if len(runs) > 1 and single and options.split != "held-out":
+        parser.error(f"{', '.join(single)} takes one run: each has tuning patients and probabilities of its own.")
+    options.split = options.split or "held-out"
+    return options
+
+
+def build_parser():
+    """Every option, with None or False where it is left out."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
-    parser.add_argument("studies", nargs="*", metavar="STUDY_FOLDER_OR_IMAGE", help="studies to call; left out: a whole split")
-    split = parser.add_argument_group("a whole split")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="RUN|STUDY",
+        help="one or more run folders that mura.py made; after one run also studies to call: folders of views, or images",
+    )
+    split = parser.add_argument_group("a whole split (no study named)")
     split.add_argument("--data", metavar="ROOT", help="data root (default: the one that the run was trained on)")
     split.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types, or all (default: those of the training)")
     split.add_argument(
         "--split", choices=("held-out", "tuning"), help="MURA's valid/ folder, or the tuning patients (default held-out)"
     )
+    split.add_argument(
+        "--labels",
+        type=os.path.abspath,
+        metavar="FILE.csv",
+        help="study paths and labels that override those of the folders' names (default: those of the training, on its data)",
+    )
     split.add_argument("--skip-unreadable", action="store_true", help="leave out views that do not decode instead of stopping")
     form = split.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="print a row for the README's results table")
-    form.add_argument("--json", action="store_true", help="print scores.json")
-    options = parser.parse_args(argv)
-    if options.studies:
-        mixed = [
-            name for name in ("data", "study_type", "split", "skip_unreadable", "markdown", "json") if getattr(options, name)
-        ]
-        if mixed:
-            names = ", ".join("--" + name.replace("_", "-") for name in mixed)
-            parser.error(f"{names} belongs to scoring a whole split: leave it out, or name no study.")
-    options.split = options.split or "held-out"
-    return options
+    form.add_argument("--markdown", action="store_true", help="print the README's results table")
+    form.add_argument("--json", action="store_true", help="print scores.json, of several runs a list of them")
+    form.add_argument(
+        "--suspects", type=positive_int, metavar="N", help="list the N studies whose probability disagrees most with the label"
+    )
+    form.add_argument("--audit", action="store_true", help="score changed films, too: does the network look at the bones?")
+    return parser
 
 
-def predict(network, pixels):
-    """Probability of each view. Returns: (n,) float32."""
-    return network.predict(data_loader.Batches(pixels, BATCH_SIZE), verbose=0)[:, 0]
+def positive_int(text):
+    """argparse type: an int above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return int(text)
+
+
+def is_run(path):
+    """Whether a path is a run folder."""
+    return (Path(path) / "run.json").is_file()
+
+
+def load_network(run):
+    """The run's best network, ready to predict."""
+    return networks.fuse_batch_normalisation(run.load_network())
+
+
+def predict(network, pixels, settings):
+    """Probability of each view at the run's temperature. Returns: (n,) float64."""
+    return scores.calibrate(data_loader.predict(network, pixels), settings["temperature"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A whole split
 
 
-def score_split(run, network, settings, options):
-    """Score a split, write predictions.csv and scores.json, and print."""
+def score_split(run, options):
+    """Score a split and write predictions.csv and scores.json. Returns: results.Scored."""
+    settings = run.settings()
+    network = load_network(run)
+    views, pixels, left_out = load_split(run, settings, options)
+    predictions = views.assign(probability=predict(network, pixels, settings))
     root = options.data or settings["data"]["root"]
-    study_types = options.study_type or settings["options"]["study_type"]
-    trained = settings["options"]
-    views = data_loader.find_views(root, "held-out" if options.split == "held-out" else "train", study_types)
-    skip = options.skip_unreadable or (options.split == "tuning" and trained["skip_unreadable"])
-    kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip)
-    left_out = len(views) - len(kept)
-    if options.split == "tuning":  # drawn again as the training drew them
-        whole, (_, kept) = kept, data_loader.split_by_patient(kept, trained["tuning_fraction"], trained["seed"])
-        pixels = pixels.of(whole, kept)
-        check_same_tuning(run, settings, root, kept)
-    data_loader.check_both_classes(kept, f"the readable views of {root}")
-    predictions = kept.assign(probability=predict(network, pixels))[PREDICTIONS]
+    by_folder = data_loader.folder_labels(views)
     report = {
         "data": root,
         "phantom": phantom.describe(data_loader.data_root(root)),
@@ -111,16 +154,37 @@ def score_split(run, network, settings, options):
         "study_types": sorted(predictions["study_type"].unique()),
         "left_out": left_out,
         "patients": predictions["patient"].nunique(),
+        "temperature": settings["temperature"],
+        "corrected": len(views[by_folder != views["label"]].drop_duplicates(scores.STUDY)),
         **scores.report(predictions, settings["threshold"]),
     }
-    run.write_predictions(predictions)
+    if report["corrected"]:
+        report["folder_labels"] = scores.report(predictions.assign(label=by_folder), settings["threshold"])
+    run.write_predictions(predictions[PREDICTIONS])
     run.write_json("scores.json", report)
-    if options.json:
-        print(json.dumps(report, indent=2))
-    elif options.markdown:
-        print(markdown(run, settings, report))
-    else:
-        print_report(run, settings, report)
+    return results.Scored(str(run.path), settings, predictions, report)
+
+
+def load_split(run, settings, options, change=None):
+    """Views and pixels of the split asked for, and how many views were left out.
+
+    Raises: DataError when they are not as they should be.
+    """
+    trained = settings["options"]
+    root = options.data or settings["data"]["root"]
+    labels = options.labels or (None if options.data else trained.get("labels"))
+    folder = "held-out" if options.split == "held-out" else "train"
+    views = data_loader.find_views(root, folder, options.study_type or trained["study_type"], labels)
+    skip = options.skip_unreadable or (options.split == "tuning" and trained["skip_unreadable"])
+    cache = None if change else data_loader.CACHE
+    kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip, cache, change)
+    left_out = len(views) - len(kept)
+    if options.split == "tuning":  # drawn again as the training drew them
+        whole, (_, kept) = kept, data_loader.split_by_patient(kept, trained["tuning_fraction"], trained["seed"])
+        pixels = pixels.of(whole, kept)
+        check_same_tuning(run, settings, root, kept)
+    data_loader.check_both_classes(kept, f"the readable views of {root}")
+    return kept, pixels, left_out
 
 
 def check_same_tuning(run, settings, root, tuning):
@@ -133,57 +197,87 @@ def check_same_tuning(run, settings, root, tuning):
         )
 
 
-def print_report(run, settings, report):
-    """The scores as a table with what one needs to read them."""
-    name = {"held-out": "held-out (valid/)", "tuning": "tuning (it chose the epoch, so this flatters)"}
+def show_scores(runs, options):
+    """Print the scores of one run or several in the form asked for."""
+    if options.json:
+        reports = [run.report for run in runs]
+        print(json.dumps(reports if len(runs) > 1 else reports[0], indent=2))
+    elif options.markdown:
+        print(results.markdown(runs))
+    else:
+        for run in runs:
+            print_report(run)
+        for other in runs[1:]:
+            print(f"\n{results.difference(runs[:1], [other])}")
+        names = shlex.join(run.name for run in runs)
+        print(f"Next: python plot_results.py {names}")
+
+
+def print_report(run):
+    """The scores as tables with what one needs to read them."""
+    report, settings = run.report, run.settings
+    name = {"held-out": "held-out (valid/)", "tuning": "tuning (it chose epoch and threshold, so this flatters)"}
     mark = " (PHANTOMS: this says that the code works, nothing about patients)" if report["phantom"] else ""
-    print(f"{name[report['split']]} of {report['data']}{mark}")
-    print(f"{report['patients']} patients; Positive at a probability of {report['threshold']:g} or more\n")
-    print(scores.as_table(report).to_string(float_format="%.3f", na_rep="-"))
-    for unit in ("views", "studies"):
-        counts = report[unit]["confusion"]
-        print(f"\n{unit:8} called Negative  called Positive")
-        print(f"normal   {counts['true_negative']:15}  {counts['false_positive']:15}")
-        print(f"abnormal {counts['false_negative']:15}  {counts['true_positive']:15}")
+    fitted = "fitted on the tuning studies" if settings.get("finished") else "not fitted: the training has not finished"
+    print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
+    print(f"{report['patients']} patients, from whom the 95 % intervals are drawn")
+    print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")
+    table = scores.as_table(report)
+    if report["corrected"]:
+        by_folder = scores.as_table(report["folder_labels"]).add_suffix(", folder names")
+        table = pd.concat([table.add_suffix(", corrected"), by_folder], axis=1)
+        print(f"{report['corrected']} studies have corrected labels; beside them, the scores with those of the folders' names.\n")
+    print(table.to_string())
+    if len(report["by_study_type"]) > 1:
+        print(f"\n{scores.type_table(report).to_string()}")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
-    print(f"\nWrote {run / 'predictions.csv'} and scores.json. Research software, not a medical device.")
-    print(f"Next: python plot_results.py {shlex.quote(str(run.path))}")
+    print(f"\nWrote predictions.csv and scores.json into {run.name}. Research software, not a medical device.")
 
 
-def markdown(run, settings, report):
-    """Header and row of the README's results table."""
-    options, studies = settings["options"], report["studies"]
-    seconds, record = settings["training_seconds"], settings
-    weights = {"none": "random", "imagenet": "ImageNet"}.get(options["weights"], Path(options["weights"]).name)
-    data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}" + (
-        " (phantom)" if report["phantom"] else ""
-    )
-    time = f"{seconds / 60:.0f} min, {record['device']}" if seconds else "not finished"
-    cells = {
-        "Network": options["network"],
-        "Recipe": f"{options['recipe']}, {weights} weights, {options['size']} px, {options['epochs']} epochs",
-        "Data": f"{data}, {report['split']}",
-        "Studies (patients)": f"{studies['count']} ({report['patients']})",
-        "Seed": options["seed"],
-        "AUROC": number(studies["auroc"]),
-        "Kappa": number(studies["kappa"]),
-        "Accuracy": number(studies["accuracy"]),
-        "Sensitivity": number(studies["sensitivity"]),
-        "Specificity": number(studies["specificity"]),
-        "Training": time,
-        "Command": f"`{record['command']}`",
-    }
-    rows = (cells.keys(), ["---"] * len(cells), (str(cell).replace("|", "\\|") for cell in cells.values()))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+# ---------------------------------------------------------------------------------------------------------------------
+# Suspect labels and shortcuts
 
 
-def number(score):
-    """A score to three decimals, with its interval where there is one."""
-    value, low, high = (score[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
+def show_suspects(run, scored, count):
+    """Print the studies that disagree most with their labels, and write them to suspects.csv and suspects.png."""
+    views = scored.predictions
+    views = views.assign(study=data_loader.study_paths(views, data_loader.data_root(scored.report["data"])))
+    studies = scores.study_probabilities(views)
+    order = np.argsort(-np.abs(studies["label"] - studies["probability"]).to_numpy(), kind="stable")[:count]
+    table = studies.iloc[order][["study", "label", "probability", "views"]].round(3)
+    run.write_csv("suspects.csv", table)
+    shown = table[["study", "probability"]].merge(views[["study", "path"]], on="study")  # a row a view, in the table's order
+    captions = [
+        f"{Path(study).parent.name}\n{Path(study).name}: {probability:.2f}"
+        for study, probability in zip(shown["study"], shown["probability"], strict=True)
+    ]
+    run.write_image("suspects.png", images.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
+    print(table.to_string(index=False))
+    print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: look at them with someone who reads films.")
+    print("Correct the label column of a copy, keep what you are sure of, and pass it as --labels.")
+    print(f"Next: python model_test.py {shlex.quote(str(run.path))} --labels FILE.csv")
+
+
+def show_audit(run, options):
+    """Print how far scores move when films are changed in ways that should not matter, and draw examples."""
+    scored, network = score_split(run, options), load_network(run)
+    report, rows = scored.report, []
+    for name, change in audit.CHANGES.items():
+        views, pixels, _ = load_split(run, scored.settings, options, change)
+        changed = views.assign(probability=predict(network, pixels, scored.settings))
+        rows.append(audit.compare(name, scored.predictions, changed, report["threshold"]))
+    table = pd.DataFrame(rows)
+    run.write_csv("audit.csv", table)
+    some = scored.predictions["path"].iloc[np.linspace(0, len(scored.predictions) - 1, 4).astype(int)]
+    run.write_image("audit.png", audit.examples([images.read_grey(path) for path in some]))
+    print(f"{report['split']} studies of {report['data']}{' (PHANTOMS)' if report['phantom'] else ''}")
+    print(f"AUROC as they are {scores.as_text(report['studies']['auroc'])}\n")
+    print(table.to_string(index=False))
+    print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network reads something there.")
+    print("Mirroring and inverting show what it has learned not to mind. audit.png shows the changes.")
+    print(f"Wrote {run / 'audit.csv'} and audit.png.")
+    print(f"Next: python model_test.py {shlex.quote(str(run.path))} --suspects 20")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -194,7 +288,7 @@ def call_studies(network, settings, names):
     """Print a line a view, `path<TAB>Positive|Negative<TAB>probability`, and then the study's, for each folder or image."""
     views = study_views(names)
     views, pixels = data_loader.load_pixels(views, settings["options"]["size"], settings["options"]["resize"], cache=None)
-    views = views.assign(probability=predict(network, pixels))
+    views = views.assign(probability=predict(network, pixels, settings))
     for name, study in views.groupby("study", sort=False):
         for path, probability in zip(study["path"], study["probability"], strict=True):
             print(line(path, probability, settings["threshold"]))

@@ -39,6 +39,7 @@ FAULTS = (data_loader.DataError, networks.WeightsError, phantom.PhantomError, Ru
 DEFAULTS = {
     "data": None,
     "study_type": ["XR_HUMERUS"],
+    "labels": None,
     "tuning_fraction": 0.1,
     "skip_unreadable": False,
     "recipe": "default",
@@ -109,10 +110,11 @@ def train_run(run, options, resume):
         print(f"Stopped; {len(saving.history)} of {options['epochs']} epochs are saved.")
         print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
         return
-    if epochs_done < options["epochs"]:
+    if not record["finished"]:
         record |= how_it_went(saving.history, saving.best())
-        run.write_json("run.json", record)
-    say_what_is_next(run, saving.best())
+    record |= fit_decisions(run, tuning)
+    run.write_json("run.json", record)
+    say_what_is_next(run, record, saving.best())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -150,10 +152,16 @@ def build_parser():
     )
     data.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types to train on, or all (default XR_HUMERUS)")
     data.add_argument(
+        "--labels",
+        type=os.path.abspath,
+        metavar="FILE.csv",
+        help="study paths and labels that override those of the folders' names",
+    )
+    data.add_argument(
         "--tuning-fraction",
         type=fraction,
         metavar="F",
-        help="share of train/'s patients kept for choosing the epoch (default 0.1)",
+        help="share of train/'s patients kept for choosing epoch, threshold and temperature (default 0.1)",
     )
     data.add_argument(
         "--skip-unreadable", action="store_true", default=None, help="leave out views that do not decode instead of stopping"
@@ -228,7 +236,8 @@ def resumed_options(parser, given):
         options = settings["options"]
     except RunError as error:
         parser.exit(1, f"mura.py: {error}\n")
-    missing = sorted({*DEFAULTS, *(field.name for field in dataclasses.fields(recipes.Recipe))} - options.keys())
+    options = {**DEFAULTS, **options}  # a run of an earlier version lacks the options that came later
+    missing = sorted({field.name for field in dataclasses.fields(recipes.Recipe)} - options.keys())
     if missing:
         parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
     changed = [name for name, value in given.items() if name not in ("out", "data") and options.get(name) != value]
@@ -256,7 +265,7 @@ def load_views(options):
     """(train, tuning, left_out): two Parts and how many views were unreadable; draws the phantom set where no data is given."""
     if options["data"] is None:
         options["data"] = str(phantom.ensure(demo=options["demo"]))
-    views = data_loader.find_views(options["data"], "train", options["study_type"])
+    views = data_loader.find_views(options["data"], "train", options["study_type"], options["labels"])
     kept, pixels = data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
     check_held_out(options)
     split = data_loader.split_by_patient(kept, options["tuning_fraction"], options["seed"])
@@ -270,7 +279,7 @@ def check_held_out(options):
     if not (data_loader.data_root(options["data"]) / "valid").is_dir():
         print(f"mura.py: {options['data']} holds no valid/ folder: there will be no held-out score.", file=sys.stderr)
         return
-    views = data_loader.find_views(options["data"], "held-out", options["study_type"])
+    views = data_loader.find_views(options["data"], "held-out", options["study_type"], options["labels"])
     data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
 
 
@@ -418,8 +427,7 @@ class ScoreTuning(keras.callbacks.Callback):
 
     def __init__(self, network, tuning, num_train_views, batch_size):
         super().__init__()
-        self.network, self.tuning, self.num_train_views = network, tuning, num_train_views
-        self.batches = data_loader.Batches(tuning.pixels, batch_size)
+        self.network, self.tuning, self.num_train_views, self.batch_size = network, tuning, num_train_views, batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.perf_counter()
@@ -427,7 +435,7 @@ class ScoreTuning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs):
         training_seconds = time.perf_counter() - self.start
-        probability = self.network.predict(self.batches, verbose=0)[:, 0]
+        probability = data_loader.predict(self.network, self.tuning.pixels, self.batch_size)
         if not np.isfinite(probability).all():
             raise FloatingPointError(
                 NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")
@@ -524,9 +532,16 @@ def how_it_went(history, best):
     }
 
 
-def say_what_is_next(run, best):
+def fit_decisions(run, tuning):
+    """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
+    network = networks.fuse_batch_normalisation(run.load_network())
+    return scores.fit(tuning.views.assign(probability=data_loader.predict(network, tuning.pixels)))
+
+
+def say_what_is_next(run, record, best):
     """Print the outcome and the next command."""
     print(f"Best epoch {best['epoch']}: tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views).")
+    print(f"Fitted on the tuning studies: threshold {record['threshold']:.3f}, temperature {record['temperature']:.2f}.")
     print(f"{run.path} holds best.h5, last.h5, history.csv and run.json.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
 

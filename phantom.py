@@ -20,9 +20,11 @@ from pathlib import Path
 import joblib  # drawing on all cores
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont, ImageOps  # markers, PNG files
+from PIL import Image, ImageDraw, ImageFont  # markers, PNG files
 from scipy import ndimage  # blur
 from tqdm import tqdm  # progress bar
+
+import images
 
 VERSION = 1  # of the drawing; raise it when films of the same seed come out differently
 STUDY_TYPE = "XR_HUMERUS"
@@ -537,15 +539,8 @@ def contact_sheet(root, file, columns=6, side=200):
     rows = [truth[truth["kind"] == kind].head(2) for kind in KINDS]
     rows.append(truth[truth["kind"] == "none"].head(2 * len(KINDS)))
     films = pd.concat(rows)
-    sheet = Image.new("L", (columns * side, -(-len(films) // columns) * (side + 20)), 255)
-    draw = ImageDraw.Draw(sheet)
-    for place, film in enumerate(films.itertuples()):
-        left, top = place % columns * side, place // columns * (side + 20)
-        with Image.open(Path(root) / film.path) as image:
-            image = ImageOps.contain(image.convert("L"), (side - 6, side - 6))
-        sheet.paste(image, (left + (side - image.width) // 2, top + 20))
-        draw.text((left + side // 2, top + 10), film.kind, fill=0, font=ImageFont.load_default(13), anchor="mm")
-    sheet.save(file)
+    paths = [Path(root) / path for path in films["path"]]
+    images.contact_sheet([images.read_grey(path) for path in paths], films["kind"], columns, side).save(file)
 
 
 def describe(root):

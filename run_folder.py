@@ -29,7 +29,7 @@ HISTORY = [
     "views_per_second",
 ]
 # What scoring and drawing need of run.json, and their types.
-SETTINGS = {"options": dict, "data": dict, "threshold": float}
+SETTINGS = {"options": dict, "data": dict, "threshold": float, "temperature": float}
 OPTIONS = {"size": int, "resize": str, "study_type": list, "tuning_fraction": float, "seed": int, "skip_unreadable": bool}
 PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 
@@ -161,6 +161,11 @@ class RunFolder:
             others = before[~before["split"].isin(predictions["split"])]
             predictions = pd.concat([others, predictions]) if len(others) else predictions
         self.write_csv("predictions.csv", predictions[PREDICTIONS])
+
+    def write_image(self, name, image):
+        """Write a PIL image as PNG."""
+        with self.writing(name) as partial:
+            image.save(partial, format="PNG")
 
     # best.h5, last.h5
 

@@ -1,0 +1,131 @@
+"""The README's results table: one row a run, mean and spread over seeds, their ensemble, differences, and MURA's yardstick."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import scores
+
+SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
+# Measured on MURA's hidden test set, 207 studies of all seven types: another set than any that this repository can score.
+PAPER = "[Rajpurkar et al. 2018](https://arxiv.org/abs/1712.06957), abstract"
+LEADERBOARD = "[MURA leaderboard](https://stanfordmlgroup.github.io/competitions/mura/)"
+YARDSTICK = [
+    ("the paper's five DenseNet-169", "AUROC 0.929, sensitivity 0.815, specificity 0.887", PAPER),
+    ("the best of the paper's radiologists", "kappa 0.778", LEADERBOARD),
+    ("the best entry, an ensemble, 30 November 2018", "kappa 0.843", LEADERBOARD),
+]
+
+
+@dataclasses.dataclass
+class Scored:
+    """A run with its predictions on one split and their scores."""
+
+    name: str  # of the run folder
+    settings: dict  # run.json
+    predictions: pd.DataFrame  # one row a view
+    report: dict  # scores.json
+
+    def group(self):
+        """What runs that differ in nothing but the seed have in common."""
+        own = {"seed", "out", "data"}
+        return repr(sorted((name, value) for name, value in self.settings["options"].items() if name not in own))
+
+    def decided(self):
+        """What scores.differences takes."""
+        return self.predictions, self.report["threshold"]
+
+
+def grouped(runs):
+    """Runs that differ in nothing but the seed, together: a list of lists, in the order of their first runs."""
+    groups = {}
+    for run in runs:
+        groups.setdefault(run.group(), []).append(run)
+    return list(groups.values())
+
+
+def markdown(runs):
+    """The whole results section: rows, differences between groups where there are several, and the yardstick."""
+    groups = grouped(runs)
+    table = [row for group in groups for row in (*map(run_row, group), *(seed_rows(group) if len(group) > 1 else []))]
+    notes = [difference(groups[0], other) for other in groups[1:]]
+    yardstick = [dict(zip(("MURA's yardstick", "Score", "Source"), row, strict=True)) for row in YARDSTICK]
+    return "\n\n".join(
+        [
+            as_markdown(table),
+            "In brackets: 95 % intervals over patients. Kappa and accuracy: at the threshold fitted on tuning studies.",
+            *notes,
+            "For comparison, measured on another set, MURA's hidden test set of 207 studies of all seven types:",
+            as_markdown(yardstick),
+        ]
+    )
+
+
+def as_markdown(rows):
+    """A Markdown table of dicts with the same keys."""
+    lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def row(run, seed, numbers, training, command):
+    """One row of the table; of a group, run is its first."""
+    options, report = run.settings["options"], run.report
+    weights = {"none": "random", "imagenet": "ImageNet"}.get(options["weights"], Path(options["weights"]).name)
+    data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}, {report['split']}"
+    marks = [" (phantom)"] * bool(report["phantom"]) + [" (labels corrected)"] * bool(report["corrected"])
+    return {
+        "Network": options["network"],
+        "Recipe": f"{options['recipe']}, {weights} weights, {options['size']} px, {options['epochs']} epochs",
+        "Data": data + "".join(marks),
+        "Studies (patients)": f"{report['studies']['count']} ({report['patients']})",
+        "Seed": seed,
+        **dict(zip(("AUROC", "Kappa", "Accuracy"), numbers, strict=True)),
+        "Training": training,
+        "Command": command,
+    }
+
+
+def run_row(run):
+    """Row of one run."""
+    settings, seconds = run.settings, run.settings.get("training_seconds")
+    training = f"{seconds / 60:.0f} min, {settings.get('device')}" if seconds else "not finished"
+    numbers = [scores.as_text(run.report["studies"][name]) for name in SHOWN]
+    return row(run, settings["options"]["seed"], numbers, training, f"`{settings.get('command')}`")
+
+
+def seed_rows(group):
+    """Rows of the mean and standard deviation over seeds, and of the ensemble."""
+    seeds = ", ".join(str(run.settings["options"]["seed"]) for run in group)
+    values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
+    spread = ["-" if None in found else f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}" for found in values]
+    together = scores.score(scores.study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
+    names = " ".join(run.name for run in group)
+    return [
+        row(group[0], f"mean ± SD of {seeds}", spread, "", f"`python model_test.py {names} --markdown`"),
+        row(group[0], f"ensemble of {seeds}", [scores.as_text(together[name]) for name in SHOWN], "", "the same"),
+    ]
+
+
+def ensemble(group):
+    """Predictions of a group of runs, averaged."""
+    return scores.ensemble([run.predictions for run in group])
+
+
+def mean_threshold(group):
+    """Threshold of an ensemble: there is no tuning patient whom none of its runs was trained on, so it is not fitted anew."""
+    return float(np.mean([run.report["threshold"] for run in group]))
+
+
+def difference(first, other):
+    """A sentence on the scores of one group minus those of the first, on the same patients."""
+    found = scores.differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
+    numbers = ", ".join(f"{scores.NUMBERS[name]} {scores.as_text(found[name])}" for name in SHOWN)
+    return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
+
+
+def title(group):
+    """A group's name in a sentence."""
+    seeds = f", mean of {len(group)} seeds" if len(group) > 1 else ""
+    return f"{group[0].settings['options']['recipe']} ({' '.join(run.name for run in group)}{seeds})"
