@@ -10,6 +10,7 @@ from scipy import ndimage  # blur, holes, margin of a region
 from skimage import filters, measure  # threshold, connected regions
 
 import images
+import results
 import scores
 
 CORNER = 0.2  # side of a hidden corner, share of the film's short side
@@ -97,7 +98,7 @@ def compare(name, before, after, threshold):
     return {
         "change": name,
         "AUROC": round(scores.auroc(studies[1]["label"], now), 3),
-        "difference [95 % interval]": scores.as_text(moved),
+        "difference [95 % interval]": results.as_text(moved),
         "probability moves by": round(float(np.abs(now - was).mean()), 3),
         "decisions changed": round(float(np.mean(scores.decisions(was, threshold) != scores.decisions(now, threshold))), 3),
     }

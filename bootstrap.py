@@ -6,7 +6,7 @@ tests/test_bootstrap.py counts on simulated studies how often the intervals hold
 """
 
 import numpy as np
-from scipy import stats  # the normal distribution, in BCa
+from scipy import stats  # the normal distribution and the binomial
 
 DRAWS = 2000
 TAIL = 0.025  # on each side of a 95 % interval
@@ -92,6 +92,16 @@ def bca_interval(value, drawn, left_out):
     z = bias + stats.norm.ppf([TAIL, 1 - TAIL])
     low, high = np.quantile(drawn, stats.norm.cdf(bias + z / (1 - acceleration * z)))
     return float(low), float(high)
+
+
+def exact_interval(share, count):
+    """Interval of a share of 0 or 1 of so many patients, on which draws of them are silent.
+
+    Returns: (low, high).
+    Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
+    """
+    found = stats.binomtest(round(share * count), count).proportion_ci(1 - 2 * TAIL, method="exact")
+    return float(found.low), float(found.high)
 
 
 def interval_of_absolute_sum(terms, drawn):

@@ -93,6 +93,7 @@ def contact_sheet(films, captions, columns=6, side=200):
         side: pixels that a film is fitted into.
     Returns: PIL.Image of mode L.
     """
+    columns = min(columns, len(films))
     font, margin, line = ImageFont.load_default(13), 6, 17
     head = line * max(caption.count("\n") + 1 for caption in captions) + margin
     sheet = Image.new("L", (columns * side, -(-len(films) // columns) * (side + head)), 255)

@@ -222,14 +222,16 @@ def print_report(run):
     print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
     print(f"{report['patients']} patients, from whom the 95 % intervals are drawn")
     print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")
-    table = scores.as_table(report)
+    table = results.as_table(report)
     if report["corrected"]:
-        by_folder = scores.as_table(report["folder_labels"]).add_suffix(", folder names")
+        by_folder = results.as_table(report["folder_labels"]).add_suffix(", folder names")
         table = pd.concat([table.add_suffix(", corrected"), by_folder], axis=1)
-        print(f"{report['corrected']} studies have corrected labels; beside them, the scores with those of the folders' names.\n")
+        print(
+            f"{report['corrected']} studies have corrected labels; beside them, the scores with those of the folders' names.\n"
+        )
     print(table.to_string())
     if len(report["by_study_type"]) > 1:
-        print(f"\n{scores.type_table(report).to_string()}")
+        print(f"\n{results.type_table(report).to_string()}")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
     print(f"\nWrote predictions.csv and scores.json into {run.name}. Research software, not a medical device.")
@@ -272,7 +274,7 @@ def show_audit(run, options):
     some = scored.predictions["path"].iloc[np.linspace(0, len(scored.predictions) - 1, 4).astype(int)]
     run.write_image("audit.png", audit.examples([images.read_grey(path) for path in some]))
     print(f"{report['split']} studies of {report['data']}{' (PHANTOMS)' if report['phantom'] else ''}")
-    print(f"AUROC as they are {scores.as_text(report['studies']['auroc'])}\n")
+    print(f"AUROC as they are {results.as_text(report['studies']['auroc'])}\n")
     print(table.to_string(index=False))
     print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network reads something there.")
     print("Mirroring and inverting show what it has learned not to mind. audit.png shows the changes.")

@@ -1,14 +1,17 @@
-"""Draw the curves of one run or several from their history.csv.
+"""Draw the curves of one run or several from their history.csv, and their scores from predictions.csv.
 
     python plot_results.py runs/NAME                   the figures of one run, into figures/
     python plot_results.py runs/A runs/B --out FOLDER  several runs, overlaid
 
 plot_MURA_train_acc.png, plot_MURA_valid_acc.png, plot_MURA_train_loss.png and plot_MURA_valid_loss.png keep the names of the
-first system's figures; "valid" is what this repository calls tuning. plot_MURA_curves.png shows all in one.
+first system's figures; "valid" is what this repository calls tuning. plot_MURA_curves.png shows all in one. Of runs that
+model_test.py has scored also plot_MURA_roc.png, plot_MURA_precision_recall.png, plot_MURA_reliability.png,
+plot_MURA_histogram.png and plot_MURA_confusion.png are drawn, per study, at the threshold fitted on tuning studies.
 Exit status: 0 done; 1 a run that cannot be read; 2 a wrong command line.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,6 +22,8 @@ matplotlib.use("Agg")  # files only: works without a screen
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+import score_figures
+import scores
 from run_folder import RunError, RunFolder
 
 # Column of history.csv: (file, title, label of the vertical axis).
@@ -27,6 +32,16 @@ CURVES = {
     "val_accuracy": ("plot_MURA_valid_acc.png", "Tuning accuracy", "accuracy (share of views)"),
     "loss": ("plot_MURA_train_loss.png", "Training loss", "loss (nats a view)"),
     "val_loss": ("plot_MURA_valid_loss.png", "Tuning loss", "loss (nats a view)"),
+}
+# One figure with all runs in it, and one with a panel a run.
+TOGETHER = {
+    "plot_MURA_roc.png": score_figures.draw_roc,
+    "plot_MURA_precision_recall.png": score_figures.draw_precision_recall,
+}
+PANELS = {
+    "plot_MURA_reliability.png": ("Reliability of studies' probabilities", score_figures.draw_reliability),
+    "plot_MURA_histogram.png": ("Studies by probability", score_figures.draw_histogram),
+    "plot_MURA_confusion.png": ("Decisions on studies", score_figures.draw_confusion),
 }
 STYLE = {
     "figure.dpi": 120,
@@ -49,10 +64,11 @@ def main(argv=None):
     )
     options = parser.parse_args(argv)
     try:
-        histories = read_runs(options.runs)
+        histories, scored = read_runs(options.runs)
         options.out.mkdir(parents=True, exist_ok=True)
         with plt.rc_context(STYLE):
             files = draw_figures(histories, options.out)
+            files += draw_scores(scored, options.out) if scored else []
     except RunError as fault:
         print(f"plot_results.py: {fault}", file=sys.stderr)
         return 1
@@ -62,24 +78,34 @@ def main(argv=None):
         )
         return 1
     print("Drew", *files, sep="\n  ")
+    for path in options.runs:
+        if not (Path(path) / "predictions.csv").exists():
+            print(f"{path} was not scored yet, so it has no ROC curve and the like: python model_test.py {shlex.quote(path)}")
     print(f"Next: look at {files[-1]}")
     return 0
 
 
 def read_runs(paths):
-    """{label: history} of run folders; the label is the folder's name, marked where the data are phantoms.
+    """({label: history}, {label: (studies, threshold)}) of run folders, the second of those that were scored.
 
+    The label is the folder's name, marked where the data are phantoms.
     Raises: RunError when one cannot be read.
     """
-    histories = {}
+    histories, scored = {}, {}
     for path in paths:
         run = RunFolder.open(path)
-        mark = " (phantoms)" if run.settings()["data"].get("phantom") else ""
+        settings = run.settings()
+        mark = " (phantoms)" if settings["data"].get("phantom") else ""
         name = run.path.resolve().name
         label = name if name + mark not in histories else str(path)
         label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels with an underscore in front
-        histories[label.replace("$", r"\$") + mark] = run.read_history()  # and takes dollars for mathematics
-    return histories
+        label = label.replace("$", r"\$") + mark  # and takes dollars for mathematics
+        histories[label] = run.read_history()
+        if (run / "predictions.csv").exists():
+            predictions = run.read_predictions()
+            tuning = " (tuning)" if predictions["split"].iloc[0] == "tuning" else ""
+            scored[label + tuning] = scores.study_probabilities(predictions), settings["threshold"]
+    return histories, scored
 
 
 def best_row(history):
@@ -110,6 +136,28 @@ def draw_figures(histories, folder):
     return files
 
 
+def draw_scores(scored, folder):
+    """Draw what predictions show. Args: {label: (studies, threshold)}. Returns: paths of the files."""
+    files = []
+    for name, draw in TOGETHER.items():
+        figure, axes = plt.subplots(figsize=(6, 6.4 + 0.4 * len(scored)))
+        draw(axes, scored)
+        files.append(save(figure, folder / name))
+    columns = min(3, len(scored))
+    rows = -(-len(scored) // columns)
+    for name, (title, draw) in PANELS.items():
+        figure, grid = plt.subplots(
+            rows, columns, figsize=(1 + 5 * columns, 1 + 5.4 * rows), squeeze=False, layout="constrained"
+        )
+        for axes, (label, (studies, threshold)) in zip(grid.flat, scored.items(), strict=False):
+            draw(axes, label, studies, threshold)
+        for axes in grid.flat[len(scored) :]:
+            axes.set_visible(False)
+        figure.suptitle(title)
+        files.append(save(figure, folder / name))
+    return files
+
+
 def draw_curve(axes, history, column, colour, line, label, mark=True):
     """One column over the epochs, with the best epoch marked by a ring."""
     few = "." if len(history) < 15 else ""
@@ -137,7 +185,8 @@ def finish_axes(axes, title, label, columns=2):
 
 def save(figure, path):
     """Write a figure and let go of it. Returns: path."""
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
     return path

@@ -1,4 +1,4 @@
-"""The README's results table: one row a run, mean and spread over seeds, their ensemble, differences, and MURA's yardstick."""
+"""Scores as text: tables for the terminal, and the README's results table with spread over seeds, ensemble and differences."""
 
 import dataclasses
 from pathlib import Path
@@ -36,6 +36,10 @@ class Scored:
     def decided(self):
         """What scores.differences takes."""
         return self.predictions, self.report["threshold"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# For the README
 
 
 def grouped(runs):
@@ -91,7 +95,7 @@ def run_row(run):
     """Row of one run."""
     settings, seconds = run.settings, run.settings.get("training_seconds")
     training = f"{seconds / 60:.0f} min, {settings.get('device')}" if seconds else "not finished"
-    numbers = [scores.as_text(run.report["studies"][name]) for name in SHOWN]
+    numbers = [as_text(run.report["studies"][name]) for name in SHOWN]
     return row(run, settings["options"]["seed"], numbers, training, f"`{settings.get('command')}`")
 
 
@@ -104,7 +108,7 @@ def seed_rows(group):
     names = " ".join(run.name for run in group)
     return [
         row(group[0], f"mean ± SD of {seeds}", spread, "", f"`python model_test.py {names} --markdown`"),
-        row(group[0], f"ensemble of {seeds}", [scores.as_text(together[name]) for name in SHOWN], "", "the same"),
+        row(group[0], f"ensemble of {seeds}", [as_text(together[name]) for name in SHOWN], "", "the same"),
     ]
 
 
@@ -121,7 +125,7 @@ def mean_threshold(group):
 def difference(first, other):
     """A sentence on the scores of one group minus those of the first, on the same patients."""
     found = scores.differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
-    numbers = ", ".join(f"{scores.NUMBERS[name]} {scores.as_text(found[name])}" for name in SHOWN)
+    numbers = ", ".join(f"{scores.NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
     return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
 
 
@@ -129,3 +133,53 @@ def title(group):
     """A group's name in a sentence."""
     seeds = f", mean of {len(group)} seeds" if len(group) > 1 else ""
     return f"{group[0].settings['options']['recipe']} ({' '.join(run.name for run in group)}{seeds})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# For the terminal
+
+
+def as_text(score):
+    """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where draws of patients do not differ."""
+    value, low, high = (score[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
+
+
+def as_table(report):
+    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold, and what hangs on it at 0.5 too."""
+    columns = {}
+    for unit in ("views", "studies"):
+        found = report[unit]
+        columns[unit] = {
+            "count (positive)": f"{found['count']} ({found['positive']})",
+            **{title: as_text(found[name]) for name, title in scores.NUMBERS.items() if name not in scores.DECISIONS},
+            **at_threshold(found, report["threshold"]),
+            **at_threshold(report["at_half"][unit], 0.5),
+        }
+    return pd.DataFrame(columns)
+
+
+def at_threshold(found, threshold):
+    """What hangs on the threshold, as text, and the 2x2 table as called of those that are so."""
+    counts = found["confusion"]
+    positives, negatives = found["positive"], found["count"] - found["positive"]
+    name = f"at {threshold:.3f}: "
+    return {
+        **{name + scores.NUMBERS[score]: as_text(found[score]) for score in scores.DECISIONS},
+        name + "abnormal called so": f"{counts['true_positive']} of {positives}",
+        name + "normal called so": f"{counts['true_negative']} of {negatives}",
+    }
+
+
+def type_table(report, names=("auroc", "kappa", "accuracy")):
+    """Some scores of the studies of each study type as text in a pandas.DataFrame."""
+    rows = {
+        study_type: {
+            "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
+            **{scores.NUMBERS[name]: as_text(found["studies"][name]) for name in names},
+        }
+        for study_type, found in report["by_study_type"].items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

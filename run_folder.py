@@ -154,6 +154,20 @@ class RunFolder:
         """Write history.csv from a list of dicts, one an epoch."""
         self.write_csv("history.csv", pd.DataFrame(history, columns=HISTORY))
 
+    def read_predictions(self):
+        """Predictions of the held-out split, or of tuning where nothing else was scored: a table, one row a view.
+
+        Raises: RunError when there are none, or a label or probability is out of range.
+        """
+        hint = "It is written by model_test.py."
+        table = self.read_csv("predictions.csv", PREDICTIONS, hint)
+        held_out = table[table["split"] == "held-out"]
+        table = (held_out if len(held_out) else table).reset_index(drop=True)
+        numbers = table[["label", "probability"]].apply(pd.to_numeric, errors="coerce")
+        if table.empty or not (numbers["label"].isin([0, 1]) & numbers["probability"].between(0, 1)).all():
+            raise RunError(f"{self / 'predictions.csv'} has no rows, or labels or probabilities out of range. {hint}")
+        return table.assign(label=numbers["label"].astype(int), probability=numbers["probability"])
+
     def write_predictions(self, predictions):
         """Write predictions.csv, one row a view; rows of another split that it holds already stay."""
         if (self / "predictions.csv").exists():

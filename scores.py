@@ -189,6 +189,32 @@ def ranking_scores(label, probability, weight):
     }
 
 
+def curves(table, grid, draws=bootstrap.DRAWS):
+    """ROC and precision-recall curves with 95 % bands over patients, for drawing.
+
+    Args:
+        table: pandas.DataFrame with patient, label (0 or 1, both) and probability.
+        grid: (g,) where the bands are wanted: false positive rates, and recalls.
+    Returns: {"roc": (low, high), "precision_recall": (low, high)}, each (g,): point by point the 2.5 % and 97.5 % quantiles of
+        the sensitivity, and of the precision at the highest threshold that reaches the recall.
+    """
+    label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
+    order = np.argsort(-probability, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)  # the last of each distinct probability
+    sensitivities, precisions = [], []
+    patient = np.unique(table["patient"], return_inverse=True)[1]
+    for weight in bootstrap.draw_patients(patient, draws):
+        weight = weight[(weight @ label > 0) & (weight @ (1 - label) > 0)][:, order]
+        positives, negatives = np.cumsum(weight * label[order], 1)[:, ends], np.cumsum(weight * (1 - label[order]), 1)[:, ends]
+        recall = positives / positives[:, -1:]
+        precision = positives / np.maximum(positives + negatives, 1)
+        for tp_rate, fp_rate, precise in zip(recall, negatives / negatives[:, -1:], precision, strict=True):
+            sensitivities.append(np.interp(grid, np.append(0, fp_rate), np.append(0, tp_rate)))
+            precisions.append(precise[np.searchsorted(tp_rate, grid - 1e-12)])
+    tails = [bootstrap.TAIL, 1 - bootstrap.TAIL]
+    return {"roc": np.quantile(sensitivities, tails, axis=0), "precision_recall": np.quantile(precisions, tails, axis=0)}
+
+
 def all_scores(label, probability, threshold, weight):
     """Every score of NUMBERS in each draw. Returns: {name: (draws,)}, but ece as (draws, BINS) gaps."""
     return {
@@ -230,7 +256,7 @@ def score(table, threshold, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
         names: which of NUMBERS.
     Returns: dict with count, positive (how many are), confusion (counts of true_negative, false_positive, false_negative,
         true_positive) and, for each name, {"value", "low", "high"}: the score and its 95 % interval over patients. A value is
-        None where it is undefined (no positive for sensitivity, say), low and high where draws do not differ.
+        None where it is undefined (no positive for sensitivity, say), low and high where draws do not differ (no mistake).
     """
     label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
     values, counts = point_scores(label, probability, threshold)
@@ -241,6 +267,9 @@ def score(table, threshold, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
         return all_scores(label, probability, threshold, weight)
 
     found = bootstrap.intervals(statistics, table["patient"], draws)
+    for name, part in (("accuracy", label >= 0), ("sensitivity", label == 1), ("specificity", label == 0)):
+        if name in names and found[name] is None and values[name] is not None:  # all right or all wrong: draws do not differ
+            found[name] = bootstrap.exact_interval(values[name], table["patient"][part].nunique())
     return {
         "count": len(label),
         "positive": int(label.sum()),
@@ -319,53 +348,3 @@ def ensemble(tables):
     first = tables[0].set_index([*STUDY, "view"])
     probability = pd.concat([table.set_index([*STUDY, "view"])["probability"] for table in tables], axis=1).mean(axis=1)
     return first.assign(probability=probability).reset_index()[tables[0].columns]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# For printing
-
-
-def as_text(score):
-    """A score to three decimals with its interval where there is one: 0.785 [0.712, 0.849]."""
-    value, low, high = (score[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
-
-
-def as_table(report):
-    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold, and what hangs on it at 0.5 too."""
-    columns = {}
-    for unit in ("views", "studies"):
-        found = report[unit]
-        columns[unit] = {
-            "count (positive)": f"{found['count']} ({found['positive']})",
-            **{title: as_text(found[name]) for name, title in NUMBERS.items() if name not in DECISIONS},
-            **at_threshold(found, report["threshold"]),
-            **at_threshold(report["at_half"][unit], 0.5),
-        }
-    return pd.DataFrame(columns)
-
-
-def at_threshold(found, threshold):
-    """What hangs on the threshold, as text, and the 2x2 table as called of those that are so."""
-    counts = found["confusion"]
-    positives, negatives = found["positive"], found["count"] - found["positive"]
-    name = f"at {threshold:.3f}: "
-    return {
-        **{name + NUMBERS[score]: as_text(found[score]) for score in DECISIONS},
-        name + "abnormal called so": f"{counts['true_positive']} of {positives}",
-        name + "normal called so": f"{counts['true_negative']} of {negatives}",
-    }
-
-
-def type_table(report, names=("auroc", "kappa", "accuracy")):
-    """Some scores of the studies of each study type as text in a pandas.DataFrame."""
-    rows = {
-        study_type: {
-            "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
-            **{NUMBERS[name]: as_text(found["studies"][name]) for name in names},
-        }
-        for study_type, found in report["by_study_type"].items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,95 @@
+"""Figures of a run's predictions, per study: ROC, precision-recall, reliability, histogram by label, confusion matrix."""
+
+import numpy as np
+from scipy import stats  # intervals of shares
+from sklearn import metrics  # points of the ROC and precision-recall curves
+
+import results
+import scores
+
+GRID = np.linspace(0, 1, 201)  # where bands are computed
+COLOURS = {0: "C0", 1: "C3"}  # normal, abnormal
+NAMES = {0: "normal", 1: "abnormal"}
+
+
+def draw_roc(axes, runs):
+    """ROC curves of {label: (studies, threshold)}, with bands and the chosen threshold."""
+    for colour, (name, (studies, threshold)) in enumerate(runs.items()):
+        fp_rate, tp_rate, _ = metrics.roc_curve(studies["label"], studies["probability"])
+        found = scores.score(studies, threshold, ("auroc", "sensitivity", "specificity"))
+        axes.plot(fp_rate, tp_rate, color=f"C{colour}", label=f"{name}\nAUROC {results.as_text(found['auroc'])}")
+        axes.fill_between(GRID, *scores.curves(studies, GRID)["roc"], color=f"C{colour}", alpha=0.18, linewidth=0)
+        place = 1 - found["specificity"]["value"], found["sensitivity"]["value"]
+        axes.plot(*place, "o", color=f"C{colour}", markeredgecolor="white", markersize=9, zorder=3)
+    axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
+    square(axes, "ROC of studies", "1 - specificity", "sensitivity")
+    legend(axes, "Band: 95 % over patients. Dot: fitted threshold.")
+
+
+def draw_precision_recall(axes, runs):
+    """Precision-recall curves of {label: (studies, threshold)}, with bands, and the share of positives: chance."""
+    for colour, (name, (studies, threshold)) in enumerate(runs.items()):
+        precision, recall, _ = metrics.precision_recall_curve(studies["label"], studies["probability"])
+        found = scores.score(studies, threshold, ("average_precision",))["average_precision"]
+        text = f"{name}\naverage precision {results.as_text(found)}"
+        axes.step(recall, precision, where="post", color=f"C{colour}", label=text)
+        axes.fill_between(GRID, *scores.curves(studies, GRID)["precision_recall"], color=f"C{colour}", alpha=0.18, linewidth=0)
+        axes.axhline(studies["label"].mean(), linestyle=":", color="grey", linewidth=1)
+    square(axes, "Precision and recall of studies", "recall (sensitivity)", "precision")
+    legend(axes, "Band: 95 % over patients. Dotted: share of abnormal.")
+
+
+def draw_reliability(axes, name, studies, threshold):
+    """Share of positives beside the mean probability, by bin of probability, with 95 % Wilson intervals."""
+    label, probability = studies["label"].to_numpy(), studies["probability"].to_numpy()
+    place = scores.bin_of(probability)
+    axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
+    for one in np.unique(place):
+        inside = place == one
+        x, y, count = probability[inside].mean(), label[inside].mean(), int(inside.sum())
+        interval = stats.binomtest(int(label[inside].sum()), count).proportion_ci(method="wilson")
+        axes.plot([x, x], interval, color="C0", alpha=0.6)
+        axes.plot(x, y, "o", color="C0", markersize=7)
+        axes.annotate(str(count), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=9)
+    found = scores.score(studies, threshold, ("ece", "brier"))
+    square(axes, name, "mean probability of abnormal", "share of abnormal studies")
+    text = [f"ECE {results.as_text(found['ece'])}", f"Brier score {results.as_text(found['brier'])}"]
+    text += ["Numbers: studies in a bin", "Bars: 95 % intervals"]
+    axes.text(0.03, 0.97, "\n".join(text), transform=axes.transAxes, va="top", fontsize=9)
+
+
+def draw_histogram(axes, name, studies, threshold):
+    """Studies by probability, one histogram a label."""
+    edges = np.linspace(0, 1, 21)
+    for label, part in studies.groupby("label"):
+        text = f"{NAMES[label]} ({len(part)})"
+        axes.hist(part["probability"], edges, color=COLOURS[label], alpha=0.5, label=text)
+    axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3f}")
+    axes.set(title=name, xlabel="probability of abnormal", ylabel="studies", xlim=(0, 1))
+    axes.legend(fontsize=9, frameon=False)
+
+
+def draw_confusion(axes, name, studies, threshold):
+    """The 2x2 table at the threshold; shades are shares of a row."""
+    counts = metrics.confusion_matrix(studies["label"], scores.decisions(studies["probability"], threshold), labels=[0, 1])
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(2):
+        for column in range(2):
+            text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
+            colour = "white" if shares[row, column] > 0.6 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=14)
+    axes.set(title=f"{name}, at {threshold:.3f}", xlabel="called", ylabel="labelled")
+    axes.set_xticks([0, 1], ["Negative", "Positive"])
+    axes.set_yticks([0, 1], ["normal", "abnormal"], rotation=90, va="center")
+    axes.grid(False)
+
+
+def square(axes, title, across, up):
+    """Title and labels of a figure whose both axes go from 0 to 1."""
+    axes.set(title=title, xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+
+
+def legend(axes, title):
+    """A legend below, on no curve."""
+    axes.legend(fontsize=9, title=title, title_fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
