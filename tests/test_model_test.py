@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn import metrics
 
+import audit
 import data_loader
 import model_test
 import scores
@@ -30,6 +33,7 @@ def test_split_scores(run, phantoms, capsys):
     assert len(predictions) == len(data_loader.find_views(phantoms, "held-out"))
     # One view at a time through Keras alone, decoded by Pillow alone: the probability hangs on nothing else.
     network = keras.models.load_model(run / "best.h5", compile=False)
+    settings = json.loads((run / "run.json").read_text())
     for row in predictions.iloc[::7].itertuples():
         with Image.open(row.path) as image:
             grey = image.convert("L")
@@ -38,15 +42,24 @@ def test_split_scores(run, phantoms, capsys):
             square = Image.new("L", (32, 32))
             square.paste(grey.resize((width, height), Image.Resampling.BILINEAR), ((32 - width) // 2, (32 - height) // 2))
         alone = network.predict(np.asarray(square)[None, ..., None], verbose=0)[0, 0]
-        assert row.probability == pytest.approx(alone, abs=1e-5)
+        logit = np.log(alone / (1 - alone)) / settings["temperature"]
+        assert row.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
     report = json.loads((run / "scores.json").read_text())
     studies = predictions.groupby(["patient", "study"])[["label", "probability"]].mean()
     positive, negative = (studies["probability"][studies["label"] == label].to_numpy() for label in (1, 0))
     pairs = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     assert report["studies"]["auroc"]["value"] == pytest.approx(pairs.mean())
     assert report["studies"]["count"] == 24 and report["views"]["count"] == len(predictions)
-    assert report["split"] == "held-out" and report["data"] == str(phantoms) and report["threshold"] == 0.5
-    assert f"{report['studies']['auroc']['value']:.3f}" in out
+    assert report["split"] == "held-out" and report["data"] == str(phantoms)
+    assert report["threshold"] == settings["threshold"] != 0.5 and report["temperature"] == settings["temperature"] != 1
+    for name in scores.NUMBERS:
+        found = report["studies"][name]
+        assert found["low"] <= found["value"] <= found["high"] and f"{found['value']:.3f} [{found['low']:.3f}" in out
+    called = studies["probability"] >= settings["threshold"]
+    assert report["studies"]["accuracy"]["value"] == pytest.approx((called == studies["label"]).mean())
+    called = studies["probability"] >= 0.5
+    assert report["at_half"]["studies"]["accuracy"]["value"] == pytest.approx((called == studies["label"]).mean())
+    assert "at 0.500: accuracy" in out and f"at {settings['threshold']:.3f}: accuracy" in out
     assert "PHANTOMS" in out and "plot_results.py" in out
 
 
@@ -57,7 +70,10 @@ def test_tuning_scores_are_those_of_training(run, capsys):
     report = json.loads((run / "scores.json").read_text())
     best = history.loc[history["val_auroc"].idxmax()]
     assert report["views"]["auroc"]["value"] == pytest.approx(best["val_auroc"], abs=1e-6)
-    assert report["views"]["accuracy"]["value"] == pytest.approx(best["val_accuracy"], abs=1e-6)
+    assert report["at_half"]["views"]["accuracy"]["value"] == pytest.approx(best["val_accuracy"], abs=1e-6)
+    assert report["studies"]["kappa"]["value"] >= report["at_half"]["studies"]["kappa"]["value"], (
+        "the threshold was fitted on them"
+    )
     assert set(pd.read_csv(run / "predictions.csv")["split"]) == {"held-out", "tuning"}, (
         "scoring one split keeps the other's rows"
     )
@@ -74,10 +90,10 @@ def test_other_data_and_forms(run, small_root, capsys):
     assert report == json.loads((run / "scores.json").read_text())
     assert report["studies"]["count"] == 4 and report["phantom"] is None
     assert model_test.main([str(run), "--markdown"]) == 0
-    header, rule, row = capsys.readouterr().out.strip().split("\n")
+    header, rule, row = capsys.readouterr().out.strip().split("\n")[:3]
     assert header.count("|") == rule.count("|") == row.count("|")
-    auroc = json.loads((run / "scores.json").read_text())["studies"]["auroc"]["value"]
-    assert f"{auroc:.3f}" in row and "(phantom)" in row and "tiny" in row
+    auroc = json.loads((run / "scores.json").read_text())["studies"]["auroc"]
+    assert f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]" in row and "(phantom)" in row and "tiny" in row
 
 
 def test_markdown_names_what_was_scored(run, small_root, capsys):
@@ -105,7 +121,8 @@ def test_one_study_and_one_image(run, phantoms, capsys):
     ]
     expected = [*study["probability"], study["probability"].mean(), *[study["probability"].iloc[0]] * 2]
     assert [float(line[2]) for line in lines] == pytest.approx(expected, abs=1e-3)
-    assert [line[1] for line in lines] == ["Positive" if value >= 0.5 else "Negative" for value in expected]
+    threshold = json.loads((run / "run.json").read_text())["threshold"]
+    assert [line[1] for line in lines] == ["Positive" if value >= threshold else "Negative" for value in expected]
 
 
 def test_threshold_comes_from_the_run(run, phantoms, capsys):
@@ -181,10 +198,132 @@ def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
     assert not marker.exists()
 
 
-def test_scores_do_not_hang_on_the_batch(run, monkeypatch):
+def test_scores_do_not_hang_on_the_batch(run):
     network = RunFolder(run).load_network()
     pixels = data_loader.Rows(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8), np.arange(9))
-    whole = model_test.predict(network, pixels)
-    monkeypatch.setattr(model_test, "BATCH_SIZE", 2)
-    np.testing.assert_allclose(model_test.predict(network, pixels), whole, atol=1e-6)
+    whole = data_loader.predict(network, pixels)
+    np.testing.assert_allclose(data_loader.predict(network, pixels, batch_size=2), whole, atol=1e-6)
     assert scores.decisions(whole, 0.5).shape == (9,)
+
+
+# Several runs
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """Three runs: two that differ in their seed alone and one of another recipe, each with weights of its own."""
+    paths = []
+    for name, seed, recipe, scale in (("a", 0, "default", 1.0), ("b", 1, "default", 0.8), ("c", 0, "paper", -1.0)):
+        shutil.copytree(trained, tmp_path / name)
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        record["options"] |= {"seed": seed, "recipe": recipe, "out": name}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+        network = keras.models.load_model(tmp_path / name / "best.h5", compile=False)
+        kernel, bias = network.get_layer("probability").get_weights()
+        kernel[:4] *= scale
+        network.get_layer("probability").set_weights([kernel, bias])
+        network.save(tmp_path / name / "best.h5")
+        paths.append(str(tmp_path / name))
+    return paths
+
+
+def markdown_rows(text):
+    """The rows of the first Markdown table of a text, as lists of cells."""
+    table = text.strip().split("\n\n")[0].split("\n")
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def test_several_runs_as_a_table(runs, capsys):
+    assert model_test.main([*runs, "--markdown"]) == 0
+    out = capsys.readouterr().out
+    rows = markdown_rows(out)
+    assert [row[4] for row in rows] == ["0", "1", "mean ± SD of 0, 1", "ensemble of 0, 1", "0"]
+    predictions = [pd.read_csv(Path(run) / "predictions.csv") for run in runs]
+    studies = [table.groupby(["patient", "study"])[["label", "probability"]].mean() for table in predictions]
+    aurocs = [metrics.roc_auc_score(table["label"], table["probability"]) for table in studies]
+    assert len(set(aurocs)) == 3, "three different runs"
+    assert rows[2][5] == f"{np.mean(aurocs[:2]):.3f} ± {np.std(aurocs[:2], ddof=1):.3f}"
+    together = (studies[0]["probability"] + studies[1]["probability"]) / 2
+    assert rows[3][5].startswith(f"{metrics.roc_auc_score(studies[0]['label'], together):.3f} [")
+    assert f"AUROC {aurocs[2] - np.mean(aurocs[:2]):.3f} [" in out and "on the same patients" in out
+    for figure in ("0.929", "0.815", "0.887", "0.778", "0.843", "hidden test set"):
+        assert figure in out
+
+
+def test_several_runs_compared(runs, capsys):
+    assert model_test.main(runs) == 0
+    out = capsys.readouterr().out
+    assert out.count("held-out (valid/)") == 3 and out.count("minus default") == 2
+    assert model_test.main([*runs[:2], "--json"]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["studies"]["auroc"]["value"] for report in reports] == [
+        json.loads((Path(run) / "scores.json").read_text())["studies"]["auroc"]["value"] for run in runs[:2]
+    ]
+
+
+def test_several_runs_and_what_is_for_one(runs, phantoms, capsys):
+    study = str(next((phantoms / "valid" / "XR_HUMERUS").glob("*/*")))
+    for options in (["--split", "tuning"], ["--audit"], ["--suspects", "3"], [study]):
+        with pytest.raises(SystemExit) as error:
+            model_test.main([*runs[:2], *options])
+        assert error.value.code == 2
+    assert "one run" in capsys.readouterr().err
+
+
+# Labels, suspects, shortcuts
+
+
+def test_corrected_labels_side_by_side(run, phantoms, tmp_path, capsys):
+    assert model_test.main([str(run), "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    studies = scores.study_probabilities(pd.read_csv(run / "predictions.csv"))
+    wrong = studies.iloc[(studies["probability"] - studies["label"]).abs().argmax()]
+    (tmp_path / "labels.csv").write_text(
+        f"study,label\nvalid/XR_HUMERUS/{wrong['patient']}/{wrong['study']},{1 - wrong['label']}\n"
+    )
+    assert model_test.main([str(run), "--labels", str(tmp_path / "labels.csv")]) == 0
+    out = capsys.readouterr().out
+    report = json.loads((run / "scores.json").read_text())
+    assert report["corrected"] == 1 and plain["corrected"] == 0
+    assert report["folder_labels"]["studies"] == plain["studies"]
+    assert report["studies"]["brier"]["value"] < plain["studies"]["brier"]["value"]
+    assert "studies, corrected" in out and "studies, folder names" in out
+    labels = pd.read_csv(run / "predictions.csv").set_index(["patient", "study"])["label"]
+    assert set(labels[(wrong["patient"], wrong["study"])]) == {1 - wrong["label"]}
+    capsys.readouterr()
+    assert model_test.main([str(run), "--labels", "absent.csv"]) == 1
+    assert "absent.csv cannot be read" in capsys.readouterr().err
+
+
+def test_suspects_disagree_most_and_can_be_corrected(run, phantoms, capsys):
+    assert model_test.main([str(run), "--suspects", "5"]) == 0
+    out = capsys.readouterr().out
+    suspects = pd.read_csv(run / "suspects.csv")
+    studies = scores.study_probabilities(pd.read_csv(run / "predictions.csv"))
+    gaps = np.sort((studies["label"] - studies["probability"]).abs())[::-1]
+    assert (suspects["label"] - suspects["probability"]).abs().tolist() == pytest.approx(gaps[:5], abs=1e-3)
+    assert all((phantoms / study).is_dir() and study in out for study in suspects["study"])
+    views = sum(len(list((phantoms / study).iterdir())) for study in suspects["study"])
+    assert suspects["views"].sum() == views
+    with Image.open(run / "suspects.png") as sheet:
+        assert sheet.height > 220 * -(-views // 5) and np.asarray(sheet).std() > 5
+    suspects.assign(label=1 - suspects["label"]).to_csv("corrections.csv", index=False)
+    assert model_test.main([str(run), "--labels", "corrections.csv"]) == 0
+    assert json.loads((run / "scores.json").read_text())["corrected"] == 5
+
+
+def test_audit(run, capsys):
+    assert model_test.main([str(run), "--audit"]) == 0
+    out = capsys.readouterr().out
+    table = pd.read_csv(run / "audit.csv").set_index("change")
+    assert list(table.index) == list(audit.CHANGES) and all(change in out for change in table.index)
+    assert (table["probability moves by"] > 0).all() and table.loc["inverted", "probability moves by"] > 0.01
+    with Image.open(run / "audit.png") as sheet:
+        assert sheet.width == 6 * 200 and np.asarray(sheet).std() > 5
+
+
+@pytest.mark.parametrize("options", (["--suspects", "0"], ["--suspects", "x"], ["--audit", "--json"], ["--labels"]))
+def test_wrong_command_line(run, options):
+    with pytest.raises(SystemExit) as error:
+        model_test.main([str(run), *options])
+    assert error.value.code == 2

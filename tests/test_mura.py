@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn import metrics
 from tiny import TINY
 
 import data_loader
@@ -43,8 +44,57 @@ def test_run_folder(trained, phantoms):
     assert record["data"]["phantom"].startswith("phantom")
     train, tuning = record["data"]["train"], record["data"]["tuning"]
     assert train["views"] + tuning["views"] == len(data_loader.find_views(phantoms, "train"))
-    assert record["threshold"] == 0.5 and record["finished"] and record["training_seconds"] > 0
+    assert record["finished"] and record["training_seconds"] > 0
     assert record["best_epoch"] == history.loc[history["val_auroc"].idxmax(), "epoch"]
+
+
+def test_threshold_and_temperature_are_those_of_the_tuning_studies(trained, phantoms):
+    """Found again by search over the tuning probabilities of best.h5, in a formula of their own."""
+    record = json.loads((trained / "run.json").read_text())
+    _, tuning = data_loader.split_by_patient(data_loader.find_views(phantoms, "train"), 0.3, seed=0)
+    tuning, pixels = data_loader.load_pixels(tuning, 32, "pad", cache=None)
+    raw = RunFolder(trained).load_network().predict(data_loader.Batches(pixels, 8), verbose=0)[:, 0].astype(float)
+
+    def studies(temperature):
+        views = tuning.assign(probability=1 / (1 + (1 / raw - 1) ** (1 / temperature)))
+        means = views.groupby(["patient", "study"])[["label", "probability"]].mean().to_numpy().T
+        return means[0].astype(int), means[1]
+
+    losses = {t: -np.mean(np.log(np.where(label, p, 1 - p))) for t in np.geomspace(0.1, 10, 400) for label, p in [studies(t)]}
+    assert record["temperature"] == pytest.approx(min(losses, key=losses.get), rel=0.02)
+    label, probability = studies(record["temperature"])
+    best = max(metrics.cohen_kappa_score(label, probability >= threshold) for threshold in np.linspace(0, 1, 2001))
+    assert metrics.cohen_kappa_score(label, probability >= record["threshold"]) == pytest.approx(best)
+
+
+def test_a_run_of_an_earlier_version_is_fitted_on_resume(trained, tmp_path, capsys):
+    """It lacks the options that came later, and its threshold and temperature are the defaults."""
+    shutil.copytree(trained, tmp_path / "run")
+    record = json.loads((trained / "run.json").read_text())
+    before = {**record, "options": {**record["options"]}, "threshold": 0.5, "temperature": 1.0}
+    del before["options"]["labels"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(before))
+    assert mura.main(["--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text()) == {
+        **record,
+        "options": {**record["options"], "out": str(tmp_path / "run")},
+    }
+    assert f"threshold {record['threshold']:.3f}" in capsys.readouterr().out
+
+
+def test_corrected_labels_are_trained_on(in_tmp, small_root, capsys):
+    study = "train/XR_HUMERUS/patient00001/study1_positive"
+    Path("corrections.csv").write_text(f"study,label\n{study},0\n")
+    options = ["--epochs", 1, "--tuning-fraction", 0.5]
+    assert train(small_root, "plain", *options) == 0
+    assert train(small_root, "corrected", *options, "--labels", "corrections.csv") == 0
+    plain, corrected = (json.loads(Path(name, "run.json").read_text()) for name in ("plain", "corrected"))
+    positives = [run["data"]["train"]["positive_views"] + run["data"]["tuning"]["positive_views"] for run in (plain, corrected)]
+    assert positives[0] - positives[1] == 2
+    assert corrected["options"]["labels"] == str(in_tmp / "corrections.csv")
+    Path("corrections.csv").write_text("train/nobody,0\n")
+    assert mura.main(["--out", "corrected", "--resume"]) == 1
+    assert "is no study folder" in capsys.readouterr().err
 
 
 def test_best_network_gives_the_best_epochs_scores(trained, phantoms):

@@ -1,15 +1,20 @@
 """Figures of one run and of several."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+import model_test
 import plot_results
+import scores
+from run_folder import PREDICTIONS
 
 NAMES = (
     "plot_MURA_train_acc.png",
@@ -17,6 +22,15 @@ NAMES = (
     "plot_MURA_train_loss.png",
     "plot_MURA_valid_loss.png",
     "plot_MURA_curves.png",
+)
+
+
+SCORE_NAMES = (
+    "plot_MURA_roc.png",
+    "plot_MURA_precision_recall.png",
+    "plot_MURA_reliability.png",
+    "plot_MURA_histogram.png",
+    "plot_MURA_confusion.png",
 )
 
 
@@ -47,10 +61,87 @@ def test_what_is_drawn(trained, in_tmp, monkeypatch):
     assert "tiny (phantoms)" in labels and "second (phantoms)" in labels
 
 
+@pytest.fixture
+def scored(trained, tmp_path):
+    """A copy of the trained run with predictions of both splits."""
+    shutil.copytree(trained, tmp_path / "scored")
+    assert model_test.main([str(tmp_path / "scored"), "--split", "tuning"]) == 0
+    assert model_test.main([str(tmp_path / "scored")]) == 0
+    return tmp_path / "scored"
+
+
+def test_figures_of_predictions(scored, trained, in_tmp, monkeypatch, capsys):
+    figures = {}
+    monkeypatch.setattr(plot_results, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+    capsys.readouterr()
+    assert plot_results.main([str(scored), str(trained)]) == 0
+    assert f"{trained} was not scored yet" in capsys.readouterr().out
+    assert set(figures) == {*NAMES, *SCORE_NAMES}
+    studies = scores.study_probabilities(pd.read_csv(scored / "predictions.csv").query("split == 'held-out'"))
+    report = json.loads((scored / "scores.json").read_text())
+    threshold = json.loads((scored / "run.json").read_text())["threshold"]
+
+    roc = figures["plot_MURA_roc.png"].axes[0]
+    fp_rate, tp_rate = roc.lines[0].get_data()
+    assert np.trapezoid(tp_rate, fp_rate) == pytest.approx(report["studies"]["auroc"]["value"])
+    dot = [axis[0] for axis in roc.lines[1].get_data()]
+    assert dot == pytest.approx([1 - report["studies"]["specificity"]["value"], report["studies"]["sensitivity"]["value"]])
+    text = roc.get_legend().get_texts()[0].get_text()
+    auroc = report["studies"]["auroc"]
+    assert text == f"scored (phantoms)\nAUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
+    assert len(roc.collections) == 1, "a band"
+
+    bars = figures["plot_MURA_histogram.png"].axes[0].patches
+    assert sum(bar.get_height() for bar in bars) == len(studies)
+    cells = [int(text.get_text().split("\n")[0]) for text in figures["plot_MURA_confusion.png"].axes[0].texts]
+    table = report["studies"]["confusion"]
+    assert cells == [table[name] for name in ("true_negative", "false_positive", "false_negative", "true_positive")]
+    assert f"{threshold:.3f}" in figures["plot_MURA_confusion.png"].axes[0].get_title()
+    reliability = figures["plot_MURA_reliability.png"].axes[0]
+    counts = [int(text.get_text()) for text in reliability.texts if text.get_text().isdecimal()]
+    assert sum(counts) == len(studies) and f"ECE {report['studies']['ece']['value']:.3f}" in reliability.texts[-1].get_text()
+    lines = figures["plot_MURA_precision_recall.png"].axes[0].lines
+    assert lines[1].get_ydata()[0] == pytest.approx(studies["label"].mean())
+
+
+def test_figures_of_predictions_are_files(scored, in_tmp):
+    """Of one run, of four in two rows, and of a run of which only tuning was scored."""
+    copies = [scored]
+    for number in range(3):
+        copies.append(shutil.copytree(scored, in_tmp / f"copy{number}"))
+    tuning = pd.read_csv(scored / "predictions.csv").query("split == 'tuning'")
+    tuning.to_csv(copies[1] / "predictions.csv", index=False)
+    _, found = plot_results.read_runs(copies)
+    assert list(found)[1] == "copy0 (phantoms) (tuning)" and len(found[list(found)[1]][0]) == len(
+        scores.study_probabilities(tuning)
+    )
+    for runs, folder in ((copies[:1], "one"), (copies, "four")):
+        assert plot_results.main([*map(str, runs), "--out", folder]) == 0
+        for name in SCORE_NAMES:
+            with Image.open(Path(folder) / name) as image:
+                assert image.width >= 700 and np.asarray(image.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    (
+        ("", "is no table"),
+        ("a,b\n1,2\n", "lacks the columns"),
+        ("{header}\n", "no rows, or labels or probabilities out of range"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,1.5\n", "out of range"),
+        ("{header}\nheld-out,XR,p,s,v,path,maybe,0.5\n", "out of range"),
+    ),
+)
+def test_faults_of_predictions(content, message, scored, capsys):
+    (scored / "predictions.csv").write_text(content.format(header=",".join(PREDICTIONS)))
+    assert plot_results.main([str(scored)]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_odd_names_are_drawn_and_named(trained, tmp_path):
     for name in ("$x_$", "_under"):
         shutil.copytree(trained, tmp_path / name)
-    histories = plot_results.read_runs([tmp_path / "$x_$", tmp_path / "_under"])
+    histories, _ = plot_results.read_runs([tmp_path / "$x_$", tmp_path / "_under"])
     assert list(histories) == [r"\$x_\$ (phantoms)", "run _under (phantoms)"]
     assert plot_results.main([str(tmp_path / "$x_$"), str(tmp_path / "_under")]) == 0
 
