@@ -15,6 +15,7 @@ import scores
 
 CORNER = 0.2  # side of a hidden corner, share of the film's short side
 BORDER = 0.08  # width of the hidden frame, share of the film's short side
+LEVELS = 32  # of grey in the histogram: with more, a thin strip of saturated white is its peak on some films
 MARGIN = 0.02  # kept around the limb, share of the film's long side
 
 
@@ -32,11 +33,13 @@ def find_limb(grey):
     blurred = ndimage.gaussian_filter(grey.astype(np.float32), max(grey.shape) / 200)
     if np.ptp(blurred) < 1:
         return np.ones(grey.shape, bool), int(np.median(grey))
-    counts, edges = np.histogram(blurred, bins=256)
-    threshold = filters.threshold_triangle(blurred)
+    counts, edges = np.histogram(blurred, bins=LEVELS)
+    threshold = filters.threshold_triangle(blurred, nbins=LEVELS)
     other = blurred > threshold if edges[np.argmax(counts)] < threshold else blurred <= threshold
     regions = measure.label(other)
-    largest = regions == np.argmax(np.bincount(regions.ravel())[1:]) + 1
+    margin = round(BORDER * min(grey.shape))  # bright film edges lie there: only what lies inside counts
+    inner = regions[margin:-margin, margin:-margin] if margin else regions
+    largest = regions == np.argmax(np.bincount(inner.ravel(), minlength=2)[1:]) + 1
     reach = max(1, round(MARGIN * max(grey.shape)))
     limb = ndimage.binary_dilation(ndimage.binary_fill_holes(largest), iterations=reach)
     return limb, int(np.median(grey[~other]))
