@@ -10,7 +10,8 @@
 
 A view's probability is the network's, at the run's temperature. A study's is the mean over its views; at or above the run's
 threshold it is Positive. Both were fitted on tuning studies. A split's scores go to predictions.csv and scores.json in the run
-folder, each with a 95 % interval over patients. This is research software, not a medical device.
+folder, each with a 95 % interval from a bootstrap over patients, [-] where draws of patients do not differ (no mistake, say).
+This is research software, not a medical device.
 Exit status: 0 done; 1 a fault of data or checkpoint; 2 a wrong command line.
 """
 
@@ -55,7 +56,7 @@ def main(argv=None):
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("model_test.py: stopped; nothing was written", file=sys.stderr)
+        print("model_test.py: stopped", file=sys.stderr)
         return 130
     return 0
 
@@ -72,9 +73,9 @@ def parse_options(argv):
         parser.error(f"{', '.join(given)} belongs to scoring a whole split: leave it out, or name no study.")
     if options.studies and len(runs) > 1:
         parser.error(f"{' '.join(options.studies)}: a study is called by one run; name one run, or no study.")
-    single = [name for name in ("--suspects", "--audit", "--split") if name in given]
-    if len(runs) > 1 and single and options.split != "held-out":
-        parser.error(f"{', '.join(single)} takes one run: each has tuning patients and probabilities of its own.")
+    single = [name for name in ("--suspects", "--audit") if name in given] + ["--split tuning"] * (options.split == "tuning")
+    if len(runs) > 1 and single:
+        parser.error(f"{single[0]} takes one run: each has tuning patients and probabilities of its own.")
     options.split = options.split or "held-out"
     return options
 
@@ -193,7 +194,8 @@ def check_same_tuning(run, settings, root, tuning):
     if recorded != found:
         raise DataError(
             f"{root} is not the data that {run.path} was trained on, so nobody knows which patients are its tuning patients.\n"
-            f"Recorded: {recorded}\nFound:    {found}\nPass the training data and study types, or leave out --split tuning."
+            f"Recorded: {recorded}\nFound:    {found}\n"
+            "Pass the data, study types and labels of the training, or leave out --split tuning."
         )
 
 

@@ -31,7 +31,9 @@ class Scored:
     def group(self):
         """What runs that differ in nothing but the seed have in common."""
         own = {"seed", "out", "data"}
-        return repr(sorted((name, value) for name, value in self.settings["options"].items() if name not in own))
+        options = sorted((name, value) for name, value in self.settings["options"].items() if name not in own)
+        views = self.predictions[[*scores.STUDY, "view", "label"]].sort_values([*scores.STUDY, "view"])
+        return repr(options), views.to_csv(index=False)
 
     def decided(self):
         """What scores.differences takes."""
@@ -59,7 +61,7 @@ def markdown(runs):
     return "\n\n".join(
         [
             as_markdown(table),
-            "In brackets: 95 % intervals over patients. Kappa and accuracy: at the threshold fitted on tuning studies.",
+            "Scores of studies; kappa and accuracy at the threshold fitted on tuning studies.",
             *notes,
             "For comparison, measured on another set, MURA's hidden test set of 207 studies of all seven types:",
             as_markdown(yardstick),
@@ -84,9 +86,9 @@ def row(run, seed, numbers, training, command):
         "Recipe": f"{options['recipe']}, {weights} weights, {options['size']} px, {options['epochs']} epochs",
         "Data": data + "".join(marks),
         "Studies (patients)": f"{report['studies']['count']} ({report['patients']})",
-        "Seed": seed,
-        **dict(zip(("AUROC", "Kappa", "Accuracy"), numbers, strict=True)),
-        "Training": training,
+        "Seeds": seed,
+        **dict(zip(("AUROC [95 % CI]", "Kappa [95 % CI]", "Accuracy [95 % CI]"), numbers, strict=True)),
+        "Training time, device": training,
         "Command": command,
     }
 
@@ -124,9 +126,18 @@ def mean_threshold(group):
 
 def difference(first, other):
     """A sentence on the scores of one group minus those of the first, on the same patients."""
+    if not same_studies(first[0], other[0]):
+        return f"{title(other)} was scored on other studies than {title(first)}: they cannot be compared."
     found = scores.differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
     numbers = ", ".join(f"{scores.NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
     return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
+
+
+def same_studies(run, other):
+    """Whether two runs were scored on the same studies with the same labels."""
+    columns = [*scores.STUDY, "label"]
+    tables = [each.predictions[columns].drop_duplicates().sort_values(columns) for each in (run, other)]
+    return np.array_equal(*tables)
 
 
 def title(group):

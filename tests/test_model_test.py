@@ -261,9 +261,19 @@ def test_several_runs_compared(runs, capsys):
     ]
 
 
+def test_runs_on_other_data_are_not_compared(runs, small_root, capsys):
+    record = json.loads((Path(runs[1]) / "run.json").read_text())
+    record["data"]["root"] = str(small_root)
+    (Path(runs[1]) / "run.json").write_text(json.dumps(record))
+    for form in ([], ["--markdown"]):
+        assert model_test.main([*runs[:2], *form]) == 0
+        out = capsys.readouterr().out
+        assert "was scored on other studies" in out and "ensemble" not in out and "minus" not in out
+
+
 def test_several_runs_and_what_is_for_one(runs, phantoms, capsys):
     study = str(next((phantoms / "valid" / "XR_HUMERUS").glob("*/*")))
-    for options in (["--split", "tuning"], ["--audit"], ["--suspects", "3"], [study]):
+    for options in (["--split", "tuning"], ["--audit"], ["--suspects", "3", "--split", "held-out"], [study]):
         with pytest.raises(SystemExit) as error:
             model_test.main([*runs[:2], *options])
         assert error.value.code == 2
