@@ -268,7 +268,7 @@ def test_runs_on_other_data_are_not_compared(runs, small_root, capsys):
     for form in ([], ["--markdown"]):
         assert model_test.main([*runs[:2], *form]) == 0
         out = capsys.readouterr().out
-        assert "was scored on other studies" in out and "ensemble" not in out and "minus" not in out
+        assert "was scored on other studies" in out and "ensemble of" not in out and "minus" not in out
 
 
 def test_several_runs_and_what_is_for_one(runs, phantoms, capsys):
