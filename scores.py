@@ -70,18 +70,17 @@ def fit(predictions):
         told apart without a mistake: then the log loss has no minimum.
     """
 
-    def study_loss(log_temperature):
-        studies = study_probabilities(
-            predictions.assign(probability=calibrate(predictions["probability"], np.exp(log_temperature)))
-        )
+    def studies_at(temperature):
+        return study_probabilities(predictions.assign(probability=calibrate(predictions["probability"], temperature)))
+
+    def loss(log_temperature):
+        studies = studies_at(np.exp(log_temperature))
         return log_loss(studies["label"], studies["probability"])
 
-    studies = study_probabilities(predictions)
-    temperature = 1.0
+    studies, temperature = studies_at(1.0), 1.0
     if auroc(studies["label"], studies["probability"]) not in (None, 1.0):
-        temperature = float(np.exp(optimize.minimize_scalar(study_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
-    calibrated = predictions.assign(probability=calibrate(predictions["probability"], temperature))
-    studies = study_probabilities(calibrated)
+        temperature = float(np.exp(optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+        studies = studies_at(temperature)
     return {"threshold": fit_threshold(studies["label"], studies["probability"]), "temperature": temperature}
 
 
