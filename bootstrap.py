@@ -123,6 +123,6 @@ def interval_of_absolute_sum(terms, drawn):
     sums = np.stack([np.abs(factor * terms + noise).sum(1) for factor in factors])  # (factors, draws)
     not_too_low = factors[np.mean(sums >= total, axis=1) >= TAIL / 2]
     not_too_high = factors[np.mean(sums <= total, axis=1) >= TAIL / 2]
-    low = not_too_low.min() if len(not_too_low) else 1.0
-    high = not_too_high.max() if len(not_too_high) else 0.0
-    return float(low * total), float(max(low, high) * total)
+    low = min(not_too_low, default=1.0)
+    high = max(not_too_high, default=1.0)
+    return float(min(low, 1.0) * total), float(max(high, 1.0) * total)  # what was found is always held

@@ -80,8 +80,8 @@ def examine(views):
 def examine_image(path):
     """(mode, width, height, sha256, contrast, reason) of one image file, None where it is not known."""
     try:
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         grey = read_grey(path)
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         low, high = np.percentile(np.asarray(grey), [1, 99])
         with Image.open(path) as image:
             return image.mode, *grey.size, digest, high - low, None
@@ -136,7 +136,7 @@ def count(part, split, study_type, known):
 
 
 def missing_parts(views):
-    """Findings on splits that are absent, or lack a label."""
+    """Findings on splits that are absent, lack a label, or hold other study types."""
     for split, folder in (("train", "train/"), ("held-out", "valid/")):
         part = views[views["split"] == split]
         if part.empty:
@@ -144,8 +144,13 @@ def missing_parts(views):
             yield kind, f"no {split} views: {folder} is absent or empty", []
         for study_type, typed in part.groupby("study_type"):
             if typed["label"].nunique() < 2:
+                kind = "WRONG" if part["label"].nunique() < 2 else "note"
                 name = "positive" if typed["label"].iloc[0] else "negative"
-                yield "WRONG", f"all {len(typed)} {split} views of {study_type} are {name}; both labels are needed", []
+                yield kind, f"all {len(typed)} {split} views of {study_type} are {name}; scores need both labels", []
+    types = views.groupby("study_type")["split"].unique()
+    alone = [f"{study_type}, {splits[0]}" for study_type, splits in types.items() if len(splits) == 1]
+    if alone and views["split"].nunique() == 2:
+        yield "note", "study types in one of the two splits only", alone
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def survey(root, study_types=("all",), labels=None):
         for folder in [split_folder(root, split)] if (root / FOLDERS[split]).is_dir() else []:
             tables.append(walk(folder, split, study_types, attempt))
     views = pd.concat(tables, ignore_index=True)
-    return (views if labels is None else correct_labels(views, root, labels)), faults
+    return (views if labels is None else correct_labels(views, root, labels)), list(dict.fromkeys(faults))
 
 
 def walk(folder, split, study_types, attempt=lambda function, *arguments: function(*arguments)):
@@ -95,12 +95,15 @@ def walk(folder, split, study_types, attempt=lambda function, *arguments: functi
     rows = []
     for study_type, type_folder in attempt(type_folders, folder, study_types):
         attempt(check_no_images, type_folder)
-        for patient in subfolders(type_folder):
+        for patient in attempt(subfolders, type_folder):
             attempt(check_no_images, patient)
-            for study in subfolders(patient):
+            studies = attempt(subfolders, patient)
+            if not studies:
+                log.warning("%s holds no study folder", patient)
+            for study in studies:
                 place = (split, study_type, patient.name, study.name)
                 rows += [(str(image), *place, image.name, label) for image, label in attempt(images_and_label, study)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": int})  # also where there is no row
 
 
 def data_root(path):
@@ -110,7 +113,7 @@ def data_root(path):
     """
     path = Path(path)
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; --data takes the folder that MURA unpacks to, with train/ and valid/ in it.")
+        raise DataError(f"{path} is no folder; a data root is the folder that MURA unpacks to, with train/ and valid/ in it.")
     candidates = [path]
     for _ in range(3):  # MURA-v1.1.zip unpacked by hand often ends up as MURA-v1.1/MURA-v1.1
         roots = [folder for folder in candidates if any((folder / name).is_dir() for name in FOLDERS.values())]
@@ -142,6 +145,8 @@ def type_folders(folder, study_types):
     found = {entry.name: entry for entry in subfolders(folder)}
     types = {name: entry for name, entry in found.items() if name.upper().startswith("XR_")}
     if not types:
+        if len(study_types) > 1:
+            raise DataError(f"{folder} has no XR_* folders, so all of it is of one study type; pass that one as --study-type.")
         only = study_types[0] if len(study_types) == 1 and study_types[0] != "all" else "XR_UNKNOWN"
         return [(only, folder)]
     if len(types) < len(found):
@@ -165,7 +170,12 @@ def is_stray(name):
 
 def in_order(folder):
     """Entries of a folder without strays, study2 before study10."""
-    entries = [entry for entry in Path(folder).iterdir() if not is_stray(entry.name)]
+    try:
+        entries = [entry for entry in Path(folder).iterdir() if not is_stray(entry.name)]
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror}. Give yourself leave to read it, or move it away."
+        ) from None
     return sorted(
         entries, key=lambda entry: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", entry.name)]
     )
@@ -245,28 +255,41 @@ def read_labels(file, root):
     Raises: DataError when the file cannot be read, names what is no study of the root, or gives a study two labels.
     """
     form = "Expected the columns study and label, as in: valid/XR_HUMERUS/patient11185/study1_positive,0"
-    try:
-        rows = pd.read_csv(file, header=None, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
+    try:  # blank lines are kept, for the numbers of lines
+        rows = pd.read_csv(
+            file, header=None, dtype=str, na_filter=False, skip_blank_lines=False, encoding_errors="surrogateescape"
+        )
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. {form}") from None
     except ValueError as error:  # pandas' parser errors are such
         raise DataError(f"{file} is no table ({error}). {form}") from None
-    if {"study", "label"} <= set(rows.iloc[0]):
-        rows = rows[1:].set_axis(rows.iloc[0], axis=1)[["study", "label"]]
+    rows = rows[(rows != "").any(axis=1)]
+    header = [name.strip().lower() for name in rows.iloc[0]] if len(rows) else []
+    if "study" in header and "label" in header:
+        rows = rows.iloc[1:, [header.index("study"), header.index("label")]]
     if len(rows.columns) != 2:
         raise DataError(f"{file} has {len(rows.columns)} columns and no header with study and label. {form}")
     labels = {}
-    for line, (study, word) in enumerate(rows.itertuples(index=False), start=1 + int(rows.index[0] if len(rows) else 0)):
-        parts = [part for part in study.replace("\\", "/").split("/") if part]
-        start = max((place for place, part in enumerate(parts) if part in FOLDERS.values()), default=len(parts))
-        key, label = "/".join(parts[start:]), WORDS.get(word.strip().lower())
-        if not key or not (root / key).is_dir():
-            raise DataError(f"{file}, line {line}: {study!r} is no study folder of {root}. {form}")
+    for line, study, word in rows.itertuples():
+        where = f"{file}, line {line + 1}"
+        key, label = study_key(study, root), WORDS.get(word.strip().lower())
+        if key is None:
+            raise DataError(f"{where}: {study[:200]!r} is no study folder of {root}. {form}")
         if label is None:
-            raise DataError(f"{file}, line {line}: {word!r} is no label; expected 1, 0, positive or negative.")
+            raise DataError(f"{where}: {word!r} is no label; expected 1, 0, positive or negative.")
         if labels.setdefault(key, label) != label:
-            raise DataError(f"{file}, line {line}: {study} has another label further up; keep one of the two.")
+            raise DataError(f"{where}: {study} has another label further up; keep one of the two.")
     return labels
+
+
+def study_key(path, root):
+    """A study's path from train/ or valid/ on, or None where it names no study folder of a data root."""
+    parts = [part for part in path.strip().replace("\\", "/").split("/") if part]
+    starts = [place for place, part in enumerate(parts) if part in FOLDERS.values()]
+    if not starts or ".." in parts or not parts[-1].endswith(tuple(LABELS)):
+        return None
+    key = "/".join(parts[starts[-1] :])
+    return key if os.path.isdir(root / key) else None  # pathlib's raises where a path is too long
 
 
 def check_both_classes(views, where):
@@ -466,7 +489,7 @@ def decode_all(paths, size, resize, pixels, change=None):
 def describe_unreadable(views, bad):
     """The message that lists unreadable views."""
     paths = views["path"].iloc[bad["place"]]
-    common = os.path.commonpath([os.path.dirname(path) for path in views["path"]])
+    common = os.path.commonpath([os.path.dirname(path) for path in views["path"]]) or "."
     lines = [f"  {os.path.relpath(path, common)}   {reason}" for path, reason in zip(paths, bad["reason"], strict=True)]
     return f"{len(bad)} of {len(views)} images under {common} cannot be decoded:\n" + "\n".join(lines)
 
@@ -562,8 +585,9 @@ def main(argv=None):
         return 1
     print(f"{options.check}{' (PHANTOMS)' if mark else ''}\n\n{report}")
     if not wrong:
-        types = "all" if "all" in options.study_type else shlex.join(options.study_type)
-        print(f"Next: python mura.py --data {shlex.quote(options.check)} --study-type {types}")
+        types = ["all"] if "all" in options.study_type else options.study_type
+        labels = ["--labels", options.labels] if options.labels else []
+        print("Next:", shlex.join(["python", "mura.py", "--data", options.check, "--study-type", *types, *labels]))
     return int(wrong)
 
 

@@ -33,6 +33,8 @@ def read_grey(path):
     if path.suffix.lower() == ".dcm":
         raise UnreadableImageError("DICOM is not read yet: convert it to PNG")
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise UnreadableImageError("no file" if path.exists() else "no such file")
         if path.stat().st_size == 0:
             raise UnreadableImageError("0 bytes (expected an image)")
         with Image.open(path) as image:

@@ -47,7 +47,7 @@ def main(argv=None):
             settings = run.settings()
             call_studies(load_network(run), settings, options.studies)
         elif options.suspects:
-            show_suspects(run, score_split(run, options), options.suspects)
+            show_suspects(run, score_split(run, options), options)
         elif options.audit:
             show_audit(run, options)
         else:
@@ -65,6 +65,9 @@ def parse_options(argv):
     """The command line, checked; the paths in front that are run folders are the runs, the others are studies."""
     parser = build_parser()
     options = parser.parse_args(argv)
+    repeated = {path for path in options.paths if options.paths.count(path) > 1}
+    if repeated:
+        parser.error(f"{' '.join(repeated)} is named twice.")
     runs = [path for place, path in enumerate(options.paths) if place == 0 or is_run(path)]
     options.runs, options.studies = runs, [path for path in options.paths[1:] if not is_run(path)]
     whole = ("data", "study_type", "split", "labels", "skip_unreadable", "markdown", "json", "suspects", "audit")
@@ -116,8 +119,8 @@ def build_parser():
 
 def positive_int(text):
     """argparse type: an int above 0."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
 
 
@@ -166,7 +169,7 @@ def score_split(run, options):
     return results.Scored(str(run.path), settings, predictions, report)
 
 
-def load_split(run, settings, options, change=None):
+def load_split(run, settings, options):
     """Views and pixels of the split asked for, and how many views were left out.
 
     Raises: DataError when they are not as they should be.
@@ -177,8 +180,7 @@ def load_split(run, settings, options, change=None):
     folder = "held-out" if options.split == "held-out" else "train"
     views = data_loader.find_views(root, folder, options.study_type or trained["study_type"], labels)
     skip = options.skip_unreadable or (options.split == "tuning" and trained["skip_unreadable"])
-    cache = None if change else data_loader.CACHE
-    kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip, cache, change)
+    kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip)
     left_out = len(views) - len(kept)
     if options.split == "tuning":  # drawn again as the training drew them
         whole, (_, kept) = kept, data_loader.split_by_patient(kept, trained["tuning_fraction"], trained["seed"])
@@ -208,14 +210,14 @@ def show_scores(runs, options):
         print(results.markdown(runs))
     else:
         for run in runs:
-            print_report(run)
+            print_report(run, options)
         for other in runs[1:]:
             print(f"\n{results.difference(runs[:1], [other])}")
         names = shlex.join(run.name for run in runs)
         print(f"Next: python plot_results.py {names}")
 
 
-def print_report(run):
+def print_report(run, options):
     """The scores as tables with what one needs to read them."""
     report, settings = run.report, run.settings
     name = {"held-out": "held-out (valid/)", "tuning": "tuning (it chose epoch and threshold, so this flatters)"}
@@ -234,6 +236,8 @@ def print_report(run):
     print(table.to_string())
     if len(report["by_study_type"]) > 1:
         print(f"\n{results.type_table(report).to_string()}")
+    elif options.labels:
+        print(f"\n{options.labels} changes the label of no study of this split.")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
     print(f"\nWrote predictions.csv and scores.json into {run.name}. Research software, not a medical device.")
@@ -243,37 +247,39 @@ def print_report(run):
 # Suspect labels and shortcuts
 
 
-def show_suspects(run, scored, count):
+def show_suspects(run, scored, options):
     """Print the studies that disagree most with their labels, and write them to suspects.csv and suspects.png."""
     views = scored.predictions
     views = views.assign(study=data_loader.study_paths(views, data_loader.data_root(scored.report["data"])))
     studies = scores.study_probabilities(views)
-    order = np.argsort(-np.abs(studies["label"] - studies["probability"]).to_numpy(), kind="stable")[:count]
+    order = np.argsort(-np.abs(studies["label"] - studies["probability"]).to_numpy(), kind="stable")[: options.suspects]
     table = studies.iloc[order][["study", "label", "probability", "views"]].round(3)
     run.write_csv("suspects.csv", table)
-    shown = table[["study", "probability"]].merge(views[["study", "path"]], on="study")  # a row a view, in the table's order
+    shown = table[["study", "label", "probability"]].merge(
+        views[["study", "path"]], on="study"
+    )  # a row a view, in the table's order
     captions = [
-        f"{Path(study).parent.name}\n{Path(study).name}: {probability:.2f}"
-        for study, probability in zip(shown["study"], shown["probability"], strict=True)
+        f"{Path(study).parent.name} {Path(study).name.split('_')[0]}\n{'abnormal' if label else 'normal'}: {probability:.2f}"
+        for study, label, probability in zip(shown["study"], shown["label"], shown["probability"], strict=True)
     ]
     run.write_image("suspects.png", images.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
     print(table.to_string(index=False))
     print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: look at them with someone who reads films.")
     print("Correct the label column of a copy, keep what you are sure of, and pass it as --labels.")
-    print(f"Next: python model_test.py {shlex.quote(str(run.path))} --labels FILE.csv")
+    print("Next:", again(run, options, "--labels", "FILE.csv"))
 
 
 def show_audit(run, options):
     """Print how far scores move when films are changed in ways that should not matter, and draw examples."""
     scored, network = score_split(run, options), load_network(run)
-    report, rows = scored.report, []
+    report, views, trained, rows = scored.report, scored.predictions, scored.settings["options"], []
     for name, change in audit.CHANGES.items():
-        views, pixels, _ = load_split(run, scored.settings, options, change)
+        _, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], cache=None, change=change)
         changed = views.assign(probability=predict(network, pixels, scored.settings))
-        rows.append(audit.compare(name, scored.predictions, changed, report["threshold"]))
+        rows.append(audit.compare(name, views, changed, report["threshold"]))
     table = pd.DataFrame(rows)
     run.write_csv("audit.csv", table)
-    some = scored.predictions["path"].iloc[np.linspace(0, len(scored.predictions) - 1, 4).astype(int)]
+    some = views["path"].iloc[np.unique(np.linspace(0, len(views) - 1, 4).astype(int))]
     run.write_image("audit.png", audit.examples([images.read_grey(path) for path in some]))
     print(f"{report['split']} studies of {report['data']}{' (PHANTOMS)' if report['phantom'] else ''}")
     print(f"AUROC as they are {results.as_text(report['studies']['auroc'])}\n")
@@ -281,7 +287,16 @@ def show_audit(run, options):
     print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network reads something there.")
     print("Mirroring and inverting show what it has learned not to mind. audit.png shows the changes.")
     print(f"Wrote {run / 'audit.csv'} and audit.png.")
-    print(f"Next: python model_test.py {shlex.quote(str(run.path))} --suspects 20")
+    print("Next:", again(run, options, "--suspects", "20"))
+
+
+def again(run, options, *more):
+    """The command line that scores the same data in another way."""
+    words = ["--data", options.data] * bool(options.data) + ["--study-type", *(options.study_type or [])] * bool(
+        options.study_type
+    )
+    words += ["--split", "tuning"] * (options.split == "tuning") + ["--skip-unreadable"] * options.skip_unreadable
+    return shlex.join(["python", "model_test.py", str(run.path), *words, *more])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -310,13 +325,13 @@ def study_views(names):
     for name in names:
         path = Path(name)
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder; expected a study's folder or an image.")
+            raise DataError(f"{path}: no such file or folder; expected a study's folder, an image or a run folder.")
         if path.is_dir() and data_loader.subfolders(path):
             raise DataError(
-                f"{path} is no study folder: it holds folders. Pass one study, or score a data root with --data {path}."
+                f"{path} is no study folder: it holds folders. Pass folders of views, or score a data root with --data."
             )
-        images = data_loader.images_of(path) if path.is_dir() else [path]
-        rows += [(str(image), name) for image in images]
+        views = data_loader.images_of(path) if path.is_dir() else [path]
+        rows += [(str(view), name) for view in views]
     return pd.DataFrame(rows, columns=["path", "study"])
 
 

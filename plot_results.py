@@ -39,7 +39,10 @@ TOGETHER = {
     "plot_MURA_precision_recall.png": score_figures.draw_precision_recall,
 }
 PANELS = {
-    "plot_MURA_reliability.png": ("Reliability of studies' probabilities", score_figures.draw_reliability),
+    "plot_MURA_reliability.png": (
+        "Reliability of studies' probabilities (numbers: studies in a bin; bars: 95 % intervals)",
+        score_figures.draw_reliability,
+    ),
     "plot_MURA_histogram.png": ("Studies by probability", score_figures.draw_histogram),
     "plot_MURA_confusion.png": ("Decisions on studies", score_figures.draw_confusion),
 }
@@ -103,9 +106,19 @@ def read_runs(paths):
         histories[label] = run.read_history()
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()
-            tuning = " (tuning)" if predictions["split"].iloc[0] == "tuning" else ""
-            scored[label + tuning] = scores.study_probabilities(predictions), settings["threshold"]
+            studies = scores.study_probabilities(predictions)
+            scored[f"{label}, {what_was_scored(studies, predictions)}"] = studies, settings["threshold"]
     return histories, scored
+
+
+def what_was_scored(studies, predictions):
+    """Number of studies, and what is unusual of them, for a legend: curves of different studies are not to be compared."""
+    by_folder = studies["study"].str.endswith("_positive").astype(int)
+    return (
+        f"{len(studies)} studies"
+        + ", tuning" * (predictions["split"].iloc[0] == "tuning")
+        + ", labels corrected" * bool((by_folder != studies["label"]).any())
+    )
 
 
 def best_row(history):

@@ -29,11 +29,13 @@ class Scored:
     report: dict  # scores.json
 
     def group(self):
-        """What runs that differ in nothing but the seed have in common."""
+        """What runs that differ in nothing but the seed have in common: options, training data, scored views."""
         own = {"seed", "out", "data"}
         options = sorted((name, value) for name, value in self.settings["options"].items() if name not in own)
+        parts = [self.settings["data"].get(part) or {} for part in ("train", "tuning")]  # which seeds divide differently
+        counts = [sum(part.get(name, 0) for part in parts) for name in ("views", "studies", "positive_views")]
         views = self.predictions[[*scores.STUDY, "view", "label"]].sort_values([*scores.STUDY, "view"])
-        return repr(options), views.to_csv(index=False)
+        return repr(options), *counts, views.to_csv(index=False)
 
     def decided(self):
         """What scores.differences takes."""

@@ -28,9 +28,44 @@ HISTORY = [
     "seconds",
     "views_per_second",
 ]
-# What scoring and drawing need of run.json, and their types.
-SETTINGS = {"options": dict, "data": dict, "threshold": float, "temperature": float}
-OPTIONS = {"size": int, "resize": str, "study_type": list, "tuning_fraction": float, "seed": int, "skip_unreadable": bool}
+
+
+def number(low, high, kind=(int, float)):
+    """Whether a value is a number between two others, which count in."""
+    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_a(kind):
+    """Whether a value is of a type."""
+    return lambda value: isinstance(value, kind)
+
+
+def is_names(value):
+    """Whether a value is a list of texts."""
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+# What scoring and drawing need of run.json: a test, and what it expects.
+SETTINGS = {
+    "options": (is_a(dict), "an object"),
+    "data": (is_a(dict), "an object"),
+    "threshold": (number(0, 1), "a number from 0 to 1"),
+    "temperature": (number(0.01, 100), "a number from 0.01 to 100"),
+    "training_seconds": (lambda value: value is None or number(0, float("inf"))(value), "a number, or null"),
+}
+OPTIONS = {
+    "network": (is_a(str), "a name"),
+    "recipe": (is_a(str), "a name"),
+    "weights": (is_a(str), "none, imagenet or a file"),
+    "size": (number(1, 100_000, int), "a whole number above 0"),
+    "resize": (lambda value: value in ("pad", "stretch"), "pad or stretch"),
+    "epochs": (number(1, float("inf"), int), "a whole number above 0"),
+    "study_type": (is_names, "a list of names"),
+    "labels": (is_a((str, type(None))), "a file, or null"),
+    "tuning_fraction": (number(0, 1), "a number from 0 to 1"),
+    "seed": (number(0, 2**31, int), "a whole number"),
+    "skip_unreadable": (is_a(bool), "true or false"),
+}
 PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 
 
@@ -112,15 +147,15 @@ class RunFolder:
         settings = self.read_json("run.json")
         self.check_fields(settings, SETTINGS)
         self.check_fields(settings["options"], OPTIONS)
-        self.check_fields(settings["data"], {"root": str})
+        self.check_fields(settings["data"], {"root": (is_a(str), "a folder")})
         return settings
 
     def check_fields(self, found, expected):
-        """Raise RunError unless a part of run.json has fields of the expected types."""
-        for name, kind in expected.items():
-            if not isinstance(found.get(name), kind):
+        """Raise RunError unless fields of a part of run.json are as expected."""
+        for name, (is_right, text) in expected.items():
+            if not is_right(found.get(name)):
                 raise RunError(
-                    f"{self / 'run.json'}: {name!r} is {found.get(name)!r}; expected {kind.__name__}. Restore it from a copy."
+                    f"{self / 'run.json'}: {name!r} is {found.get(name)!r}; expected {text}. Restore it from a copy."
                 )
 
     # history.csv, predictions.csv
@@ -157,15 +192,24 @@ class RunFolder:
     def read_predictions(self):
         """Predictions of the held-out split, or of tuning where nothing else was scored: a table, one row a view.
 
-        Raises: RunError when there are none, or a label or probability is out of range.
+        Raises: RunError when they are not such that scores can be drawn of them.
         """
         hint = "It is written by model_test.py."
         table = self.read_csv("predictions.csv", PREDICTIONS, hint)
         held_out = table[table["split"] == "held-out"]
         table = (held_out if len(held_out) else table).reset_index(drop=True)
         numbers = table[["label", "probability"]].apply(pd.to_numeric, errors="coerce")
+        keys = ["study_type", "patient", "study", "view"]
         if table.empty or not (numbers["label"].isin([0, 1]) & numbers["probability"].between(0, 1)).all():
-            raise RunError(f"{self / 'predictions.csv'} has no rows, or labels or probabilities out of range. {hint}")
+            fault = "has no rows, or labels or probabilities out of range"
+        elif table[keys].isna().any(axis=None) or table.duplicated(keys).any():
+            fault = "has rows without a name, or a view twice"
+        elif numbers["label"].nunique() < 2 or table.groupby(keys[:3])["label"].nunique().max() > 1:
+            fault = "has one label only, or two for one study"
+        else:
+            fault = None
+        if fault:
+            raise RunError(f"{self / 'predictions.csv'} {fault}. {hint} Score again.")
         return table.assign(label=numbers["label"].astype(int), probability=numbers["probability"])
 
     def write_predictions(self, predictions):

@@ -1,6 +1,7 @@
 """Figures of a run's predictions, per study: ROC, precision-recall, reliability, histogram by label, confusion matrix."""
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from scipy import stats  # intervals of shares
 from sklearn import metrics  # points of the ROC and precision-recall curves
 
@@ -8,6 +9,8 @@ import results
 import scores
 
 GRID = np.linspace(0, 1, 201)  # where bands are computed
+BAND = 0.15  # opacity
+LINES = ("-", "--", "-.", (0, (1, 1)))  # of runs, which may lie on one another
 COLOURS = {0: "C0", 1: "C3"}  # normal, abnormal
 NAMES = {0: "normal", 1: "abnormal"}
 
@@ -17,8 +20,9 @@ def draw_roc(axes, runs):
     for colour, (name, (studies, threshold)) in enumerate(runs.items()):
         fp_rate, tp_rate, _ = metrics.roc_curve(studies["label"], studies["probability"])
         found = scores.score(studies, threshold, ("auroc", "sensitivity", "specificity"))
-        axes.plot(fp_rate, tp_rate, color=f"C{colour}", label=f"{name}\nAUROC {results.as_text(found['auroc'])}")
-        axes.fill_between(GRID, *scores.curves(studies, GRID)["roc"], color=f"C{colour}", alpha=0.18, linewidth=0)
+        text = f"{name}\nAUROC {results.as_text(found['auroc'])}"
+        axes.plot(fp_rate, tp_rate, linestyle=LINES[colour % 4], color=f"C{colour}", label=text)
+        axes.fill_between(GRID, *scores.curves(studies, GRID)["roc"], color=f"C{colour}", alpha=BAND, linewidth=0)
         place = 1 - found["specificity"]["value"], found["sensitivity"]["value"]
         axes.plot(*place, "o", color=f"C{colour}", markeredgecolor="white", markersize=9, zorder=3)
     axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
@@ -32,9 +36,9 @@ def draw_precision_recall(axes, runs):
         precision, recall, _ = metrics.precision_recall_curve(studies["label"], studies["probability"])
         found = scores.score(studies, threshold, ("average_precision",))["average_precision"]
         text = f"{name}\naverage precision {results.as_text(found)}"
-        axes.step(recall, precision, where="post", color=f"C{colour}", label=text)
-        axes.fill_between(GRID, *scores.curves(studies, GRID)["precision_recall"], color=f"C{colour}", alpha=0.18, linewidth=0)
-        axes.axhline(studies["label"].mean(), linestyle=":", color="grey", linewidth=1)
+        axes.step(recall, precision, linestyle=LINES[colour % 4], where="post", color=f"C{colour}", label=text)
+        axes.fill_between(GRID, *scores.curves(studies, GRID)["precision_recall"], color=f"C{colour}", alpha=BAND, linewidth=0)
+        axes.axhline(studies["label"].mean(), linestyle=":", color=f"C{colour}", linewidth=1)
     square(axes, "Precision and recall of studies", "recall (sensitivity)", "precision")
     legend(axes, "Band: 95 % over patients. Dotted: share of abnormal.")
 
@@ -53,9 +57,8 @@ def draw_reliability(axes, name, studies, threshold):
         axes.annotate(str(count), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=9)
     found = scores.score(studies, threshold, ("ece", "brier"))
     square(axes, name, "mean probability of abnormal", "share of abnormal studies")
-    text = [f"ECE {results.as_text(found['ece'])}", f"Brier score {results.as_text(found['brier'])}"]
-    text += ["Numbers: studies in a bin", "Bars: 95 % intervals"]
-    axes.text(0.03, 0.97, "\n".join(text), transform=axes.transAxes, va="top", fontsize=9)
+    numbers = f"ECE {results.as_text(found['ece'])}, Brier score {results.as_text(found['brier'])}"
+    axes.set_title(f"{name}\n{numbers}", fontsize=11)
 
 
 def draw_histogram(axes, name, studies, threshold):
@@ -66,6 +69,7 @@ def draw_histogram(axes, name, studies, threshold):
         axes.hist(part["probability"], edges, color=COLOURS[label], alpha=0.5, label=text)
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3f}")
     axes.set(title=name, xlabel="probability of abnormal", ylabel="studies", xlim=(0, 1))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=9, frameon=False)
 
 
@@ -79,7 +83,8 @@ def draw_confusion(axes, name, studies, threshold):
             text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
             colour = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=14)
-    axes.set(title=f"{name}, at {threshold:.3f}", xlabel="called", ylabel="labelled")
+    axes.set(xlabel="called", ylabel="labelled")
+    axes.set_title(f"{name}\nat a threshold of {threshold:.3f}", fontsize=11)
     axes.set_xticks([0, 1], ["Negative", "Positive"])
     axes.set_yticks([0, 1], ["normal", "abnormal"], rotation=90, va="center")
     axes.grid(False)

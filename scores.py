@@ -267,7 +267,7 @@ def score(table, threshold, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
 
     found = bootstrap.intervals(statistics, table["patient"], draws)
     for name, part in (("accuracy", label >= 0), ("sensitivity", label == 1), ("specificity", label == 0)):
-        if name in names and found[name] is None and values[name] is not None:  # all right or all wrong: draws do not differ
+        if name in names and found[name] is None and values[name] in (0.0, 1.0):  # all right or all wrong: draws do not differ
             found[name] = bootstrap.exact_interval(values[name], table["patient"][part].nunique())
     return {
         "count": len(label),

@@ -91,5 +91,7 @@ def test_a_sum_of_absolute_values_reaches_down_to_zero():
     noise, draws = rng.normal(0, 0.02, 10), rng.normal(0, 0.02, (2000, 10))
     low, high = bootstrap.interval_of_absolute_sum(noise, noise + draws)
     assert low == 0 and high > 0
+    low, high = bootstrap.interval_of_absolute_sum(np.full(10, 1e-3), 1e-3 + draws)  # smaller than noise alone would make it
+    assert low == 0 and high >= 0.01 - 1e-12, "what was found is held"
     low, high = bootstrap.interval_of_absolute_sum(np.full(10, 0.2), 0.2 + draws)
     assert 1.8 < low < 2 < high < 2.2

@@ -1,7 +1,9 @@
 """`data_loader.py --check`: each kind of fault made and found, and the real data against what their README says of them."""
 
+import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -81,6 +83,14 @@ FAULTS = {
     "image outside": (lambda root: shutil.copy(study(root, 1) / "image1.png", study(root, 1).parent), "lies outside", 1),
     "empty study": (lambda root: (study(root, 1).parent / "study2_negative").mkdir(), "holds no image", 1),
     "no valid": (lambda root: shutil.rmtree(root / "valid"), "no held-out views: valid/ is absent or empty", 0),
+    "empty train": (lambda root: (shutil.rmtree(root / "train"), (root / "train").mkdir()), "no train views", 1),
+    "mixed folders": (lambda root: (root / "train" / "OTHER").mkdir(), "mixes XR_* folders with others", 1),
+    "a pipe": (lambda root: os.mkfifo(study(root, 1) / "image3.png"), "image3.png   no file", 1),
+    "one type alone": (
+        lambda root: (root / "valid" / "XR_HUMERUS").rename(root / "valid" / "xr_humerus"),
+        "study types in one of the two splits only",
+        0,
+    ),
     "no train": (lambda root: shutil.rmtree(root / "train"), "no train views", 1),
 }
 
@@ -194,3 +204,19 @@ def test_real_data_are_as_their_readme_says(fracatlas, capsys):
 def test_real_truncated_data_are_all_unreadable(fracatlas_truncated, capsys):
     status, out = check(fracatlas_truncated, capsys)
     assert status == 1 and "31 of 31 images cannot be decoded" in out and out.count("ends after") == 31
+
+
+def test_a_folder_without_leave_to_read_is_one_fault_of_many(clean_root, capsys, monkeypatch):
+    """As root every folder can be read, so the refusal is made here."""
+    locked, plain = study(clean_root, 1).parent, Path.iterdir
+    swap_byte(study(clean_root, 2) / "image1.png")
+
+    def iterdir(path):
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    status, out = check(clean_root, capsys)
+    assert status == 1 and f"{locked} cannot be read: Permission denied" in out
+    assert "1 faults of the layout" in out and "1 of 34 images cannot be decoded" in out

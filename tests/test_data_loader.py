@@ -155,7 +155,7 @@ def test_labels_override_folder_names(small_root, tmp_path):
         f"study,label\n{studies[0]},0\n{studies[1]},1\n",
         f"probability,label,study\n0.1,negative,{studies[0]}\n0.9,Positive,{studies[1]}\n",
         f"MURA-v1.1/{studies[0]}/,0\nMURA-v1.1/{studies[1]}/,1\n",  # as MURA's own valid_labeled_studies.csv
-        f"study,label\n{studies[0].replace('/', chr(92))},0\n{studies[1]},1\n{studies[1]},1\n",
+        f" Study ,LABEL\n\n{studies[0].replace('/', chr(92))},0\n{studies[1]},1\n{studies[1]},1\n",
     ):
         file.write_text(content)
         for split, study, label in (("train", studies[0], 0), ("held-out", studies[1], 1)):
@@ -177,7 +177,14 @@ STUDY = "train/XR_HUMERUS/patient00001/study1_positive"
         ("", "is no table"),
         ("study,label\ntrain/XR_HUMERUS/patient99999/study1_positive,0\n", "line 2: .* is no study folder"),
         ("patient00001,0\n", "line 1: 'patient00001' is no study folder"),
-        (f"study,label\n{STUDY},maybe\n", "line 2: 'maybe' is no label"),
+        ("study,label\ntrain/XR_HUMERUS/patient00001,0\n", "line 2: .* is no study folder"),
+        ("study,label\ntrain,0\n", "line 2: 'train' is no study folder"),
+        (
+            f"study,label\ntrain/XR_HUMERUS/../{STUDY},0\n".replace("train/XR_HUMERUS/../train", "train/../train"),
+            "no study folder",
+        ),
+        ("study,label\ntrain/" + "x" * 5000 + "_positive,0\n", "line 2: .* is no study folder"),
+        (f"study,label\n\n\n{STUDY},maybe\n", "line 4: 'maybe' is no label"),
         (f"study,label\n{STUDY},\n", "line 2: '' is no label"),
         (f"study,label\n{STUDY},0\n{STUDY},1\n", "line 3: .* has another label further up"),
         (f"{STUDY}\n", "has 1 columns"),

@@ -177,6 +177,38 @@ def test_run_faults(fault, run, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    (
+        *[(None, "threshold", value) for value in (float("nan"), 2.0, -0.1, None, "0.5", True)],
+        *[(None, "temperature", value) for value in (float("nan"), 0.0, -1.0, float("inf"), None)],
+        (None, "training_seconds", "x"),
+        ("options", "study_type", [1]),
+        ("options", "study_type", []),
+        ("options", "resize", "foo"),
+        ("options", "labels", 3),
+        ("options", "weights", None),
+        ("options", "recipe", None),
+        ("options", "epochs", 0),
+        ("options", "size", 2.5),
+        ("data", "root", 1),
+    ),
+)
+def test_wrong_values_in_run_json(part, name, value, run, capsys):
+    record = json.loads((run / "run.json").read_text())
+    (record[part] if part else record)[name] = value
+    (run / "run.json").write_text(json.dumps(record))
+    assert model_test.main([str(run), "--markdown"]) == 1
+    err = capsys.readouterr().err
+    assert f"run.json: '{name}' is {value!r}; expected " in err
+
+
+def test_whole_numbers_are_numbers(run):
+    record = json.loads((run / "run.json").read_text()) | {"temperature": 1, "threshold": 1}
+    (run / "run.json").write_text(json.dumps(record))
+    assert model_test.main([str(run)]) == 0
+
+
 def test_checkpoint_of_another_size_is_refused(run, capsys):
     record = json.loads((run / "run.json").read_text())
     record["options"]["size"] = 64
@@ -273,11 +305,20 @@ def test_runs_on_other_data_are_not_compared(runs, small_root, capsys):
 
 def test_several_runs_and_what_is_for_one(runs, phantoms, capsys):
     study = str(next((phantoms / "valid" / "XR_HUMERUS").glob("*/*")))
-    for options in (["--split", "tuning"], ["--audit"], ["--suspects", "3", "--split", "held-out"], [study]):
+    for options in (["--split", "tuning"], ["--audit"], ["--suspects", "3", "--split", "held-out"], [study], [runs[0]]):
         with pytest.raises(SystemExit) as error:
             model_test.main([*runs[:2], *options])
         assert error.value.code == 2
-    assert "one run" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "one run" in err and "is named twice" in err
+
+
+def test_runs_trained_on_other_data_are_no_seeds_of_one_another(runs, capsys):
+    record = json.loads((Path(runs[1]) / "run.json").read_text())
+    record["data"]["train"]["views"] += 1
+    (Path(runs[1]) / "run.json").write_text(json.dumps(record))
+    assert model_test.main([*runs[:2], "--markdown"]) == 0
+    assert "ensemble of" not in capsys.readouterr().out
 
 
 # Labels, suspects, shortcuts
@@ -313,6 +354,7 @@ def test_suspects_disagree_most_and_can_be_corrected(run, phantoms, capsys):
     gaps = np.sort((studies["label"] - studies["probability"]).abs())[::-1]
     assert (suspects["label"] - suspects["probability"]).abs().tolist() == pytest.approx(gaps[:5], abs=1e-3)
     assert all((phantoms / study).is_dir() and study in out for study in suspects["study"])
+    assert f"Next: python model_test.py {run} --labels FILE.csv" in out
     views = sum(len(list((phantoms / study).iterdir())) for study in suspects["study"])
     assert suspects["views"].sum() == views
     with Image.open(run / "suspects.png") as sheet:

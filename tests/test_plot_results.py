@@ -88,7 +88,7 @@ def test_figures_of_predictions(scored, trained, in_tmp, monkeypatch, capsys):
     assert dot == pytest.approx([1 - report["studies"]["specificity"]["value"], report["studies"]["sensitivity"]["value"]])
     text = roc.get_legend().get_texts()[0].get_text()
     auroc = report["studies"]["auroc"]
-    assert text == f"scored (phantoms)\nAUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
+    assert text == f"scored (phantoms), 24 studies\nAUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
     assert len(roc.collections) == 1, "a band"
 
     bars = figures["plot_MURA_histogram.png"].axes[0].patches
@@ -99,7 +99,7 @@ def test_figures_of_predictions(scored, trained, in_tmp, monkeypatch, capsys):
     assert f"{threshold:.3f}" in figures["plot_MURA_confusion.png"].axes[0].get_title()
     reliability = figures["plot_MURA_reliability.png"].axes[0]
     counts = [int(text.get_text()) for text in reliability.texts if text.get_text().isdecimal()]
-    assert sum(counts) == len(studies) and f"ECE {report['studies']['ece']['value']:.3f}" in reliability.texts[-1].get_text()
+    assert sum(counts) == len(studies) and f"ECE {report['studies']['ece']['value']:.3f}" in reliability.get_title()
     lines = figures["plot_MURA_precision_recall.png"].axes[0].lines
     assert lines[1].get_ydata()[0] == pytest.approx(studies["label"].mean())
 
@@ -112,9 +112,8 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
     tuning = pd.read_csv(scored / "predictions.csv").query("split == 'tuning'")
     tuning.to_csv(copies[1] / "predictions.csv", index=False)
     _, found = plot_results.read_runs(copies)
-    assert list(found)[1] == "copy0 (phantoms) (tuning)" and len(found[list(found)[1]][0]) == len(
-        scores.study_probabilities(tuning)
-    )
+    count = len(scores.study_probabilities(tuning))
+    assert list(found)[1] == f"copy0 (phantoms), {count} studies, tuning" and len(found[list(found)[1]][0]) == count
     for runs, folder in ((copies[:1], "one"), (copies, "four")):
         assert plot_results.main([*map(str, runs), "--out", folder]) == 0
         for name in SCORE_NAMES:
@@ -130,6 +129,10 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
         ("{header}\n", "no rows, or labels or probabilities out of range"),
         ("{header}\nheld-out,XR,p,s,v,path,1,1.5\n", "out of range"),
         ("{header}\nheld-out,XR,p,s,v,path,maybe,0.5\n", "out of range"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\n", "one label only"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\nheld-out,XR,p,s,w,path,0,0.5\n", "two for one study"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\nheld-out,XR,p,s,v,path,1,0.5\n", "a view twice"),
+        ("{header}\nheld-out,XR,,s,v,path,1,0.5\nheld-out,XR,p,s,v,path,0,0.5\n", "rows without a name"),
     ),
 )
 def test_faults_of_predictions(content, message, scored, capsys):
