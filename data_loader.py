@@ -74,7 +74,7 @@ def survey(root, study_types=("all",), labels=None):
     Returns: (views, faults): a table like that of `find_views`, and a list of messages.
     Raises: DataError when the root holds neither train/ nor valid/.
     """
-    root, faults, tables = data_root(root), [], []
+    root, faults = data_root(root), []
 
     def attempt(function, *arguments):
         try:
@@ -83,9 +83,7 @@ def survey(root, study_types=("all",), labels=None):
             faults.append(str(fault))
             return []
 
-    for split in FOLDERS:
-        for folder in [split_folder(root, split)] if (root / FOLDERS[split]).is_dir() else []:
-            tables.append(walk(folder, split, study_types, attempt))
+    tables = [walk(root / name, split, study_types, attempt) for split, name in FOLDERS.items() if (root / name).is_dir()]
     views = pd.concat(tables, ignore_index=True)
     return (views if labels is None else correct_labels(views, root, labels)), list(dict.fromkeys(faults))
 
