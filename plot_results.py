@@ -200,7 +200,7 @@ def save(figure, path):
     """Write a figure and let go of it. Returns: path."""
     if figure.get_layout_engine() is None:
         figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")  # whole legends, however many runs
     plt.close(figure)
     return path
 
