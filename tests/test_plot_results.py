@@ -118,7 +118,7 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
         assert plot_results.main([*map(str, runs), "--out", folder]) == 0
         for name in SCORE_NAMES:
             with Image.open(Path(folder) / name) as image:
-                assert image.width >= 700 and np.asarray(image.convert("L")).std() > 5
+                assert image.width >= 600 and np.asarray(image.convert("L")).std() > 5
 
 
 @pytest.mark.parametrize(
