@@ -40,7 +40,7 @@ TOGETHER = {
 }
 PANELS = {
     "plot_MURA_reliability.png": (
-        "Reliability of studies' probabilities (numbers: studies in a bin; bars: 95 % intervals)",
+        "Reliability of studies' probabilities\n(numbers: studies in a bin; bars: 95 % intervals)",
         score_figures.draw_reliability,
     ),
     "plot_MURA_histogram.png": ("Studies by probability", score_figures.draw_histogram),
