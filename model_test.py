@@ -236,7 +236,7 @@ def print_report(run, options):
     print(table.to_string())
     if len(report["by_study_type"]) > 1:
         print(f"\n{results.type_table(report).to_string()}")
-    elif options.labels:
+    if options.labels and not report["corrected"]:
         print(f"\n{options.labels} changes the label of no study of this split.")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")

@@ -338,7 +338,11 @@ def test_corrected_labels_side_by_side(run, phantoms, tmp_path, capsys):
     assert report["corrected"] == 1 and plain["corrected"] == 0
     assert report["folder_labels"]["studies"] == plain["studies"]
     assert report["studies"]["brier"]["value"] < plain["studies"]["brier"]["value"]
-    assert "studies, corrected" in out and "studies, folder names" in out
+    assert "studies, corrected" in out and "studies, folder names" in out and "changes the label of no study" not in out
+    (tmp_path / "same.csv").write_text(f"study,label\nvalid/XR_HUMERUS/{wrong['patient']}/{wrong['study']},{wrong['label']}\n")
+    assert model_test.main([str(run), "--labels", str(tmp_path / "same.csv")]) == 0
+    assert "same.csv changes the label of no study of this split" in capsys.readouterr().out
+    assert model_test.main([str(run), "--labels", str(tmp_path / "labels.csv")]) == 0
     labels = pd.read_csv(run / "predictions.csv").set_index(["patient", "study"])["label"]
     assert set(labels[(wrong["patient"], wrong["study"])]) == {1 - wrong["label"]}
     capsys.readouterr()
