@@ -47,10 +47,10 @@ def find_limb(grey):
 
 def hide_corners(grey):
     """The four corners painted over with the ground's grey: markers and burnt-in text stand there."""
-    changed, side = grey.copy(), round(CORNER * min(grey.shape))
+    changed, side, ground = grey.copy(), round(CORNER * min(grey.shape)), find_limb(grey)[1]
     for rows in (slice(None, side), slice(-side, None)):
         for columns in (slice(None, side), slice(-side, None)):
-            changed[rows, columns] = find_limb(grey)[1]
+            changed[rows, columns] = ground
     return changed
 
 
@@ -95,7 +95,7 @@ def compare(name, before, after, threshold):
     Returns: dict with change, AUROC, its difference with a paired 95 % interval, mean absolute change of probability, and the
         share of decisions that change.
     """
-    studies = [scores.study_probabilities(table).sort_values(scores.STUDY) for table in (before, after)]
+    studies = [scores.study_probabilities(table) for table in (before, after)]
     was, now = (table["probability"].to_numpy() for table in studies)
     moved = scores.differences([(before, threshold)], [(after, threshold)], ("auroc",))["auroc"]
     return {

@@ -85,17 +85,15 @@ def survey(root, study_types=("all",), labels=None):
 
     tables = [walk(root / name, split, study_types, attempt) for split, name in FOLDERS.items() if (root / name).is_dir()]
     views = pd.concat(tables, ignore_index=True)
-    return (views if labels is None else correct_labels(views, root, labels)), list(dict.fromkeys(faults))
+    return (views if labels is None else correct_labels(views, root, labels)), faults
 
 
 def walk(folder, split, study_types, attempt=lambda function, *arguments: function(*arguments)):
     """Table of the views below a split's folder; `attempt` calls what may raise a DataError."""
     rows = []
     for study_type, type_folder in attempt(type_folders, folder, study_types):
-        attempt(check_no_images, type_folder)
-        for patient in attempt(subfolders, type_folder):
-            attempt(check_no_images, patient)
-            studies = attempt(subfolders, patient)
+        for patient in folders_without_images(type_folder, attempt):
+            studies = folders_without_images(patient, attempt)
             if not studies:
                 log.warning("%s holds no study folder", patient)
             for study in studies:
@@ -184,9 +182,16 @@ def subfolders(folder):
     return [entry for entry in in_order(folder) if entry.is_dir()]
 
 
-def check_no_images(folder):
-    """Raise DataError when an image lies in a folder of patients or studies, where it has no label."""
-    for entry in in_order(folder):
+def folders_without_images(folder, attempt):
+    """Folders directly inside a folder of patients or studies; `attempt` calls what raises when there are images, too."""
+    entries = attempt(in_order, folder)
+    attempt(check_no_images, entries)
+    return [entry for entry in entries if entry.is_dir()]
+
+
+def check_no_images(entries):
+    """Raise DataError when an image is among the entries of a folder of patients or studies, where it has no label."""
+    for entry in entries:
         if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir():
             raise DataError(
                 f"{entry} lies outside of a study folder, so it has no label. Move it into one (study1_negative), or remove it."

@@ -44,14 +44,14 @@ def main(argv=None):
     try:
         run = RunFolder.open(options.runs[0])
         if options.studies:
-            settings = run.settings()
-            call_studies(load_network(run), settings, options.studies)
+            call_studies(load_network(run), run.settings(), options.studies)
         elif options.suspects:
-            show_suspects(run, score_split(run, options), options)
+            show_suspects(run, options)
         elif options.audit:
             show_audit(run, options)
         else:
-            show_scores([score_split(RunFolder.open(path), options) for path in options.runs], options)
+            runs = [RunFolder.open(path) for path in options.runs]
+            show_scores([score_split(run, load_network(run), options) for run in runs], options)
     except (DataError, RunError, OSError) as fault:
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
@@ -143,10 +143,9 @@ def predict(network, pixels, settings):
 # A whole split
 
 
-def score_split(run, options):
+def score_split(run, network, options):
     """Score a split and write predictions.csv and scores.json. Returns: results.Scored."""
     settings = run.settings()
-    network = load_network(run)
     views, pixels, left_out = load_split(run, settings, options)
     predictions = views.assign(probability=predict(network, pixels, settings))
     root = options.data or settings["data"]["root"]
@@ -247,17 +246,17 @@ def print_report(run, options):
 # Suspect labels and shortcuts
 
 
-def show_suspects(run, scored, options):
+def show_suspects(run, options):
     """Print the studies that disagree most with their labels, and write them to suspects.csv and suspects.png."""
+    scored = score_split(run, load_network(run), options)
     views = scored.predictions
     views = views.assign(study=data_loader.study_paths(views, data_loader.data_root(scored.report["data"])))
     studies = scores.study_probabilities(views)
     order = np.argsort(-np.abs(studies["label"] - studies["probability"]).to_numpy(), kind="stable")[: options.suspects]
     table = studies.iloc[order][["study", "label", "probability", "views"]].round(3)
     run.write_csv("suspects.csv", table)
-    shown = table[["study", "label", "probability"]].merge(
-        views[["study", "path"]], on="study"
-    )  # a row a view, in the table's order
+    # A row a view, in the table's order.
+    shown = table[["study", "label", "probability"]].merge(views[["study", "path"]], on="study")
     captions = [
         f"{Path(study).parent.name} {Path(study).name.split('_')[0]}\n{'abnormal' if label else 'normal'}: {probability:.2f}"
         for study, label, probability in zip(shown["study"], shown["label"], shown["probability"], strict=True)
@@ -271,7 +270,8 @@ def show_suspects(run, scored, options):
 
 def show_audit(run, options):
     """Print how far scores move when films are changed in ways that should not matter, and draw examples."""
-    scored, network = score_split(run, options), load_network(run)
+    network = load_network(run)
+    scored = score_split(run, network, options)
     report, views, trained, rows = scored.report, scored.predictions, scored.settings["options"], []
     for name, change in audit.CHANGES.items():
         _, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], cache=None, change=change)
@@ -292,10 +292,10 @@ def show_audit(run, options):
 
 def again(run, options, *more):
     """The command line that scores the same data in another way."""
-    words = ["--data", options.data] * bool(options.data) + ["--study-type", *(options.study_type or [])] * bool(
-        options.study_type
-    )
-    words += ["--split", "tuning"] * (options.split == "tuning") + ["--skip-unreadable"] * options.skip_unreadable
+    words = ["--data", options.data] if options.data else []
+    words += ["--study-type", *options.study_type] if options.study_type else []
+    words += ["--split", "tuning"] if options.split == "tuning" else []
+    words += ["--skip-unreadable"] if options.skip_unreadable else []
     return shlex.join(["python", "model_test.py", str(run.path), *words, *more])
 
 

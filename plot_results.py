@@ -151,20 +151,21 @@ def draw_figures(histories, folder):
 
 def draw_scores(scored, folder):
     """Draw what predictions show. Args: {label: (studies, threshold)}. Returns: paths of the files."""
+    runs = {label: score_figures.Scored(*run) for label, run in scored.items()}
     files = []
     for name, draw in TOGETHER.items():
-        figure, axes = plt.subplots(figsize=(6, 6.4 + 0.4 * len(scored)))
-        draw(axes, scored)
+        figure, axes = plt.subplots(figsize=(6, 6.4 + 0.4 * len(runs)))
+        draw(axes, runs)
         files.append(save(figure, folder / name))
-    columns = min(3, len(scored))
-    rows = -(-len(scored) // columns)
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
     for name, (title, draw) in PANELS.items():
         figure, grid = plt.subplots(
             rows, columns, figsize=(1 + 5 * columns, 1 + 5.4 * rows), squeeze=False, layout="constrained"
         )
-        for axes, (label, (studies, threshold)) in zip(grid.flat, scored.items(), strict=False):
-            draw(axes, label, studies, threshold)
-        for axes in grid.flat[len(scored) :]:
+        for axes, (label, run) in zip(grid.flat, runs.items(), strict=False):
+            draw(axes, label, run)
+        for axes in grid.flat[len(runs) :]:
             axes.set_visible(False)
         figure.suptitle(title)
         files.append(save(figure, folder / name))

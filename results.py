@@ -128,18 +128,11 @@ def mean_threshold(group):
 
 def difference(first, other):
     """A sentence on the scores of one group minus those of the first, on the same patients."""
-    if not same_studies(first[0], other[0]):
+    if not scores.same_studies(*(scores.study_probabilities(group[0].predictions) for group in (first, other))):
         return f"{title(other)} was scored on other studies than {title(first)}: they cannot be compared."
     found = scores.differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
     numbers = ", ".join(f"{scores.NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
     return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
-
-
-def same_studies(run, other):
-    """Whether two runs were scored on the same studies with the same labels."""
-    columns = [*scores.STUDY, "label"]
-    tables = [each.predictions[columns].drop_duplicates().sort_values(columns) for each in (run, other)]
-    return np.array_equal(*tables)
 
 
 def title(group):

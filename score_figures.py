@@ -1,6 +1,9 @@
 """Figures of a run's predictions, per study: ROC, precision-recall, reliability, histogram by label, confusion matrix."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from scipy import stats  # intervals of shares
 from sklearn import metrics  # points of the ROC and precision-recall curves
@@ -15,14 +18,26 @@ COLOURS = {0: "C0", 1: "C3"}  # normal, abnormal
 NAMES = {0: "normal", 1: "abnormal"}
 
 
+@dataclasses.dataclass
+class Scored:
+    """What the figures show of a run."""
+
+    studies: pd.DataFrame  # table of scores.study_probabilities
+    threshold: float
+
+    def __post_init__(self):
+        self.scores = scores.score(self.studies, self.threshold)
+        self.bands = scores.curves(self.studies, GRID)
+
+
 def draw_roc(axes, runs):
-    """ROC curves of {label: (studies, threshold)}, with bands and the chosen threshold."""
-    for colour, (name, (studies, threshold)) in enumerate(runs.items()):
+    """ROC curves of {label: Scored}, with bands and the chosen threshold."""
+    for colour, (name, run) in enumerate(runs.items()):
+        studies, found = run.studies, run.scores
         fp_rate, tp_rate, _ = metrics.roc_curve(studies["label"], studies["probability"])
-        found = scores.score(studies, threshold, ("auroc", "sensitivity", "specificity"))
         text = f"{name}\nAUROC {results.as_text(found['auroc'])}"
         axes.plot(fp_rate, tp_rate, linestyle=LINES[colour % 4], color=f"C{colour}", label=text)
-        axes.fill_between(GRID, *scores.curves(studies, GRID)["roc"], color=f"C{colour}", alpha=BAND, linewidth=0)
+        axes.fill_between(GRID, *run.bands["roc"], color=f"C{colour}", alpha=BAND, linewidth=0)
         place = 1 - found["specificity"]["value"], found["sensitivity"]["value"]
         axes.plot(*place, "o", color=f"C{colour}", markeredgecolor="white", markersize=9, zorder=3)
     axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
@@ -31,21 +46,21 @@ def draw_roc(axes, runs):
 
 
 def draw_precision_recall(axes, runs):
-    """Precision-recall curves of {label: (studies, threshold)}, with bands, and the share of positives: chance."""
-    for colour, (name, (studies, threshold)) in enumerate(runs.items()):
+    """Precision-recall curves of {label: Scored}, with bands, and the share of positives: chance."""
+    for colour, (name, run) in enumerate(runs.items()):
+        studies, found = run.studies, run.scores
         precision, recall, _ = metrics.precision_recall_curve(studies["label"], studies["probability"])
-        found = scores.score(studies, threshold, ("average_precision",))["average_precision"]
-        text = f"{name}\naverage precision {results.as_text(found)}"
+        text = f"{name}\naverage precision {results.as_text(found['average_precision'])}"
         axes.step(recall, precision, linestyle=LINES[colour % 4], where="post", color=f"C{colour}", label=text)
-        axes.fill_between(GRID, *scores.curves(studies, GRID)["precision_recall"], color=f"C{colour}", alpha=BAND, linewidth=0)
+        axes.fill_between(GRID, *run.bands["precision_recall"], color=f"C{colour}", alpha=BAND, linewidth=0)
         axes.axhline(studies["label"].mean(), linestyle=":", color=f"C{colour}", linewidth=1)
     square(axes, "Precision and recall of studies", "recall (sensitivity)", "precision")
     legend(axes, "Band: 95 % over patients. Dotted: share of abnormal.")
 
 
-def draw_reliability(axes, name, studies, threshold):
+def draw_reliability(axes, name, run):
     """Share of positives beside the mean probability, by bin of probability, with 95 % Wilson intervals."""
-    label, probability = studies["label"].to_numpy(), studies["probability"].to_numpy()
+    label, probability = run.studies["label"].to_numpy(), run.studies["probability"].to_numpy()
     place = scores.bin_of(probability)
     axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
     for one in np.unique(place):
@@ -55,27 +70,27 @@ def draw_reliability(axes, name, studies, threshold):
         axes.plot([x, x], interval, color="C0", alpha=0.6)
         axes.plot(x, y, "o", color="C0", markersize=7)
         axes.annotate(str(count), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=9)
-    found = scores.score(studies, threshold, ("ece", "brier"))
     square(axes, name, "mean probability of abnormal", "share of abnormal studies")
-    numbers = f"ECE {results.as_text(found['ece'])}, Brier score {results.as_text(found['brier'])}"
+    numbers = f"ECE {results.as_text(run.scores['ece'])}, Brier score {results.as_text(run.scores['brier'])}"
     axes.set_title(f"{name}\n{numbers}", fontsize=11)
 
 
-def draw_histogram(axes, name, studies, threshold):
+def draw_histogram(axes, name, run):
     """Studies by probability, one histogram a label."""
     edges = np.linspace(0, 1, 21)
-    for label, part in studies.groupby("label"):
+    for label, part in run.studies.groupby("label"):
         text = f"{NAMES[label]} ({len(part)})"
         axes.hist(part["probability"], edges, color=COLOURS[label], alpha=0.5, label=text)
-    axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3f}")
+    axes.axvline(run.threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {run.threshold:.3f}")
     axes.set(title=name, xlabel="probability of abnormal", ylabel="studies", xlim=(0, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=9, frameon=False)
 
 
-def draw_confusion(axes, name, studies, threshold):
+def draw_confusion(axes, name, run):
     """The 2x2 table at the threshold; shades are shares of a row."""
-    counts = metrics.confusion_matrix(studies["label"], scores.decisions(studies["probability"], threshold), labels=[0, 1])
+    cells = ("true_negative", "false_positive", "false_negative", "true_positive")
+    counts = np.reshape([run.scores["confusion"][cell] for cell in cells], (2, 2))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(2):
@@ -84,7 +99,7 @@ def draw_confusion(axes, name, studies, threshold):
             colour = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=14)
     axes.set(xlabel="called", ylabel="labelled")
-    axes.set_title(f"{name}\nat a threshold of {threshold:.3f}", fontsize=11)
+    axes.set_title(f"{name}\nat a threshold of {run.threshold:.3f}", fontsize=11)
     axes.set_xticks([0, 1], ["Negative", "Positive"])
     axes.set_yticks([0, 1], ["normal", "abnormal"], rotation=90, va="center")
     axes.grid(False)

@@ -38,10 +38,10 @@ def study_probabilities(predictions):
 
     Args:
         predictions: one row a view, with study_type, patient, study, label and probability.
-    Returns: pandas.DataFrame with study_type, patient, study, label, probability, views (how many).
+    Returns: pandas.DataFrame with study_type, patient, study, label, probability, views (how many), sorted by the first three.
     Source: Rajpurkar et al. 2018, arXiv 1712.06957, section 3: "the arithmetic mean of the probabilities of its views".
     """
-    studies = predictions.groupby(STUDY, sort=False)
+    studies = predictions.groupby(STUDY)
     return studies.agg(label=("label", "first"), probability=("probability", "mean"), views=("label", "size")).reset_index()
 
 
@@ -314,11 +314,10 @@ def differences(before, after, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
     Returns: {name: {"value", "low", "high"}}.
     Raises: ValueError when the studies of two runs differ.
     """
-    runs = [(study_probabilities(predictions).sort_values(STUDY), threshold) for predictions, threshold in [*before, *after]]
+    runs = [(study_probabilities(predictions), threshold) for predictions, threshold in [*before, *after]]
     studies = runs[0][0]
-    for other, _ in runs:
-        if not np.array_equal(other[[*STUDY, "label"]], studies[[*STUDY, "label"]]):
-            raise ValueError("the runs were not scored on the same studies with the same labels")
+    if not all(same_studies(studies, other) for other, _ in runs):
+        raise ValueError("the runs were not scored on the same studies with the same labels")
     label = studies["label"].to_numpy(int)
 
     def statistics(weight):
@@ -334,6 +333,11 @@ def differences(before, after, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
     value = bootstrap.evaluate(statistics, [np.ones((1, len(label)))])
     found = bootstrap.intervals(statistics, studies["patient"], draws)
     return {name: with_interval(float(value[name][0]), found[name]) for name in names}
+
+
+def same_studies(one, other):
+    """Whether two tables of `study_probabilities` hold the same studies with the same labels."""
+    return np.array_equal(one[[*STUDY, "label"]], other[[*STUDY, "label"]])
 
 
 def ensemble(tables):
