@@ -131,7 +131,7 @@ def is_run(path):
 
 def load_network(run):
     """The run's best network, ready to predict."""
-    return networks.fuse_batch_normalisation(run.load_network())
+    return networks.speed_up(run.load_network())
 
 
 def predict(network, pixels, settings):

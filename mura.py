@@ -365,7 +365,7 @@ def summary(record, network, run, epochs_done):
 
 def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
-    networks.fuse_batch_normalisation(network)
+    networks.speed_up(network)
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     x = pixels
     # In float32 also under mixed precision: bfloat16 cannot tell the columns of a 320 px image apart.
@@ -378,7 +378,7 @@ def build_trainer(network, options, steps_an_epoch):
     trainer = keras.Model(pixels, network(x), name="trainer")
     rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
     trainer.compile(
-        optimizer=keras.optimizers.Adam(rate),
+        optimizer=networks.adam(rate),
         loss="binary_crossentropy",
         metrics=["accuracy", keras.metrics.AUC(name="auroc")],
         # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
@@ -534,7 +534,7 @@ def how_it_went(history, best):
 
 def fit_decisions(run, tuning):
     """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
-    network = networks.fuse_batch_normalisation(run.load_network())
+    network = networks.speed_up(run.load_network())
     return scores.fit(tuning.views.assign(probability=data_loader.predict(network, tuning.pixels)))
 
 

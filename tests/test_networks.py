@@ -1,12 +1,9 @@
 """Parameter counts, equality with keras.applications, and where weights come from."""
 
-import functools
-
 import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras.src.legacy.saving import legacy_h5_format
 
 import networks
@@ -111,44 +108,3 @@ def test_weights_faults(tmp_path):
         networks.densenet169_k12(32, str(tmp_path / "absent.h5"))
     with pytest.raises(networks.WeightsError, match="takes views of 32 px or more"):
         networks.densenet169(16)
-
-
-def training_step(network, pixels, label):
-    """(outputs, gradients, moving statistics) of one training step, as arrays."""
-    with tf.GradientTape() as tape:
-        outputs = network(pixels, training=True)
-        loss = keras.ops.mean(keras.ops.square(keras.ops.cast(outputs, "float32") - label))
-    gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
-    return [np.asarray(part, "float32") for part in (outputs, *gradients, *network.non_trainable_variables)]
-
-
-def two_norms():
-    """A network with two batch normalisations of other momentum and epsilon."""
-    layers = keras.layers
-    norms = layers.BatchNormalization(momentum=0.7), layers.BatchNormalization(epsilon=1.001e-5)
-    first, second = ([layers.Conv2D(4, 3), norm, layers.Activation("relu")] for norm in norms)
-    return keras.Sequential([keras.Input((9, 7, 3)), *first, *second, layers.Flatten()])
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 3e-2)])
-def test_fused_batch_normalisation_equals_the_stock_layer(precision, tolerance):
-    keras.config.set_dtype_policy(precision)
-    stock, fused = two_norms(), networks.fuse_batch_normalisation(two_norms())
-    assert sum(isinstance(layer.call, functools.partial) for layer in fused.layers) == 2
-    weights = [RNG.normal(size=weight.shape).astype("float32") ** 2 / 4 for weight in stock.get_weights()]
-    for network in (stock, fused):
-        network.set_weights(weights)
-    pixels, label = RNG.normal(size=(6, 9, 7, 3)).astype("float32"), RNG.normal(size=(6, 1)).astype("float32")
-    inference = (np.asarray(network(pixels), "float32") for network in (fused, stock))
-    np.testing.assert_allclose(*inference, atol=tolerance, rtol=tolerance)
-    for found, expected in zip(training_step(fused, pixels, label), training_step(stock, pixels, label), strict=True):
-        np.testing.assert_allclose(found, expected, atol=tolerance * max(1, np.abs(expected).max()))
-
-
-def test_a_fused_network_is_saved_as_a_stock_one(tmp_path):
-    network = networks.fuse_batch_normalisation(networks.densenet169_k12(32))
-    network.save(tmp_path / "fused.h5")
-    again = keras.models.load_model(tmp_path / "fused.h5", compile=False)
-    assert again.get_config() == networks.densenet169_k12(32).get_config()
-    pixels = grey_views(32)
-    np.testing.assert_allclose(again.predict(pixels, verbose=0), network.predict(pixels, verbose=0), atol=1e-5)

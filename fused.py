@@ -1,0 +1,163 @@
+"""DenseNet's layers and Adam as TensorFlow computes them fastest on a CPU; network, weights and files stay Keras's own.
+
+Keras spells batch normalisation out in a dozen operations that each read and write whole feature maps: 60 % of a training
+step of DenseNet-169. `fuse` gives the layers of one network, in this process, another way to compute the same (docs/performance.md):
+
+- Batch normalisation and the ReLU behind it are one pass over memory forward and one or two back (kernels.py).
+- A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
+- The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
+
+This module is TensorFlow's alone; networks.speed_up imports it where that is the backend.
+"""
+
+import functools
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+import kernels
+
+
+def fuse(network):
+    """Change in place how a network's layers compute, before it is traced: on a CPU, what can be faster is.
+
+    Args:
+        network: keras.Model.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return
+    for layer in network._flatten_layers():
+        if layer.compute_dtype not in ("float32", "bfloat16"):
+            continue
+        if isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
+            layer.call = functools.partial(normalise_and_cut, layer)
+            relu_behind(layer).call = lambda inputs: inputs  # done already
+        elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
+            layer.call = concatenate
+        elif isinstance(layer, layers.Conv2D) and is_pointwise(layer):
+            layer.call = functools.partial(convolve_pointwise, layer)
+
+
+def is_fusable(layer):
+    """Whether `normalise_and_cut` computes what a BatchNormalization layer and the one behind it do."""
+    return layer.axis in (-1, 3) and layer.input.ndim == 4 and layer.center and relu_behind(layer) is not None
+
+
+def relu_behind(layer):
+    """The Activation layer that alone takes a layer's output, if it is a ReLU; else None."""
+    takers = [node.operation for node in layer._outbound_nodes]
+    if len(takers) == 1 and isinstance(takers[0], layers.Activation) and takers[0].activation is keras.activations.relu:
+        return takers[0]
+    return None
+
+
+def is_pointwise(layer):
+    """Whether a Conv2D layer is a matrix product at every pixel and nothing else."""
+    plain = layer.kernel_size == layer.strides == (1, 1) and not layer.use_bias and layer.groups == 1
+    return plain and layer.activation is keras.activations.linear
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the layers compute
+
+
+def concatenate(inputs):
+    """Features side by side that remember their parts; the copy is never made where only batch normalisation takes them."""
+    whole = tf.concat(inputs, -1)
+    first, *others = inputs
+    if len(others) == 1:
+        whole.first, whole.parts = first, [*getattr(first, "parts", [first]), *others]
+    return whole
+
+
+def normalise_and_cut(layer, inputs, training=None, mask=None):
+    """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute."""
+    beta = tf.convert_to_tensor(layer.beta.value)
+    gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
+    if not (training and layer.trainable):
+        moving = (tf.convert_to_tensor(statistic.value) for statistic in (layer.moving_mean, layer.moving_variance))
+        return normalise(layer.epsilon, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
+    known = getattr(getattr(inputs, "first", None), "moments", None)
+    parts = [inputs] if known is None else inputs.parts
+    outputs, *inputs.moments = normalise(layer.epsilon, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
+    for moving, new in zip((layer.moving_mean, layer.moving_variance), inputs.moments, strict=True):
+        moving.assign(moving * layer.momentum + tf.stop_gradient(new) * (1 - layer.momentum))
+    return outputs
+
+
+def convolve_pointwise(layer, inputs):
+    """What `layer`, a keras.layers.Conv2D with a 1 x 1 kernel and nothing more, computes."""
+    return pointwise(inputs, tf.convert_to_tensor(layer.kernel.value))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operations with gradients
+
+
+def normalise(epsilon, *arguments):
+    """See kernels.normalise. Returns: [y, mean, variance]."""
+
+    @tf.custom_gradient
+    def differentiable(gamma, beta, mean, variance, *parts):
+        y = tf.TensorSpec([*parts[0].shape[:-1], gamma.shape[0]], parts[0].dtype)
+        results = call_kernel(
+            functools.partial(kernels.normalise, epsilon), [gamma, beta, mean, variance, *parts], [y, gamma, gamma]
+        )
+
+        def gradient(*d_results):
+            function = functools.partial(kernels.normalise_back, epsilon, mean.shape[0])
+            like = [gamma, beta, mean, variance, *parts]
+            return call_kernel(function, [*d_results, gamma, beta, *results[1:], *parts], like)
+
+        return results, gradient
+
+    return differentiable(*arguments)
+
+
+def call_kernel(function, arguments, like):
+    """The tensors that a function of kernels.py makes of others; `like` holds tensors of their dtypes and static shapes."""
+    outputs = tf.numpy_function(function, arguments, [tensor.dtype for tensor in like], stateful=False)
+    for output, tensor in zip(outputs, like, strict=True):
+        output.set_shape(tensor.shape)
+    return outputs
+
+
+@tf.custom_gradient
+def pointwise(x, kernel):
+    """Convolution of x, (n, height, width, channels), with a kernel (1, 1, channels, filters)."""
+
+    def gradient(dy):
+        dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), 1)
+        dx.set_shape(x.shape)
+        flat_x, flat_dy = (tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, dy))
+        return dx, tf.matmul(flat_x, flat_dy, transpose_a=True)[None, None]
+
+    return tf.nn.conv2d(x, kernel, 1, "VALID"), gradient
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam, a variable in one operation instead of a dozen.
+
+    Source: Kingma and Ba 2015, arXiv 1412.6980; the epsilon is that before section 2.1, as in Keras.
+    """
+
+    def _backend_update_step(self, gradients, variables, learning_rate):
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        self.powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        super()._backend_update_step(gradients, variables, learning_rate)
+
+    def update_step(self, gradient, variable, learning_rate):
+        place = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=self.powers[0],
+            beta2_power=self.powers[1],
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )

@@ -1,0 +1,227 @@
+"""Batch normalisation and ReLU over channels-last arrays, forward and back, in one pass over memory each, for this processor.
+
+    y = max(0, gamma (x - mean) / sqrt(variance + epsilon) + beta)                    per channel, the last axis
+
+The channels of x may lie in several arrays, as a dense block makes them: they are read where they are, never copied side by side,
+and the mean and variance of each are taken once. Values are float32 or bfloat16; sums are float32, over 32 fixed slices of the rows,
+so that results do not hang on the number of threads. No TensorFlow here: fused.py makes layers of it.
+
+Source: Ioffe and Szegedy 2015, arXiv 1502.03167; Pleiss et al. 2017, arXiv 1707.06990, on dense blocks without copies.
+"""
+
+import itertools
+import math
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits must not take a core from TensorFlow's
+
+import numpy as np
+from numba import carray, njit, prange, types  # compiles loops for the processor at hand
+from numba.extending import intrinsic, overload
+
+SLICES = 32
+BLOCK = 16  # rows of all channels that the first cache holds
+U16, U32 = np.uint16, np.uint32
+# Sums in whichever order suits vector units, but NaN and infinity come out as such.
+JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What fused.py calls
+
+
+def normalise(epsilon, gamma, beta, mean, variance, *parts):
+    """Batch normalisation and ReLU.
+
+    Args:
+        gamma, beta: (channels,) float32.
+        mean, variance: (known,) float32, of the first channels: of all, or of all but those of the last part, which are taken.
+        parts: arrays (..., some channels), float32 or bfloat16, which hold the channels in order.
+    Returns: [y, mean, variance]: (..., channels) like the parts, and (channels,) twice. The variance divides by n.
+    """
+    channels, known = len(gamma), len(mean)
+    y = empty([(*parts[0].shape[:-1], channels)], parts[0].dtype)[0]
+    whole_mean, whole_variance = np.empty((2, channels), np.float32)
+    whole_mean[:known], whole_variance[:known] = mean, variance
+    if known < channels:
+        whole_mean[known:], whole_variance[known:] = moments(plain(parts[-1]))
+    scale, shift = affine(epsilon, gamma, beta, whole_mean, whole_variance)
+    scale_and_cut(addresses(parts), starts(parts), scale, shift, plain(y))
+    return [y, whole_mean, whole_variance]
+
+
+def normalise_back(epsilon, known, dy, d_mean, d_variance, gamma, beta, mean, variance, *parts):
+    """Gradients of `normalise`.
+
+    Args:
+        known: how many means were given.
+        dy, d_mean, d_variance: gradients of its results.
+        mean, variance: its results.
+    Returns: [d_gamma, d_beta, d_mean, d_variance, *d_parts], the third and fourth (known,).
+    """
+    scale, shift = affine(epsilon, gamma, beta, mean, variance)
+    d_parts = empty([part.shape for part in parts], dy.dtype)
+    slices = np.zeros((2, SLICES, len(gamma)), np.float32)
+    cut_and_scale_back(addresses(parts), starts(parts), scale, shift, plain(dy), addresses(d_parts), *slices)
+    sums, products = slices.sum(1)
+    deviation = np.sqrt(variance + np.float64(epsilon))
+    products -= mean * sums  # of dy and x - mean
+    d_gamma = np.float32(products / deviation)
+    d_mean = np.float32(d_mean - scale * sums)
+    d_variance = np.float32(d_variance - 0.5 * scale * products / deviation**2)
+    if known < len(gamma):
+        last = plain(parts[-1])
+        slope = 2 * d_variance[known:] / len(last)
+        add_affine(last, slope, d_mean[known:] / len(last) - slope * mean[known:], plain(d_parts[-1]))
+    return [d_gamma, sums, d_mean[:known], d_variance[:known], *d_parts]
+
+
+def moments(x):
+    """Mean and variance of the columns of x, (channels,) float32 each."""
+    slices = np.zeros((2, SLICES, x.shape[1]), np.float32)
+    add_up_powers(x, *slices)
+    mean, square = slices.sum(1) / np.float32(len(x))
+    first = x[0] if x.dtype == np.float32 else (x[0].astype(np.uint32) << 16).view(np.float32)
+    return mean + first, np.maximum(square - mean**2, 0)
+
+
+def affine(epsilon, gamma, beta, mean, variance):
+    """(scale, shift), (channels,) float32 each, such that scale x + shift is x normalised."""
+    scale = gamma / np.sqrt(variance + np.float64(epsilon))
+    return np.float32(scale), np.float32(beta - mean * scale)
+
+
+def plain(x):
+    """(rows, channels) of an array, bfloat16 as its bits."""
+    flat = x.reshape(-1, x.shape[-1])
+    return flat.view(np.uint16) if x.itemsize == 2 else flat
+
+
+def addresses(arrays):
+    """(k,) uint64 memory addresses."""
+    return np.array([array.__array_interface__["data"][0] for array in arrays], np.uint64)
+
+
+def starts(parts):
+    """(k + 1,) columns at which the parts start, and the end of the last."""
+    return np.cumsum([0, *(part.shape[-1] for part in parts)])
+
+
+def empty(shapes, dtype):
+    """Uninitialised arrays in one piece of memory, at multiples of 64 bytes: TensorFlow takes such over without a copy."""
+    sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
+    firsts = [0, *itertools.accumulate(-(-size // 64) * 64 for size in sizes)]
+    memory = np.empty(firsts[-1] + 64, np.uint8)
+    memory = memory[-memory.__array_interface__["data"][0] % 64 :]
+    return [
+        memory[first : first + size].view(dtype).reshape(shape)
+        for first, size, shape in zip(firsts[:-1], sizes, shapes, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loops
+
+
+@intrinsic
+def pointer(typing_context, address):
+    """A memory address as the pointer that carray takes."""
+    return types.voidptr(types.uint64), lambda context, builder, signature, arguments: builder.inttoptr(
+        arguments[0], context.get_value_type(types.voidptr)
+    )
+
+
+def as_float(stored):
+    """float32 of a stored value: a float32, or the bits of a bfloat16, which are the upper half of a float32's."""
+
+
+@overload(as_float)
+def _as_float(stored):
+    if isinstance(stored, types.Integer):
+        return lambda stored: U32(U32(stored) << U32(16)).view(np.float32)
+    return lambda stored: stored
+
+
+def put(row, column, value):
+    """Store a float32, as the nearest bfloat16, the even one of two, where the row holds bits of such."""
+
+
+@overload(put)
+def _put(row, column, value):
+    if not isinstance(row.dtype, types.Integer):
+
+        def put_float32(row, column, value):
+            row[column] = value
+
+        return put_float32
+
+    def put_bfloat16(row, column, value):
+        bits = np.float32(value).view(np.uint32)
+        odd = U32(U32(bits >> U32(16)) & U32(1))
+        row[column] = U16(U32(U32(bits + U32(0x7FFF)) + odd) >> U32(16)) if value == value else U16(0x7FC0)
+
+    return put_bfloat16
+
+
+@njit(parallel=True, **JIT)
+def add_up_powers(x, sums, squares):
+    """Per column, sums of x - x[0] and of its square over slices of the rows: two arrays (slices, channels), zeros before."""
+    rows, channels = x.shape
+    for part in prange(SLICES):
+        total, square = sums[part], squares[part]
+        for i in range(part * rows // SLICES, (part + 1) * rows // SLICES):
+            for j in range(channels):
+                value = as_float(x[i, j]) - as_float(x[0, j])  # keeps digits where the mean is far from 0
+                total[j] += value
+                square[j] += value * value
+
+
+@njit(parallel=True, **JIT)
+def scale_and_cut(addresses, starts, scale, shift, y):
+    """y = max(0, scale x + shift), where the columns starts[k] to starts[k + 1] of x lie at addresses[k]."""
+    rows = y.shape[0]
+    for part in prange(SLICES):
+        end = (part + 1) * rows // SLICES
+        for first in range(part * rows // SLICES, end, BLOCK):
+            for k in range(len(addresses)):
+                start, width = starts[k], starts[k + 1] - starts[k]
+                x = carray(pointer(addresses[k]), (rows, width), y.dtype)
+                factor, offset = scale[start : start + width], shift[start : start + width]
+                for i in range(first, min(first + BLOCK, end)):
+                    row, out = x[i], y[i, start : start + width]
+                    for j in range(width):
+                        value = as_float(row[j]) * factor[j] + offset[j]
+                        put(out, j, np.float32(0) if value < 0 else value)  # NaN stays
+
+
+@njit(parallel=True, **JIT)
+def cut_and_scale_back(addresses, starts, scale, shift, dy, back_addresses, sums, products):
+    """dx = scale dy where scale x + shift > 0; per column, sums of dy and of dy x there over slices of the rows."""
+    rows = dy.shape[0]
+    for part in prange(SLICES):
+        end = (part + 1) * rows // SLICES
+        for first in range(part * rows // SLICES, end, BLOCK):
+            for k in range(len(addresses)):
+                start, width = starts[k], starts[k + 1] - starts[k]
+                x = carray(pointer(addresses[k]), (rows, width), dy.dtype)
+                dx = carray(pointer(back_addresses[k]), (rows, width), dy.dtype)
+                total, product = sums[part, start : start + width], products[part, start : start + width]
+                factor, offset = scale[start : start + width], shift[start : start + width]
+                for i in range(first, min(first + BLOCK, end)):
+                    row, above, out = x[i], dy[i, start : start + width], dx[i]
+                    for j in range(width):
+                        value = as_float(row[j])
+                        gradient = as_float(above[j]) if value * factor[j] + offset[j] > 0 else np.float32(0)
+                        total[j] += gradient
+                        product[j] += gradient * value
+                        put(out, j, gradient * factor[j])
+
+
+@njit(parallel=True, **JIT)
+def add_affine(x, slope, offset, dx):
+    """dx += slope x + offset."""
+    rows, channels = x.shape
+    for part in prange(SLICES):
+        for i in range(part * rows // SLICES, (part + 1) * rows // SLICES):
+            for j in range(channels):
+                put(dx[i], j, as_float(dx[i, j]) + as_float(x[i, j]) * slope[j] + offset[j])
