@@ -1,7 +1,8 @@
 """DenseNet's layers and Adam as TensorFlow computes them fastest on a CPU; network, weights and files stay Keras's own.
 
 Keras spells batch normalisation out in a dozen operations that each read and write whole feature maps: 60 % of a training
-step of DenseNet-169. `fuse` gives the layers of one network, in this process, another way to compute the same (docs/performance.md):
+step of DenseNet-169. `fuse` gives the layers of one network, in this process, another way to compute the same
+(docs/performance.md):
 
 - Batch normalisation and the ReLU behind it are one pass over memory forward and one or two back (kernels.py).
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.

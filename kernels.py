@@ -2,9 +2,9 @@
 
     y = max(0, gamma (x - mean) / sqrt(variance + epsilon) + beta)                    per channel, the last axis
 
-The channels of x may lie in several arrays, as a dense block makes them: they are read where they are, never copied side by side,
-and the mean and variance of each are taken once. Values are float32 or bfloat16; sums are float32, over 32 fixed slices of the rows,
-so that results do not hang on the number of threads. No TensorFlow here: fused.py makes layers of it.
+The channels of x may lie in several arrays, as a dense block makes them: they are read where they are and never copied side
+by side, and the mean and variance of each are taken once. Values are float32 or bfloat16; sums are float32, over 32 fixed
+slices of the rows, so that results do not hang on the number of threads. No TensorFlow here: fused.py makes layers of it.
 
 Source: Ioffe and Szegedy 2015, arXiv 1502.03167; Pleiss et al. 2017, arXiv 1707.06990, on dense blocks without copies.
 """

@@ -81,9 +81,7 @@ def test_fused_layers_equal_the_stock_ones(build, precision, tolerance):
     np.testing.assert_allclose(*inference, atol=tolerance, rtol=tolerance)
     found, expected = (training_step(network, pixels, label) for network in (quick, stock))
     largest = max(np.abs(part).max() for part in expected)
-    for part, other in zip(
-        found, expected, strict=True
-    ):  # gradients that are 0 but for rounding are as large as that of others
+    for part, other in zip(found, expected, strict=True):  # a gradient of 0 is all rounding
         np.testing.assert_allclose(part, other, atol=tolerance * max(np.abs(other).max(), largest / 20))
 
 

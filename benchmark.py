@@ -1,0 +1,269 @@
+"""Time training, scoring, loading and starting beside their peers, in one run, one engine after the other in every round.
+
+    python benchmark.py                     the whole table: about half an hour on two cores
+    python benchmark.py --only train        one part: load, train, score or start
+    python benchmark.py --only train --engine ours torch     some engines
+    KERAS_BACKEND=jax python benchmark.py   ours and stock Keras on another backend, for a GPU
+
+Each engine is warmed up first and then measured in rounds, each round one engine after the other, because a machine's speed
+drifts by more than what separates engines; shown are the median and the range over the rounds. Peers that are not installed are
+said and left out (pip install -r requirements-benchmark.txt). Compare within a run only.
+Exit status: 0 done; 1 an engine failed; 2 a wrong command line.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import run_folder
+
+# task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
+# asleep; two precisions at once would take too much memory.
+ENGINES = {
+    "load": [
+        *((engine, form) for form in ("png", "jpeg") for engine in ("ours", "tf.data", "opencv")),
+        ("ours", "cache"),
+    ],
+    "train": [
+        *((engine, "bfloat16") for engine in ("ours", "keras", "torch", "torch.compile")),
+        *((engine, "float32") for engine in ("ours", "keras", "torch")),
+    ],
+    "score": [
+        *((engine, "bfloat16") for engine in ("ours", "ours, openvino", "keras", "torch", "openvino")),
+        *((engine, "float32") for engine in ("ours", "keras")),
+    ],
+    "start": [(engine, "bfloat16") for engine in ("ours", "keras", "torch")],
+}
+WHAT = {"load": "decode, cold", "train": "views trained", "score": "views scored"}
+FIRST = "from Enter to model_test.py's answer"
+UNITS = {
+    "warm start, 1,272 views": "s",
+    "wait for a batch": "ms",
+    "resident, 1,272 views": "MB",
+    "resident, 36,808 views": "MB",
+}
+PEERS = "pip install -r requirements-benchmark.txt"
+
+
+class BenchmarkError(Exception):
+    """An engine that stopped before it answered."""
+
+
+class Engine:
+    """One engine in a process of its own, warm and asleep until asked."""
+
+    def __init__(self, job):
+        self.job, self.values = job, []
+        environment = dict(os.environ)
+        if job["engine"] == "ours, openvino":
+            environment["KERAS_BACKEND"] = "openvino"
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("peers.py"), json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=environment,
+        )
+        self.missing = self.answer().get("missing")
+
+    def answer(self):
+        """The next JSON line of the process."""
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            name = f"{self.job['task']}, {self.job['engine']} ({self.job['precision']})"
+            raise BenchmarkError(f"{name} stopped with status {self.process.returncode}:\n{self.log.read()[-2000:]}")
+        return json.loads(line)
+
+    def measure(self):
+        """Run one round."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.values.append(self.answer()["value"])
+
+    def close(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+        self.log.close()
+
+
+def main(argv=None):
+    """Measure as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    results = []
+    print(f"{run_folder.processor()['device']}, {datetime.date.today()}; {options.size} px, batch {options.batch_size}\n")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for task in options.only:
+                rows = measure(task, options, Path(folder))
+                results += rows
+                if rows:
+                    print(as_table(rows), flush=True)
+    except BenchmarkError as fault:
+        print(f"benchmark.py: {fault}", file=sys.stderr)
+        return 1
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+        print(f"Wrote {options.json}")
+    return 0
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    engines = sorted({engine for pairs in ENGINES.values() for engine, _ in pairs})
+    parser.add_argument(
+        "--only", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="TASK", help="load, train, score, start"
+    )
+    parser.add_argument("--engine", nargs="+", choices=engines, default=engines, help="engines to measure (default: all)")
+    parser.add_argument("--size", type=int, default=320, metavar="PX", help="side of the square input (default 320)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="views a training step (default 8)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to a file, too")
+    options = parser.parse_args(argv)
+    if options.size < 32 or options.batch_size < 1:
+        parser.error("--size takes 32 or more, --batch-size 1 or more.")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        parser.error(f"--json: no folder {Path(options.json).absolute().parent} to write {Path(options.json).name} into.")
+    return options
+
+
+def compare(jobs, rounds, unit):
+    """Warm the jobs' engines up and measure them in turns. Returns: a row an engine that is installed."""
+    engines = []
+    try:
+        for job in jobs:
+            print(f"{job['task']}: warming up {job['engine']} ({job['precision']})", file=sys.stderr)
+            engine = Engine(job)
+            engines.append(engine)
+            if engine.missing:
+                print(
+                    f"{job['task']}: {job['engine']} is left out, {engine.missing} is not installed: {PEERS}", file=sys.stderr
+                )
+        present = [engine for engine in engines if not engine.missing]
+        for _ in range(rounds):
+            for engine in present:
+                engine.measure()
+    finally:
+        for engine in engines:
+            engine.close()
+    return [row for engine in present for row in as_rows(engine.job, engine.values, unit)]
+
+
+def as_rows(job, values, unit):
+    """Rows of the values that an engine gave: numbers, or one table of numbers by what they are."""
+    if isinstance(values[0], dict):
+        tables = {what: [value[what] for value in values] for what in values[0]}
+    else:
+        tables = {WHAT[job["task"]]: values}
+    return [
+        {
+            **{key: job[key] for key in ("task", "engine", "precision")},
+            "what": what,
+            "value": statistics.median(numbers),
+            "low": min(numbers),
+            "high": max(numbers),
+            "unit": UNITS.get(what, unit),
+        }
+        for what, numbers in tables.items()
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tasks
+
+
+def measure(task, options, folder):
+    """The rows of one task."""
+    jobs = [
+        {"task": task, "engine": engine, "precision": precision, "size": options.size, "batch_size": options.batch_size}
+        for engine, precision in ENGINES[task]
+        if engine in options.engine
+    ]
+    if task == "load":
+        films = draw_films(folder)
+        jobs = [job | {"paths": films.get(job["precision"]), "folder": str(folder)} for job in jobs]
+    if task == "start":  # a process starts once, so each round starts new ones
+        rows = [row for job in jobs for row in compare([job], 1, "s")]
+        return rows + time_first_answer(folder, options)
+    groups = dict.fromkeys(job["precision"] for job in jobs)
+    return [row for group in groups for row in compare([job for job in jobs if job["precision"] == group], 5, "views/s")]
+
+
+def draw_films(folder):
+    """{"png": paths, "jpeg": paths} of the same phantoms in both formats."""
+    from PIL import Image
+
+    import phantom
+
+    phantom.draw_set(folder / "films", train_studies=40, held_out_studies=2)
+    png = sorted(str(path) for path in (folder / "films").rglob("*.png"))
+    jpeg = [str(Path(path).with_suffix(".jpg")) for path in png]
+    for before, after in zip(png, jpeg, strict=True):
+        Image.open(before).save(after, quality=95)
+    return {"png": png, "jpeg": jpeg}
+
+
+def time_first_answer(folder, options):
+    """Rows of the seconds from the shell's Enter to model_test.py's answer on one film, by backend."""
+    import phantom
+
+    phantom.draw_set(folder / "studies", train_studies=24, held_out_studies=4, size=128)
+    run, film = folder / "run", next((folder / "studies" / "valid").rglob("*.png"))
+    training = ["mura.py", "--data", folder / "studies", "--weights", "none", "--tuning-fraction", "0.3", "--epochs", "1"]
+    say = {"capture_output": True, "text": True, "cwd": Path(__file__).parent}
+    done = subprocess.run([sys.executable, *training, "--size", str(options.size), "--out", run], **say)
+    if done.returncode:
+        raise BenchmarkError(done.stderr[-2000:])
+    rows = []
+    for engine, backend in (("ours", "tensorflow"), ("ours, openvino", "openvino")):
+        if engine not in options.engine or importlib.util.find_spec(backend) is None:
+            continue
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            command = [sys.executable, "model_test.py", run, film]
+            done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}, **say)
+            seconds.append(time.perf_counter() - start)
+            if done.returncode:
+                raise BenchmarkError(done.stderr[-2000:])
+        rows += as_rows(
+            {"task": "start", "engine": engine, "precision": "bfloat16"}, [{FIRST: value} for value in seconds], "s"
+        )
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+
+
+def as_table(rows):
+    """Markdown table of one task's rows, with each engine's share of ours where the same was measured."""
+    ours = {(row["what"], row["precision"]): row["value"] for row in rows if row["engine"] == "ours"}
+    lines = [f"| {rows[0]['task']} | | | median | range | of ours |", "|---|---|---|---:|---:|---:|"]
+    for row in rows:
+        same = ours.get((row["what"], row["precision"]))
+        share = f"{row['value'] / same:.2f}" if same and row["engine"] != "ours" else ""
+        spread = f"{row['low']:.3g} to {row['high']:.3g}" if row["high"] > row["low"] else ""
+        lines.append(
+            f"| {row['engine']} | {row['precision']} | {row['what']} | {row['value']:.3g} {row['unit']} | {spread} | {share} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
