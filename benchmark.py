@@ -131,6 +131,8 @@ def parse_options(argv):
         "--only", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="TASK", help="load, train, score, start"
     )
     parser.add_argument("--engine", nargs="+", choices=engines, default=engines, help="engines to measure (default: all)")
+    precisions = sorted({precision for pairs in ENGINES.values() for _, precision in pairs})
+    parser.add_argument("--precision", nargs="+", choices=precisions, default=precisions, help="or file formats (default: all)")
     parser.add_argument("--size", type=int, default=320, metavar="PX", help="side of the square input (default 320)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="views a training step (default 8)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to a file, too")
@@ -155,7 +157,8 @@ def compare(jobs, rounds, unit):
                     f"{job['task']}: {job['engine']} is left out, {engine.missing} is not installed: {PEERS}", file=sys.stderr
                 )
         present = [engine for engine in engines if not engine.missing]
-        for _ in range(rounds):
+        for place in range(rounds):
+            print(f"{jobs[0]['task']}: round {place + 1} of {rounds}", file=sys.stderr)
             for engine in present:
                 engine.measure()
     finally:
@@ -192,7 +195,7 @@ def measure(task, options, folder):
     jobs = [
         {"task": task, "engine": engine, "precision": precision, "size": options.size, "batch_size": options.batch_size}
         for engine, precision in ENGINES[task]
-        if engine in options.engine
+        if engine in options.engine and precision in options.precision
     ]
     if task == "load":
         films = draw_films(folder)

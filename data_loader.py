@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import hashlib
 import logging
+import mmap
 import os
 import re
 import shlex
@@ -422,7 +423,10 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, places):
-        return self.array[self.rows[places]]
+        values = self.array[self.rows[places]]
+        if isinstance(self.array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.array.base.madvise(mmap.MADV_DONTNEED)  # keeps memory flat: what was read stays in the system's own cache
+        return values
 
     def of(self, views, part):
         """The Rows of some views: self holds those of the table `views`, and `part` is a table of some of them."""
@@ -562,7 +566,11 @@ def predict(network, pixels, batch_size=32):
         batch_size: views at a time; changes speed and memory, not the result.
     Returns: (n,) float32.
     """
-    return network.predict(Batches(pixels, batch_size), verbose=0)[:, 0]
+    count = len(pixels)
+    batch_size = min(batch_size, count)
+    # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
+    full = Rows(pixels, np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1))
+    return network.predict(Batches(full, batch_size), verbose=0)[:count, 0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""OpenVINO scores the same best.h5 with the same probabilities, and model_test.py picks it where nobody asks for another."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import data_loader
+import networks
+
+pytest.importorskip("openvino", reason="OpenVINO is optional: requirements-extra.txt")
+ROOT = Path(__file__).parent.parent
+SCORE = """
+import sys, keras, numpy as np, data_loader, networks
+network = networks.speed_up(keras.models.load_model(sys.argv[1], compile=False))
+np.save(sys.argv[3], data_loader.predict(network, np.load(sys.argv[2]), batch_size=4))
+"""
+
+
+def run_python(*arguments, backend=None):
+    """Standard output of Python with a backend asked for, or none."""
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment |= {"PYTHONPATH": str(ROOT)} | ({"KERAS_BACKEND": backend} if backend else {})
+    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("build", [networks.densenet169, networks.densenet169_k12])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_probabilities_are_those_of_float32(build, precision, tmp_path):
+    rng = np.random.default_rng(0)
+    keras.config.set_dtype_policy(precision)
+    network = build(64)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    network.save(tmp_path / "best.h5")
+    pixels = rng.uniform(0, np.linspace(20, 255, 10)[:, None, None, None], (10, 64, 64, 1)).astype(np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    run_python("-c", SCORE, tmp_path / "best.h5", tmp_path / "pixels.npy", tmp_path / "found.npy", backend="openvino")
+    keras.config.set_dtype_policy("float32")
+    stock = build(64)
+    stock.set_weights(network.get_weights())
+    expected = data_loader.predict(stock, pixels)
+    assert np.ptp(expected) > 1e-3, "the network says the same of all views"
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-2)
+
+
+def test_it_is_picked_where_no_backend_is_asked_for():
+    show = "import model_test, keras; print(keras.backend.backend())"
+    assert run_python("-c", show).split()[-1] == "openvino"
+    assert run_python("-c", show, backend="tensorflow").split()[-1] == "tensorflow"
