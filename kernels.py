@@ -30,6 +30,7 @@ JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"
 # What fused.py calls
 
 
+@np.errstate(all="ignore")  # NaN and infinity travel on: training tells of them
 def normalise(epsilon, gamma, beta, mean, variance, *parts):
     """Batch normalisation and ReLU.
 
@@ -50,6 +51,7 @@ def normalise(epsilon, gamma, beta, mean, variance, *parts):
     return [y, whole_mean, whole_variance]
 
 
+@np.errstate(all="ignore")
 def normalise_back(epsilon, known, dy, d_mean, d_variance, gamma, beta, mean, variance, *parts):
     """Gradients of `normalise`.
 

@@ -1,10 +1,69 @@
-"""benchmark.py's PyTorch peer is our network, and a missing peer is said."""
+"""benchmark.py's PyTorch peer is our network, a missing peer is said, and medians are medians."""
+
+import json
 
 import keras
 import numpy as np
 import pytest
 
+import benchmark
 import networks
+
+
+@pytest.fixture
+def films(phantoms):
+    return sorted(str(path) for path in (phantoms / "valid").rglob("*.png"))[:6]
+
+
+def load_job(engine, films):
+    return {"task": "load", "engine": engine, "precision": "png", "size": 32, "batch_size": 8, "paths": films}
+
+
+def test_engines_are_measured_in_turns(films):
+    rows = benchmark.compare([load_job("ours", films), load_job("tf.data", films)], 3, "views/s")
+    assert [(row["engine"], row["what"], row["unit"]) for row in rows] == [
+        ("ours", "decode, cold", "views/s"),
+        ("tf.data", "decode, cold", "views/s"),
+    ]
+    assert all(0 < row["low"] <= row["value"] <= row["high"] for row in rows)
+    share = f"{rows[1]['value'] / rows[0]['value']:.2f}"
+    assert benchmark.as_table(rows).splitlines()[-1].endswith(f"| {share} |")
+
+
+def test_a_missing_peer_is_said_and_left_out(films, tmp_path, monkeypatch, capsys):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError('absent', name='cv2')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    rows = benchmark.compare([load_job("ours", films), load_job("opencv", films)], 1, "views/s")
+    assert [row["engine"] for row in rows] == ["ours"]
+    assert "without opencv: no cv2 here. pip install" in capsys.readouterr().err
+
+
+def test_a_failing_engine_is_a_fault_with_its_reason(films, monkeypatch, capsys):
+    with pytest.raises(benchmark.BenchmarkError, match=r"(?s)load, ours \(png\) stopped with status 1.*no such file"):
+        benchmark.compare([load_job("ours", [*films, "absent.png"])], 1, "views/s")
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "measure", lambda task, options, folder: [ROW | {"task": task}])
+    assert benchmark.main(["--only", "train", "--json", str(tmp_path / "out.json")]) == 0
+    assert json.loads((tmp_path / "out.json").read_text()) == [ROW | {"task": "train"}]
+    assert "| torch | bfloat16 | views trained | 2.5 views/s | 2 to 3 |  |" in capsys.readouterr().out
+    for wrong in (["--only", "fly"], ["--size", "8"], ["--json", str(tmp_path / "no" / "out.json")]):
+        with pytest.raises(SystemExit) as stop:
+            benchmark.main(wrong)
+        assert stop.value.code == 2
+
+
+ROW = {
+    "task": "train",
+    "engine": "torch",
+    "precision": "bfloat16",
+    "what": "views trained",
+    "value": 2.5,
+    "low": 2,
+    "high": 3,
+    "unit": "views/s",
+}
 
 
 def test_the_pytorch_peer_is_our_network():
