@@ -249,7 +249,8 @@ class RunFolder:
         if not path.is_file():
             raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; go on with --resume.")
         try:
-            network = keras.models.load_model(path, compile=False, safe_mode=True)
+            with tensorflow_out_of_sight():
+                network = keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # h5py, json and Keras each raise their own
             reason = str(error).strip().split("\n")[0]
             raise RunError(
@@ -311,6 +312,21 @@ class RunFolder:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What run.json says of the machine and the software
+
+
+@contextlib.contextmanager
+def tensorflow_out_of_sight():
+    """On OpenVINO, which does without, keep Keras from importing TensorFlow to open a file: four seconds for nothing."""
+    import keras
+
+    hide = keras.backend.backend() == "openvino" and "tensorflow" not in sys.modules
+    if hide:
+        sys.modules["tensorflow"] = None  # an import of it now says that it is not installed
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["tensorflow"]
 
 
 def accelerator():
