@@ -424,8 +424,9 @@ class Rows:
 
     def __getitem__(self, places):
         values = self.array[self.rows[places]]
-        if isinstance(self.array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.array.base.madvise(mmap.MADV_DONTNEED)  # keeps memory flat: what was read stays in the system's own cache
+        mapped = self.array.base
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)  # keeps memory flat: what was read stays in the system's own cache
         return values
 
     def of(self, views, part):

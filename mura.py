@@ -59,6 +59,9 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 def main(argv=None):
     """Train as the command line says; returns the exit status."""
     options, resume = parse_options(argv)
+    if keras.backend.backend() == "openvino":
+        print("mura.py: KERAS_BACKEND is openvino, which only scores. Train with tensorflow, jax or torch.", file=sys.stderr)
+        return 1
     try:
         run = RunFolder.open(options["out"]) if resume else RunFolder.create(options["out"])
         train_run(run, options, resume)

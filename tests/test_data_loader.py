@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -433,3 +434,33 @@ def test_fingerprint_tells_data_apart(small_root, tmp_path):
     assert data_loader.fingerprint(data_loader.find_views(moved, "train"), moved) == data_loader.fingerprint(views, small_root)
     rename(moved, "study1_positive", "study1_negative")
     assert data_loader.fingerprint(data_loader.find_views(moved, "train"), moved) != data_loader.fingerprint(views, small_root)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_does_not_grow_with_the_number_of_views(tmp_path):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    count, size = 36_808, 80
+    np.lib.format.open_memmap(tmp_path / "cache.npy", "w+", np.uint8, (count, size, size, 1))  # zeros take no disk
+    pixels = np.load(tmp_path / "cache.npy", mmap_mode="r")
+    batches = data_loader.Batches(data_loader.Rows(pixels, np.arange(count)), 8, shuffle_seed=0)
+    batches[0]
+    before = resident()
+    assert all(batches[place][0].shape == (8, size, size, 1) for place in range(len(batches)))
+    assert resident() - before < pixels.nbytes / 10
+
+
+def test_the_last_batch_is_filled_up():
+    shapes = []
+
+    class Sum:
+        def predict(self, batches, verbose):
+            values = [batches[place][0] for place in range(len(batches))]
+            shapes.extend(value.shape for value in values)
+            return np.concatenate([value.sum((1, 2), dtype=np.int64) for value in values])
+
+    pixels = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((7, 2, 2, 1), np.uint8)
+    np.testing.assert_array_equal(data_loader.predict(Sum(), pixels, batch_size=4), 4 * np.arange(7))
+    np.testing.assert_array_equal(data_loader.predict(Sum(), pixels[:3], batch_size=4), 4 * np.arange(3))
+    assert shapes == [(4, 2, 2, 1), (4, 2, 2, 1), (3, 2, 2, 1)]
