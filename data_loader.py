@@ -416,7 +416,8 @@ class Rows:
     """
 
     def __init__(self, array, rows):
-        self.array, self.rows = array, np.asarray(rows)
+        rows = np.asarray(rows)
+        self.array, self.rows = (array.array, array.rows[rows]) if isinstance(array, Rows) else (array, rows)
         self.shape = (len(self.rows), *array.shape[1:])
 
     def __len__(self):
