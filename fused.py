@@ -16,22 +16,29 @@ import functools
 import keras
 import tensorflow as tf
 from keras import layers
+from tensorflow.compat.v1.nn import fused_batch_norm
 
 import kernels
 
+LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
 
-def fuse(network):
+
+def fuse(network, least_size=LEAST_SIZE):
     """Change in place how a network's layers compute, before it is traced: on a CPU, what can be faster is.
 
     Args:
         network: keras.Model.
+        least_size: side of the input, pixels, from which on kernels.py is used; below, it is TensorFlow's own operation.
     """
     if tf.config.list_physical_devices("GPU"):
         return
     for layer in network._flatten_layers():
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue
-        if isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
+        if network.input_shape[1] < least_size:
+            if isinstance(layer, layers.BatchNormalization) and layer.axis in (-1, 3) and layer.scale and layer.center:
+                layer.call = functools.partial(normalise_in_one_operation, layer)
+        elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
             layer.call = functools.partial(normalise_and_cut, layer)
             relu_behind(layer).call = lambda inputs: inputs  # done already
         elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
@@ -84,6 +91,20 @@ def normalise_and_cut(layer, inputs, training=None, mask=None):
     outputs, *inputs.moments = normalise(layer.epsilon, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
     for moving, new in zip((layer.moving_mean, layer.moving_variance), inputs.moments, strict=True):
         moving.assign(moving * layer.momentum + tf.stop_gradient(new) * (1 - layer.momentum))
+    return outputs
+
+
+def normalise_in_one_operation(layer, inputs, training=None, mask=None):
+    """What `layer`, a keras.layers.BatchNormalization over the last of four axes, computes, as FusedBatchNormV3."""
+    scale, centre = layer.gamma.value, layer.beta.value
+    if not (training and layer.trainable):
+        mean, variance = layer.moving_mean.value, layer.moving_variance.value
+        return fused_batch_norm(inputs, scale, centre, mean, variance, layer.epsilon, is_training=False)[0]
+    outputs, mean, variance = fused_batch_norm(inputs, scale, centre, epsilon=layer.epsilon)
+    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+    variance = variance * (count - 1) / count  # the operation gives n / (n - 1) times what the stock layer keeps
+    for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
     return outputs
 
 

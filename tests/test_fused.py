@@ -68,9 +68,11 @@ def training_step(network, pixels, label):
 
 @pytest.mark.parametrize("build", [two_norms, dense_block, branches])
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
-def test_fused_layers_equal_the_stock_ones(build, precision, tolerance):
+@pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
+def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size):
     keras.config.set_dtype_policy(precision)
-    stock, quick = build(), networks.speed_up(build())
+    stock, quick = build(), build()
+    fused.fuse(quick, least_size)
     assert any("call" in vars(layer) for layer in quick.layers), "nothing was fused"
     weights = [RNG.normal(size=weight.shape).astype("float32") ** 2 / 4 for weight in stock.get_weights()]
     for network in (stock, quick):
@@ -86,7 +88,8 @@ def test_fused_layers_equal_the_stock_ones(build, precision, tolerance):
 
 
 def test_densenet_is_fused_whole():
-    network = networks.speed_up(networks.densenet169(32))
+    network = networks.densenet169(32)
+    fused.fuse(network, least_size=0)
     left = {type(layer).__name__ for layer in network.layers if "call" not in vars(layer)}
     norms = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
     assert len(norms) == 169 and all("call" in vars(layer) for layer in norms)
