@@ -228,10 +228,7 @@ def time_first_answer(folder, options):
     phantom.draw_set(folder / "studies", train_studies=24, held_out_studies=4, size=128)
     run, film = folder / "run", next((folder / "studies" / "valid").rglob("*.png"))
     training = ["mura.py", "--data", folder / "studies", "--weights", "none", "--tuning-fraction", "0.3", "--epochs", "1"]
-    say = {"capture_output": True, "text": True, "cwd": Path(__file__).parent}
-    done = subprocess.run([sys.executable, *training, "--size", str(options.size), "--out", run], **say)
-    if done.returncode:
-        raise BenchmarkError(done.stderr[-2000:])
+    run_script(*training, "--size", options.size, "--out", run)
     rows = []
     for engine, backend in (("ours", "tensorflow"), ("ours, openvino", "openvino")):
         if engine not in options.engine or importlib.util.find_spec(backend) is None:
@@ -239,15 +236,21 @@ def time_first_answer(folder, options):
         seconds = []
         for _ in range(3):
             start = time.perf_counter()
-            command = [sys.executable, "model_test.py", run, film]
-            done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}, **say)
+            run_script("model_test.py", run, film, backend=backend)
             seconds.append(time.perf_counter() - start)
-            if done.returncode:
-                raise BenchmarkError(done.stderr[-2000:])
         rows += as_rows(
             {"task": "start", "engine": engine, "precision": "bfloat16"}, [{FIRST: value} for value in seconds], "s"
         )
     return rows
+
+
+def run_script(*arguments, backend=None):
+    """Run one of our scripts to its end, on a backend of Keras if one is named."""
+    environment = os.environ | ({"KERAS_BACKEND": backend} if backend else {})
+    command, here = [sys.executable, *map(str, arguments)], Path(__file__).parent
+    done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchmarkError(done.stderr[-2000:])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,8 +18,6 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.compat.v1.nn import fused_batch_norm
 
-import kernels
-
 LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
 
 
@@ -89,8 +87,7 @@ def normalise_and_cut(layer, inputs, training=None, mask=None):
     known = getattr(getattr(inputs, "first", None), "moments", None)
     parts = [inputs] if known is None else inputs.parts
     outputs, *inputs.moments = normalise(layer.epsilon, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
-    for moving, new in zip((layer.moving_mean, layer.moving_variance), inputs.moments, strict=True):
-        moving.assign(moving * layer.momentum + tf.stop_gradient(new) * (1 - layer.momentum))
+    update_moving(layer, *inputs.moments)
     return outputs
 
 
@@ -102,10 +99,14 @@ def normalise_in_one_operation(layer, inputs, training=None, mask=None):
         return fused_batch_norm(inputs, scale, centre, mean, variance, layer.epsilon, is_training=False)[0]
     outputs, mean, variance = fused_batch_norm(inputs, scale, centre, epsilon=layer.epsilon)
     count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
-    variance = variance * (count - 1) / count  # the operation gives n / (n - 1) times what the stock layer keeps
+    update_moving(layer, mean, variance * (count - 1) / count)  # it gives n / (n - 1) times what the stock layer keeps
+    return outputs
+
+
+def update_moving(layer, mean, variance):
+    """Let the moving statistics of a BatchNormalization layer follow those of a batch."""
     for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
-    return outputs
 
 
 def convolve_pointwise(layer, inputs):
@@ -119,6 +120,7 @@ def convolve_pointwise(layer, inputs):
 
 def normalise(epsilon, *arguments):
     """See kernels.normalise. Returns: [y, mean, variance]."""
+    import kernels  # here, since Numba takes its time to start and small films do without
 
     @tf.custom_gradient
     def differentiable(gamma, beta, mean, variance, *parts):
