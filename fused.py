@@ -37,7 +37,7 @@ def fuse(network, least_size=LEAST_SIZE):
             if isinstance(layer, layers.BatchNormalization) and layer.axis in (-1, 3) and layer.scale and layer.center:
                 layer.call = functools.partial(normalise_in_one_operation, layer)
         elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
-            layer.call = functools.partial(normalise_and_cut, layer)
+            layer.call = functools.partial(normalise_and_cut, layer, passes_on=len(takers(layer.input)) > 1)
             relu_behind(layer).call = lambda inputs: inputs  # done already
         elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
@@ -52,10 +52,15 @@ def is_fusable(layer):
 
 def relu_behind(layer):
     """The Activation layer that alone takes a layer's output, if it is a ReLU; else None."""
-    takers = [node.operation for node in layer._outbound_nodes]
-    if len(takers) == 1 and isinstance(takers[0], layers.Activation) and takers[0].activation is keras.activations.relu:
-        return takers[0]
+    behind = takers(layer.output)
+    if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
+        return behind[0]
     return None
+
+
+def takers(tensor):
+    """The layers that take a symbolic tensor."""
+    return [node.operation for node in tensor._keras_history.operation._outbound_nodes]
 
 
 def is_pointwise(layer):
@@ -77,17 +82,22 @@ def concatenate(inputs):
     return whole
 
 
-def normalise_and_cut(layer, inputs, training=None, mask=None):
-    """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute."""
+def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
+    """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute.
+
+    If it passes its input's parts on, the layers behind take them from its results, not from where it took them: in the backward
+    pass each adds its gradient to that of the layers behind it, and no operation is left that adds up dozens of them.
+    """
     beta = tf.convert_to_tensor(layer.beta.value)
     gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
     if not (training and layer.trainable):
         moving = (tf.convert_to_tensor(statistic.value) for statistic in (layer.moving_mean, layer.moving_variance))
-        return normalise(layer.epsilon, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
+        return normalise(layer.epsilon, False, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
     known = getattr(getattr(inputs, "first", None), "moments", None)
     parts = [inputs] if known is None else inputs.parts
-    outputs, *inputs.moments = normalise(layer.epsilon, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
-    update_moving(layer, *inputs.moments)
+    outputs, mean, variance, *passed = normalise(layer.epsilon, passes_on, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
+    inputs.moments, inputs.parts = (mean, variance), passed or parts
+    update_moving(layer, mean, variance)
     return outputs
 
 
@@ -118,8 +128,8 @@ def convolve_pointwise(layer, inputs):
 # Operations with gradients
 
 
-def normalise(epsilon, *arguments):
-    """See kernels.normalise. Returns: [y, mean, variance]."""
+def normalise(epsilon, passes_on, *arguments):
+    """See kernels.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
     import kernels  # here, since Numba takes its time to start and small films do without
 
     @tf.custom_gradient
@@ -129,12 +139,12 @@ def normalise(epsilon, *arguments):
             functools.partial(kernels.normalise, epsilon), [gamma, beta, mean, variance, *parts], [y, gamma, gamma]
         )
 
-        def gradient(*d_results):
-            function = functools.partial(kernels.normalise_back, epsilon, mean.shape[0])
+        def gradient(dy, d_mean, d_variance, *d_passed):
+            function = functools.partial(kernels.normalise_back, epsilon, mean.shape[0], len(parts))
             like = [gamma, beta, mean, variance, *parts]
-            return call_kernel(function, [*d_results, gamma, beta, *results[1:], *parts], like)
+            return call_kernel(function, [dy, d_mean, d_variance, gamma, beta, *results[1:], *parts, *d_passed], like)
 
-        return results, gradient
+        return [*results, *(tf.identity(part) for part in parts if passes_on)], gradient
 
     return differentiable(*arguments)
 

@@ -16,12 +16,14 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits must not take a core from TensorFlow's
 
 import numpy as np
-from numba import carray, njit, prange, types  # compiles loops for the processor at hand
+from llvmlite import binding, ir  # what Numba compiles with
+from numba import carray, config, njit, prange, types  # compiles loops for the processor at hand
 from numba.extending import intrinsic, overload
 
 SLICES = 32
 BLOCK = 16  # rows of all channels that the first cache holds
 U16, U32 = np.uint16, np.uint32
+HAS_BFLOAT16 = not config.CPU_NAME and binding.get_host_cpu_features().get("avx512bf16", False)
 # Sums in whichever order suits vector units, but NaN and infinity come out as such.
 JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
@@ -52,19 +54,23 @@ def normalise(epsilon, gamma, beta, mean, variance, *parts):
 
 
 @np.errstate(all="ignore")
-def normalise_back(epsilon, known, dy, d_mean, d_variance, gamma, beta, mean, variance, *parts):
+def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, mean, variance, *arrays):
     """Gradients of `normalise`.
 
     Args:
         known: how many means were given.
+        count: how many parts.
         dy, d_mean, d_variance: gradients of its results.
         mean, variance: its results.
+        arrays: the parts; and, if others take them too, their gradients by these, to be added.
     Returns: [d_gamma, d_beta, d_mean, d_variance, *d_parts], the third and fourth (known,).
     """
+    parts, others = arrays[:count], arrays[count:]
     scale, shift = affine(epsilon, gamma, beta, mean, variance)
     d_parts = empty([part.shape for part in parts], dy.dtype)
     slices = np.zeros((2, SLICES, len(gamma)), np.float32)
-    cut_and_scale_back(addresses(parts), starts(parts), scale, shift, plain(dy), addresses(d_parts), *slices)
+    places = addresses(parts), addresses(d_parts), addresses(others) if others else None
+    cut_and_scale_back(*places, starts(parts), scale, shift, plain(dy), *slices)
     sums, products = slices.sum(1)
     deviation = np.sqrt(variance + np.float64(epsilon))
     products -= mean * sums  # of dy and x - mean
@@ -133,6 +139,21 @@ def pointer(typing_context, address):
     )
 
 
+class BFloat16(ir.Type):
+    """The type's name in LLVM, which llvmlite does not know."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+@intrinsic
+def bfloat16_bits(typing_context, value):
+    """The nearest bfloat16 of a float32, the even one of two, as uint16, by the processor's instruction for it."""
+    return types.uint16(types.float32), lambda context, builder, signature, arguments: builder.bitcast(
+        builder.fptrunc(arguments[0], BFloat16()), ir.IntType(16)
+    )
+
+
 def as_float(stored):
     """float32 of a stored value: a float32, or the bits of a bfloat16, which are the upper half of a float32's."""
 
@@ -157,12 +178,15 @@ def _put(row, column, value):
 
         return put_float32
 
+    def put_by_instruction(row, column, value):
+        row[column] = bfloat16_bits(value)
+
     def put_bfloat16(row, column, value):
         bits = np.float32(value).view(np.uint32)
         odd = U32(U32(bits >> U32(16)) & U32(1))
         row[column] = U16(U32(U32(bits + U32(0x7FFF)) + odd) >> U32(16)) if value == value else U16(0x7FC0)
 
-    return put_bfloat16
+    return put_by_instruction if HAS_BFLOAT16 else put_bfloat16
 
 
 @njit(parallel=True, **JIT)
@@ -197,8 +221,8 @@ def scale_and_cut(addresses, starts, scale, shift, y):
 
 
 @njit(parallel=True, **JIT)
-def cut_and_scale_back(addresses, starts, scale, shift, dy, back_addresses, sums, products):
-    """dx = scale dy where scale x + shift > 0; per column, sums of dy and of dy x there over slices of the rows."""
+def cut_and_scale_back(addresses, back_addresses, other_addresses, starts, scale, shift, dy, sums, products):
+    """dx = scale dy where scale x + shift > 0, plus others; per column, sums of dy and of dy x there over slices of the rows."""
     rows = dy.shape[0]
     for part in prange(SLICES):
         end = (part + 1) * rows // SLICES
@@ -207,6 +231,8 @@ def cut_and_scale_back(addresses, starts, scale, shift, dy, back_addresses, sums
                 start, width = starts[k], starts[k + 1] - starts[k]
                 x = carray(pointer(addresses[k]), (rows, width), dy.dtype)
                 dx = carray(pointer(back_addresses[k]), (rows, width), dy.dtype)
+                if other_addresses is not None:  # decided when compiled
+                    others = carray(pointer(other_addresses[k]), (rows, width), dy.dtype)
                 total, product = sums[part, start : start + width], products[part, start : start + width]
                 factor, offset = scale[start : start + width], shift[start : start + width]
                 for i in range(first, min(first + BLOCK, end)):
@@ -216,7 +242,10 @@ def cut_and_scale_back(addresses, starts, scale, shift, dy, back_addresses, sums
                         gradient = as_float(above[j]) if value * factor[j] + offset[j] > 0 else np.float32(0)
                         total[j] += gradient
                         product[j] += gradient * value
-                        put(out, j, gradient * factor[j])
+                        down = gradient * factor[j]
+                        if other_addresses is not None:
+                            down += as_float(others[i, j])
+                        put(out, j, down)
 
 
 @njit(parallel=True, **JIT)
