@@ -38,7 +38,7 @@ ENGINES = {
     ],
     "score": [
         *((engine, "bfloat16") for engine in ("ours", "ours, openvino", "keras", "torch", "openvino")),
-        *((engine, "float32") for engine in ("ours", "keras")),
+        *((engine, "float32") for engine in ("ours", "keras", "onnxruntime")),
     ],
     "start": [(engine, "bfloat16") for engine in ("ours", "keras", "torch")],
 }

@@ -523,35 +523,37 @@ class Batches(keras.utils.PyDataset):
     """Batches of (pixels, label, weight) for fit, or of (pixels,) for predict.
 
     The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one does.
+    A shuffled epoch has whole batches only; the few views left over sit it out. A smaller batch would have poor statistics, and
+    JAX would compile the network a second time for it.
     """
 
-    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None, first_epoch=0):
+    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None):
         """
         Args:
             pixels: (n, size, size, 1) uint8.
-            batch_size: views a batch; the last one may hold fewer.
+            batch_size: views a batch; where the order is kept, the last one may hold fewer.
             label, weight: (n,) or None.
             shuffle_seed: None keeps the order.
-            first_epoch: epoch of the first pass, from 0.
         """
         super().__init__()
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
         self.weight = None if weight is None else np.asarray(weight, np.float32)
-        self.shuffle_seed, self.epoch = shuffle_seed, first_epoch
-        self.shuffle()
+        self.shuffle_seed = shuffle_seed
+        self.start_at(0)
 
-    def shuffle(self):
-        """Draw the order of the current epoch."""
-        self.order = np.arange(len(self.pixels))
+    def start_at(self, epoch):
+        """Draw the order of an epoch, counted from 0."""
+        self.epoch, self.order = epoch, np.arange(len(self.pixels))
         if self.shuffle_seed is not None:
-            np.random.default_rng([self.shuffle_seed, self.epoch]).shuffle(self.order)
+            np.random.default_rng([self.shuffle_seed, epoch]).shuffle(self.order)
 
     def on_epoch_end(self):
-        self.epoch += 1
-        self.shuffle()
+        self.start_at(self.epoch + 1)
 
     def __len__(self):
+        if self.shuffle_seed is not None and len(self.pixels) >= self.batch_size:
+            return len(self.pixels) // self.batch_size
         return -(-len(self.pixels) // self.batch_size)
 
     def __getitem__(self, index):

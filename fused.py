@@ -85,8 +85,8 @@ def concatenate(inputs):
 def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
     """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute.
 
-    If it passes its input's parts on, the layers behind take them from its results, not from where it took them: in the backward
-    pass each adds its gradient to that of the layers behind it, and no operation is left that adds up dozens of them.
+    If it passes its input's parts on, the layers behind take them from its results, not from where it took them: backwards,
+    each layer adds its gradient to that of those behind it, and no operation is left that adds up dozens of them.
     """
     beta = tf.convert_to_tensor(layer.beta.value)
     gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)

@@ -222,7 +222,7 @@ def scale_and_cut(addresses, starts, scale, shift, y):
 
 @njit(parallel=True, **JIT)
 def cut_and_scale_back(addresses, back_addresses, other_addresses, starts, scale, shift, dy, sums, products):
-    """dx = scale dy where scale x + shift > 0, plus others; per column, sums of dy and of dy x there over slices of the rows."""
+    """dx = scale dy where scale x + shift > 0, plus others; per column, sums of dy and dy x there over slices of the rows."""
     rows = dy.shape[0]
     for part in prange(SLICES):
         end = (part + 1) * rows // SLICES

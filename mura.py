@@ -53,6 +53,8 @@ NOT_A_NUMBER = (
     "{what} is {value} {place}. best.h5 and last.h5 are those of earlier epochs, if any.\n"
     "Try a lower --learning-rate or --precision float32, in a new run."
 )
+# Steps that a JAX accelerator is given ahead, while Python prepares more; the loss is looked at, and Ctrl-C heeded, after them.
+STEPS_A_CALL = 16
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -85,18 +87,17 @@ def train_run(run, options, resume):
     # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
     weights = "none" if run.has_state() else options["weights"]
     network = networks.BUILDERS[options["network"]](options["size"], weights)
-    steps_an_epoch = -(-len(train.pixels) // options["batch_size"])
-    trainer = build_trainer(network, options, steps_an_epoch)
+    batches = data_loader.Batches(train.pixels, options["batch_size"], train.label, train.weight, shuffle_seed=options["seed"])
+    trainer = build_trainer(network, options, steps_an_epoch=len(batches))
     stall = [plateau()] if options["schedule"] == "plateau" else []
     saving = SaveRun(run, network, trainer, *stall)
     epochs_done = saving.restore() if resume else 0
     run.write_json("run.json", record)
     print(summary(record, network, run, epochs_done), flush=True)
 
-    batches = data_loader.Batches(
-        train.pixels, options["batch_size"], train.label, train.weight, shuffle_seed=options["seed"], first_epoch=epochs_done
-    )
-    tuning_scores = ScoreTuning(network, tuning, len(train.pixels), options["batch_size"])
+    batches.start_at(epochs_done)
+    views_an_epoch = min(len(batches) * options["batch_size"], len(train.pixels))
+    tuning_scores = ScoreTuning(network, tuning, views_an_epoch, options["batch_size"])
     callbacks = [tuning_scores, *stall, StopOnFault(), saving]
     verbosity = 1 if sys.stdout.isatty() else 2  # a moving bar on a screen, a line an epoch in a file
     try:
@@ -380,12 +381,14 @@ def build_trainer(network, options, steps_an_epoch):
         )(x)
     trainer = keras.Model(pixels, network(x), name="trainer")
     rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
+    is_jax = keras.backend.backend() == "jax"
     trainer.compile(
         optimizer=networks.adam(rate),
         loss="binary_crossentropy",
         metrics=["accuracy", keras.metrics.AUC(name="auroc")],
+        steps_per_execution=STEPS_A_CALL if is_jax and run_folder.accelerator() != run_folder.processor() else 1,
         # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
-        jit_compile=keras.backend.backend() == "jax",
+        jit_compile=is_jax,
     )
     # Variables that a first step makes would have TensorFlow trace it a second time, which doubles a minute: make them now.
     trainer.optimizer.build(trainer.trainable_variables)

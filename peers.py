@@ -18,8 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-TRAIN_STEPS = 4  # a round
-SCORED_VIEWS = 64
+TRAIN_STEPS = {"cpu": 4, "gpu": 160}  # a round: seconds of work
+SCORED_VIEWS, SCORED_AT_ONCE = 64, 32
 
 
 def random_views(size, count):
@@ -68,14 +68,15 @@ def compiled(engine, precision, size):
 
 
 def train_keras(job):
+    import data_loader
+    import run_folder
+
     trainer = compiled(job["engine"], job["precision"], job["size"])
+    steps = TRAIN_STEPS["cpu" if run_folder.accelerator() == run_folder.processor() else "gpu"]
     views, label = random_views(job["size"], job["batch_size"])
-
-    def work():
-        for _ in range(TRAIN_STEPS):
-            trainer.train_on_batch(views, label)
-
-    return lambda: speed(work, TRAIN_STEPS * len(views))
+    rows = data_loader.Rows(views, np.arange(steps * len(views)) % len(views))
+    batches = data_loader.Batches(rows, len(views), np.tile(label[:, 0], steps), shuffle_seed=0)
+    return lambda: speed(lambda: trainer.fit(batches, verbose=0), len(rows))
 
 
 def score_keras(job):
@@ -119,37 +120,48 @@ def train_torch(job):
             optimizer.step()
         loss.item()  # waits for a GPU
 
-    return lambda steps=TRAIN_STEPS: speed(lambda: work(steps), steps * len(views))
+    some = TRAIN_STEPS["gpu" if views.is_cuda else "cpu"]
+    return lambda steps=some: speed(lambda: work(steps), steps * len(views))
 
 
 def score_torch(job):
     import torch
 
-    peer, views, _, autocast = torch_network(job | {"batch_size": 32})
+    peer, views, _, autocast = torch_network(job | {"batch_size": SCORED_AT_ONCE})
     peer.eval()
 
-    def work():
+    def answer():
         with torch.inference_mode(), autocast:
-            for _ in range(SCORED_VIEWS // len(views)):
-                logits = peer(views)
-        logits.float().cpu()
+            return peer(views).float().cpu()
 
-    return lambda: speed(work, SCORED_VIEWS)
+    return scored(answer)
 
 
 def score_openvino(job):
     import openvino
 
-    peer, views, *_ = torch_network(job | {"batch_size": 32})
+    peer, views, *_ = torch_network(job | {"batch_size": SCORED_AT_ONCE})
     model = openvino.convert_model(peer.eval(), example_input=views, input=list(views.shape))
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if job["precision"] == "bfloat16" else "f32"}
     network, views = openvino.compile_model(model, "CPU", hint), views.contiguous().numpy()
+    return scored(lambda: network(views))
 
-    def work():
-        for _ in range(SCORED_VIEWS // len(views)):
-            network(views)
 
-    return lambda: speed(work, SCORED_VIEWS)
+def score_onnxruntime(job):
+    import onnxruntime
+    import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
+    import torch
+
+    peer, views, *_ = torch_network(job | {"batch_size": SCORED_AT_ONCE})
+    model = torch.onnx.export(peer.eval(), (views,), verbose=False).model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers())
+    feed = {session.get_inputs()[0].name: views.cpu().contiguous().numpy()}
+    return scored(lambda: session.run(None, feed))
+
+
+def scored(answer):
+    """What a round of scoring calls, from a function that scores SCORED_AT_ONCE views."""
+    return lambda: speed(lambda: [answer() for _ in range(SCORED_VIEWS // SCORED_AT_ONCE)], SCORED_VIEWS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -284,6 +296,7 @@ JOBS = {
     ("score", "keras"): score_keras,
     ("score", "torch"): score_torch,
     ("score", "openvino"): score_openvino,
+    ("score", "onnxruntime"): score_onnxruntime,
     ("load", "ours"): load_ours,
     ("load", "opencv"): load_opencv,
     ("load", "tf.data"): load_tf_data,

@@ -56,6 +56,14 @@ def write_study(root, split, name, images=1, value=None, mode="L", size=(20, 16)
     return folder
 
 
+def as_if_trained(network, rng):
+    """Give batch normalisation random weights: a new network's says almost the same of all views."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return network
+
+
 @pytest.fixture
 def small_root(tmp_path):
     """A data root of eight train and four valid studies, one patient each."""

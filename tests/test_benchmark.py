@@ -2,9 +2,9 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
+from conftest import as_if_trained
 
 import benchmark
 import networks
@@ -70,11 +70,8 @@ def test_the_pytorch_peer_is_our_network():
     torch = pytest.importorskip("torch", reason="PyTorch is a peer of benchmark.py alone: requirements-benchmark.txt")
     import torch_densenet
 
-    network = networks.densenet169(64)
     rng = np.random.default_rng(0)
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    network = as_if_trained(networks.densenet169(64), rng)
     peer = torch_densenet.DenseNet169().eval()
     torch_densenet.copy_weights(network, peer)
     buffers = [value for name, value in peer.named_buffers() if "running" in name]

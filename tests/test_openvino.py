@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import as_if_trained
 
 import data_loader
 import networks
@@ -36,10 +37,7 @@ def run_python(*arguments, backend=None, status=0):
 def test_probabilities_are_those_of_float32(build, precision, tmp_path):
     rng = np.random.default_rng(0)
     keras.config.set_dtype_policy(precision)
-    network = build(64)
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    network = as_if_trained(build(64), rng)
     network.save(tmp_path / "best.h5")
     pixels = rng.uniform(0, np.linspace(20, 255, 10)[:, None, None, None], (10, 64, 64, 1)).astype(np.uint8)
     np.save(tmp_path / "pixels.npy", pixels)
