@@ -59,7 +59,7 @@ def original():
     5. The best epoch is the one with the highest tuning AUROC, on patients taken out of train/. The original chooses it on
        MURA's valid/ folder, which it then reports.
     6. Every training view is turned by a uniform angle. The original turns half of them by a whole number of degrees.
-    7. Batches hold 8 views, the last one fewer. The original spreads the remainder, so that some hold 9.
+    7. Batches hold 8 views; the few left over sit the epoch out. The original spreads them, so that some batches hold 9.
     8. Adam's epsilon is Keras's 1e-7. The original has 1e-8.
     """
     return Recipe(

@@ -1,5 +1,10 @@
 """The faster layers and Adam compute what Keras's own do: values, gradients, moving statistics."""
 
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import ml_dtypes  # bfloat16 for NumPy; comes with TensorFlow
 import numpy as np
@@ -11,6 +16,7 @@ import fused
 import kernels
 import networks
 
+ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
 PRECISIONS = [("float32", 1e-4), ("mixed_bfloat16", 3e-2)]
 
@@ -141,3 +147,31 @@ def test_bfloat16_is_rounded_as_elsewhere():
     scale, shift = np.float32(1 / np.sqrt(np.float64(np.float32(0.5)) + 0.5)), np.ones(64, "float32")
     y = kernels.normalise(0.5, np.ones(64, "float32"), shift, np.zeros(64, "float32"), np.full(64, 0.5, "float32"), x)[0]
     np.testing.assert_array_equal(y, np.maximum(x.astype("float32") * scale + shift, 0).astype(ml_dtypes.bfloat16))
+
+
+KEEP = """
+import ctypes, resource, sys
+import fused
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def faults(size):
+    libc.mallopt(-1, 128 << 10)  # as TensorFlow sets M_TRIM_THRESHOLD when it reads from a generator
+    first, above = libc.malloc(size), libc.malloc(1 << 20)
+    libc.free(first)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        place = libc.malloc(size)
+        ctypes.memset(place, 1, size)
+        libc.free(place)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+kept = faults(8 << 20)
+libc.mallopt(-3, 128 << 10)  # glibc's M_MMAP_THRESHOLD as it is without us
+print(kept, faults(8 << 20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_freed_memory_is_used_again():
+    done = subprocess.run([sys.executable, "-c", KEEP], cwd=ROOT, capture_output=True, text=True, check=True)
+    kept, without = map(int, done.stdout.split()[-2:])
+    assert kept < without / 10
