@@ -535,8 +535,8 @@ class Batches(keras.utils.PyDataset):
             label, weight: (n,) or None.
             shuffle_seed: None keeps the order.
         """
-        # Two threads read ahead. With one, TensorFlow tunes the reading, and `fit` and `predict` end only when that wakes up, up to
-        # a minute later (docs/performance.md).
+        # Two threads read ahead. With one, TensorFlow tunes the reading, and `fit` and `predict` end only when that wakes up:
+        # up to a minute later (docs/performance.md).
         super().__init__(workers=2)
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
