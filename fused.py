@@ -27,11 +27,12 @@ M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 def keep_memory():
     """Have glibc reuse the memory of freed tensors of up to 32 MB, the most that it takes.
 
-    What `fit` and `predict` read from turns that off in the whole process (it sets M_TRIM_THRESHOLD, and then glibc no longer
-    learns what to keep): the system hands out and clears fresh pages for every tensor, a fifth of a training step.
+    TensorFlow turns that off in the whole process when it first reads from a generator, as `fit` and `predict` do: the system
+    then hands out and clears fresh pages for every tensor, a fifth of a training step. So let it do that first.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
+        next(iter(tf.data.Dataset.from_generator(lambda: [0], output_signature=tf.TensorSpec((), tf.int32))))
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
 
 
