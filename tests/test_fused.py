@@ -155,7 +155,7 @@ libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 def faults(size):
     libc.mallopt(-1, 128 << 10)  # as TensorFlow sets M_TRIM_THRESHOLD when it reads from a generator
-    first, above = libc.malloc(size), libc.malloc(1 << 20)
+    first, above = libc.malloc(size), libc.malloc(size)  # what is freed at the top goes back
     libc.free(first)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
