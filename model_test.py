@@ -25,7 +25,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; must be set before Keras loads it
 if "keras" not in sys.modules and importlib.util.find_spec("openvino"):
-    os.environ.setdefault("KERAS_BACKEND", "openvino")  # opens the same best.h5 and scores several times faster on a CPU
+    os.environ.setdefault("KERAS_BACKEND", "openvino")  # opens the same best.h5 and scores faster on a CPU
 
 import numpy as np
 import pandas as pd

@@ -386,7 +386,7 @@ def build_trainer(network, options, steps_an_epoch):
         optimizer=networks.adam(rate),
         loss="binary_crossentropy",
         metrics=["accuracy", keras.metrics.AUC(name="auroc")],
-        steps_per_execution=STEPS_A_CALL if is_jax and run_folder.accelerator() != run_folder.processor() else 1,
+        steps_per_execution=STEPS_A_CALL if is_jax and run_folder.has_accelerator() else 1,
         # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
         jit_compile=is_jax,
     )

@@ -72,7 +72,7 @@ def train_keras(job):
     import run_folder
 
     trainer = compiled(job["engine"], job["precision"], job["size"])
-    steps = TRAIN_STEPS["cpu" if run_folder.accelerator() == run_folder.processor() else "gpu"]
+    steps = TRAIN_STEPS["gpu" if run_folder.has_accelerator() else "cpu"]
     views, label = random_views(job["size"], job["batch_size"])
     rows = data_loader.Rows(views, np.arange(steps * len(views)) % len(views))
     batches = data_loader.Batches(rows, len(views), np.tile(label[:, 0], steps), shuffle_seed=0)

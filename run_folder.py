@@ -357,6 +357,11 @@ def accelerator():
     return processor()
 
 
+def has_accelerator():
+    """Whether the backend computes on something other than the processor."""
+    return accelerator() != processor()
+
+
 def processor():
     """Name of this machine's processor, and whether it has bfloat16 arithmetic (AVX512-BF16 or AMX, read on Linux)."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
