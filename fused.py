@@ -13,6 +13,7 @@ This module is TensorFlow's alone; networks.speed_up imports it where that is th
 
 import ctypes
 import functools
+import itertools
 import sys
 
 import keras
@@ -21,6 +22,7 @@ from keras import layers
 from tensorflow.compat.v1.nn import fused_batch_norm
 
 LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
+WIDE = 128  # channels; below, a kernel takes twice the time a value
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
@@ -110,13 +112,22 @@ def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
     gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
     if not (training and layer.trainable):
         moving = (tf.convert_to_tensor(statistic.value) for statistic in (layer.moving_mean, layer.moving_variance))
-        return normalise(layer.epsilon, False, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
+        inputs.parts = widen(getattr(inputs, "parts", [inputs]))
+        return normalise(layer.epsilon, False, gamma, beta, *moving, *inputs.parts)[0]
     known = getattr(getattr(inputs, "first", None), "moments", None)
     parts = [inputs] if known is None else inputs.parts
     outputs, mean, variance, *passed = normalise(layer.epsilon, passes_on, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
-    inputs.moments, inputs.parts = (mean, variance), passed or parts
+    inputs.moments, inputs.parts = (mean, variance), widen(passed or parts)
     update_moving(layer, mean, variance)
     return outputs
+
+
+def widen(parts):
+    """The parts, the narrow ones at the end as one where they are wide enough together: kernels like long rows."""
+    narrow = list(itertools.takewhile(lambda part: part.shape[-1] < WIDE, reversed(parts)))[::-1]
+    if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= WIDE:
+        return [*parts[: -len(narrow)], tf.concat(narrow, -1)]
+    return parts
 
 
 def normalise_in_one_operation(layer, inputs, training=None, mask=None):

@@ -75,8 +75,9 @@ def training_step(network, pixels, label):
 @pytest.mark.parametrize("build", [two_norms, dense_block, branches])
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
-def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size):
+def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size, monkeypatch):
     keras.config.set_dtype_policy(precision)
+    monkeypatch.setattr(fused, "WIDE", 8)  # some parts of these narrow networks become one, too
     stock, quick = build(), build()
     fused.fuse(quick, least_size)
     assert any("call" in vars(layer) for layer in quick.layers), "nothing was fused"
