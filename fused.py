@@ -26,19 +26,17 @@ WIDE = 128  # channels; below, a kernel takes twice the time a value
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
+@functools.cache
 def keep_memory():
     """Have glibc reuse the memory of freed tensors of up to 32 MB, the most that it takes.
 
-    TensorFlow turns that off in the whole process when it first reads from a generator, as `fit` and `predict` do: the system
+    TensorFlow turns that off in the process, once, when it first reads from a generator, as `fit` and `predict` do: the system
     then hands out and clears fresh pages for every tensor, a fifth of a training step. So let it do that first.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         next(iter(tf.data.Dataset.from_generator(lambda: [0], output_signature=tf.TensorSpec((), tf.int32))))
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
-
-
-keep_memory()
 
 
 def fuse(network, least_size=LEAST_SIZE):
@@ -50,6 +48,7 @@ def fuse(network, least_size=LEAST_SIZE):
     """
     if tf.config.list_physical_devices("GPU"):
         return
+    keep_memory()
     for layer in network._flatten_layers():
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue

@@ -166,6 +166,7 @@ def faults(size):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 without = faults(8 << 20)
 import fused
+fused.keep_memory()
 print(faults(8 << 20), without)
 """
 
