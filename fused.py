@@ -97,8 +97,16 @@ def concatenate(inputs):
     whole = tf.concat(inputs, -1)
     first, *others = inputs
     if len(others) == 1:
-        whole.first, whole.parts = first, [*getattr(first, "parts", [first]), *others]
+        whole.first, whole.parts = first, [*widen(getattr(first, "parts", [first])), *others]  # the last is not measured yet
     return whole
+
+
+def widen(parts):
+    """The parts, the narrow ones at the end as one where they are wide enough together: kernels like long rows."""
+    narrow = list(itertools.takewhile(lambda part: part.shape[-1] < WIDE, reversed(parts)))[::-1]
+    if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= WIDE:
+        return [*parts[: -len(narrow)], tf.concat(narrow, -1)]
+    return parts
 
 
 def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
@@ -111,22 +119,13 @@ def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
     gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
     if not (training and layer.trainable):
         moving = (tf.convert_to_tensor(statistic.value) for statistic in (layer.moving_mean, layer.moving_variance))
-        inputs.parts = widen(getattr(inputs, "parts", [inputs]))
-        return normalise(layer.epsilon, False, gamma, beta, *moving, *inputs.parts)[0]
+        return normalise(layer.epsilon, False, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
     known = getattr(getattr(inputs, "first", None), "moments", None)
     parts = [inputs] if known is None else inputs.parts
     outputs, mean, variance, *passed = normalise(layer.epsilon, passes_on, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
-    inputs.moments, inputs.parts = (mean, variance), widen(passed or parts)
+    inputs.moments, inputs.parts = (mean, variance), passed or parts
     update_moving(layer, mean, variance)
     return outputs
-
-
-def widen(parts):
-    """The parts, the narrow ones at the end as one where they are wide enough together: kernels like long rows."""
-    narrow = list(itertools.takewhile(lambda part: part.shape[-1] < WIDE, reversed(parts)))[::-1]
-    if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= WIDE:
-        return [*parts[: -len(narrow)], tf.concat(narrow, -1)]
-    return parts
 
 
 def normalise_in_one_operation(layer, inputs, training=None, mask=None):

@@ -58,6 +58,15 @@ def branches():
     return keras.Model(grey, layers.Dense(1)(layers.Flatten()(z)))
 
 
+def twins():
+    """Two batch normalisations that take the same dense features."""
+    grey = keras.Input((6, 6, 6))
+    x = layers.Activation("relu")(layers.BatchNormalization()(grey))
+    x = layers.Concatenate()([grey, layers.Conv2D(4, 3, padding="same")(x)])
+    both = [layers.Activation("relu")(layers.BatchNormalization()(x)) for _ in range(2)]
+    return keras.Model(grey, layers.Dense(1)(layers.Flatten()(layers.Add()(both))))
+
+
 def training_step(network, pixels, label):
     """(outputs, gradients, moving statistics) of one training step, as arrays."""
 
@@ -72,7 +81,7 @@ def training_step(network, pixels, label):
     return [np.asarray(part, "float32") for part in (outputs, *gradients, *network.non_trainable_variables)]
 
 
-@pytest.mark.parametrize("build", [two_norms, dense_block, branches])
+@pytest.mark.parametrize("build", [two_norms, dense_block, branches, twins])
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
 def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size, monkeypatch):
