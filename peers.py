@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-TRAIN_STEPS = {"cpu": 4, "gpu": 160}  # a round: seconds of work
+TRAIN_STEPS = {"cpu": 8, "gpu": 160}  # a round: seconds of work
 SCORED_VIEWS, SCORED_AT_ONCE = 64, 32
 
 
