@@ -53,7 +53,7 @@ def fuse(network, least_size=LEAST_SIZE):
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue
         if network.input_shape[1] < least_size:
-            if isinstance(layer, layers.BatchNormalization) and layer.axis in (-1, 3) and layer.scale and layer.center:
+            if isinstance(layer, layers.BatchNormalization) and is_of_films(layer) and layer.scale and layer.center:
                 layer.call = functools.partial(normalise_in_one_operation, layer)
         elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
             layer.call = functools.partial(normalise_and_cut, layer, passes_on=len(takers(layer.input)) > 1)
@@ -66,7 +66,12 @@ def fuse(network, least_size=LEAST_SIZE):
 
 def is_fusable(layer):
     """Whether `normalise_and_cut` computes what a BatchNormalization layer and the one behind it do."""
-    return layer.axis in (-1, 3) and layer.input.ndim == 4 and layer.center and relu_behind(layer) is not None
+    return is_of_films(layer) and layer.center and relu_behind(layer) is not None
+
+
+def is_of_films(layer):
+    """Whether a BatchNormalization layer is over the channels, the last of four axes."""
+    return layer.axis in (-1, 3) and layer.input.ndim == 4
 
 
 def relu_behind(layer):

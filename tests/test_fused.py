@@ -22,14 +22,14 @@ PRECISIONS = [("float32", 1e-4), ("mixed_bfloat16", 3e-2)]
 
 
 def two_norms():
-    """Batch normalisations of other momentum and epsilon, with and without a scale, a frozen one, and one without a ReLU."""
+    """Batch normalisations of other momentum and epsilon, without a scale, frozen, without a ReLU, and of flat features."""
     grey = keras.Input((9, 7, 3))
     x = grey
     for options in ({"momentum": 0.7}, {"epsilon": 1.001e-5}, {"scale": False}, {"trainable": False}):
         x = layers.BatchNormalization(**options)(layers.Conv2D(5, 3, padding="same")(x))
         x = layers.Activation("relu")(x)
-    x = layers.BatchNormalization()(x)
-    return keras.Model(grey, layers.Dense(1)(layers.Flatten()(x)))
+    x = layers.Flatten()(layers.BatchNormalization()(x))
+    return keras.Model(grey, layers.Dense(1)(layers.BatchNormalization(epsilon=1)(x)))
 
 
 def dense_block():
