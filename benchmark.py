@@ -8,7 +8,7 @@
 Each engine is warmed up first and then measured in rounds, each round one engine after the other, because a machine's speed
 drifts by more than what separates engines; shown are the median and the range over the rounds. Peers that are not installed are
 said and left out (pip install -r requirements-benchmark.txt). Compare within a run only.
-Exit status: 0 done; 1 an engine failed; 2 a wrong command line.
+Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C. --json holds what was measured by then.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import datetime
 import importlib.util
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import backend
 import run_folder
 
 # task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
@@ -44,6 +46,10 @@ ENGINES = {
 }
 WHAT = {"load": "decode, cold", "train": "views trained", "score": "views scored"}
 FIRST = "from Enter to model_test.py's answer"
+FIRST_ENGINES = {
+    "ours": None,
+    "ours, openvino": "openvino",
+}  # -> the backend of Keras that is scored with, None: the one asked for
 UNITS = {
     "warm start, 1,272 views": "s",
     "wait for a batch": "ms",
@@ -58,10 +64,10 @@ class BenchmarkError(Exception):
 
 
 class Engine:
-    """One engine in a process of its own, warm and asleep until asked."""
+    """One engine in a process of its own, asleep until asked."""
 
     def __init__(self, job):
-        self.job, self.values = job, []
+        self.job, self.values, self.missing = job, [], None
         environment = dict(os.environ)
         if job["engine"] == "ours, openvino":
             environment["KERAS_BACKEND"] = "openvino"
@@ -74,7 +80,13 @@ class Engine:
             text=True,
             env=environment,
         )
+
+    def warm_up(self):
+        """Wait until it is warm, or says that it is not installed."""
+        print(f"{self.job['task']}: warming up {self.job['engine']} ({self.job['precision']})", file=sys.stderr)
         self.missing = self.answer().get("missing")
+        if self.missing:
+            say_missing(self.job["task"], self.job["engine"], self.missing)
 
     def answer(self):
         """The next JSON line of the process."""
@@ -93,32 +105,42 @@ class Engine:
         self.values.append(self.answer()["value"])
 
     def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.stdout.close()
+        """End the process, whatever it does."""
+        self.process.kill()
         self.process.wait()
-        self.log.close()
+        for file in (self.process.stdin, self.process.stdout, self.log):
+            file.close()
 
 
 def main(argv=None):
     """Measure as the command line says; returns the exit status."""
     options = parse_options(argv)
-    results = []
-    print(f"{run_folder.processor()['device']}, {datetime.date.today()}; {options.size} px, batch {options.batch_size}\n")
+    backend.choose()
+    if os.environ.get("KERAS_BACKEND") == "openvino":
+        print("benchmark.py: KERAS_BACKEND is openvino, which only scores and has rows of its own. Unset it.", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no engine is left behind
+    machine = {"device": run_folder.processor()["device"], "date": str(datetime.date.today())}
+    machine |= {"size": options.size, "batch_size": options.batch_size}
+    print("{device}, {date}; {size} px, batch {batch_size}\n".format(**machine))
+    results, status = [], 0
     try:
         with tempfile.TemporaryDirectory() as folder:
             for task in options.only:
                 rows = measure(task, options, Path(folder))
-                results += rows
+                results += [row | machine for row in rows]
                 if rows:
                     print(as_table(rows), flush=True)
     except BenchmarkError as fault:
         print(f"benchmark.py: {fault}", file=sys.stderr)
-        return 1
+        status = 1
+    except KeyboardInterrupt:
+        print("benchmark.py: stopped", file=sys.stderr)
+        status = 130
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
         print(f"Wrote {options.json}")
-    return 0
+    return status
 
 
 def parse_options(argv):
@@ -130,7 +152,14 @@ def parse_options(argv):
     parser.add_argument(
         "--only", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="TASK", help="load, train, score, start"
     )
-    parser.add_argument("--engine", nargs="+", choices=engines, default=engines, help="engines to measure (default: all)")
+    parser.add_argument(
+        "--engine",
+        nargs="+",
+        choices=engines,
+        default=engines,
+        metavar="ENGINE",
+        help=f"{', '.join(map(repr, engines))} (default: all)",
+    )
     precisions = sorted({precision for pairs in ENGINES.values() for _, precision in pairs})
     parser.add_argument("--precision", nargs="+", choices=precisions, default=precisions, help="or file formats (default: all)")
     parser.add_argument("--size", type=int, default=320, metavar="PX", help="side of the square input (default 320)")
@@ -139,9 +168,30 @@ def parse_options(argv):
     options = parser.parse_args(argv)
     if options.size < 32 or options.batch_size < 1:
         parser.error("--size takes 32 or more, --batch-size 1 or more.")
-    if options.json and not Path(options.json).absolute().parent.is_dir():
-        parser.error(f"--json: no folder {Path(options.json).absolute().parent} to write {Path(options.json).name} into.")
+    if options.json:
+        file = Path(options.json).absolute()
+        if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+            parser.error(f"--json: {file.parent} is no folder to write {file.name} into.")
+        if file.is_dir():
+            parser.error(f"--json: {file} is a folder; name a file.")
+    if not any(chosen(task, options) or has_first_answer(task, options) for task in options.only):
+        parser.error("no engine of these tasks fits --engine and --precision: there is nothing to measure.")
     return options
+
+
+def chosen(task, options):
+    """The (engine, precision) pairs of a task that the command line asks for."""
+    return [pair for pair in ENGINES[task] if pair[0] in options.engine and pair[1] in options.precision]
+
+
+def has_first_answer(task, options):
+    """Whether to time a first answer, which is part of starting."""
+    return task == "start" and "bfloat16" in options.precision and any(name in options.engine for name in FIRST_ENGINES)
+
+
+def say_missing(task, engine, library):
+    """Tell that an engine is left out."""
+    print(f"{task}: {engine} is left out, {library} is not installed: {PEERS}", file=sys.stderr)
 
 
 def compare(jobs, rounds, unit):
@@ -149,15 +199,10 @@ def compare(jobs, rounds, unit):
     engines = []
     try:
         for job in jobs:
-            print(f"{job['task']}: warming up {job['engine']} ({job['precision']})", file=sys.stderr)
-            engine = Engine(job)
-            engines.append(engine)
-            if engine.missing:
-                print(
-                    f"{job['task']}: {job['engine']} is left out, {engine.missing} is not installed: {PEERS}", file=sys.stderr
-                )
+            engines.append(Engine(job))
+            engines[-1].warm_up()
         present = [engine for engine in engines if not engine.missing]
-        for place in range(rounds):
+        for place in range(rounds if present else 0):
             print(f"{jobs[0]['task']}: round {place + 1} of {rounds}", file=sys.stderr)
             for engine in present:
                 engine.measure()
@@ -194,15 +239,14 @@ def measure(task, options, folder):
     """The rows of one task."""
     jobs = [
         {"task": task, "engine": engine, "precision": precision, "size": options.size, "batch_size": options.batch_size}
-        for engine, precision in ENGINES[task]
-        if engine in options.engine and precision in options.precision
+        for engine, precision in chosen(task, options)
     ]
-    if task == "load":
+    if task == "load" and jobs:
         films = draw_films(folder)
         jobs = [job | {"paths": films.get(job["precision"]), "folder": str(folder)} for job in jobs]
     if task == "start":  # a process starts once, so each round starts new ones
         rows = [row for job in jobs for row in compare([job], 1, "s")]
-        return rows + time_first_answer(folder, options)
+        return rows + (time_first_answer(folder, options) if has_first_answer(task, options) else [])
     groups = dict.fromkeys(job["precision"] for job in jobs)
     return [row for group in groups for row in compare([job for job in jobs if job["precision"] == group], 5, "views/s")]
 
@@ -225,18 +269,21 @@ def time_first_answer(folder, options):
     """Rows of the seconds from the shell's Enter to model_test.py's answer on one film, by backend."""
     import phantom
 
+    print("start: training a network for one epoch, to score with", file=sys.stderr)
     phantom.draw_set(folder / "studies", train_studies=24, held_out_studies=4, size=128)
     run, film = folder / "run", next((folder / "studies" / "valid").rglob("*.png"))
     training = ["mura.py", "--data", folder / "studies", "--weights", "none", "--tuning-fraction", "0.3", "--epochs", "1"]
     run_script(*training, "--size", options.size, "--out", run)
     rows = []
-    for engine, backend in (("ours", "tensorflow"), ("ours, openvino", "openvino")):
-        if engine not in options.engine or importlib.util.find_spec(backend) is None:
+    for engine in [name for name in FIRST_ENGINES if name in options.engine]:
+        scoring = FIRST_ENGINES[engine] or os.environ.get("KERAS_BACKEND") or "tensorflow"
+        if importlib.util.find_spec(scoring) is None:
+            say_missing("start", engine, scoring)
             continue
         seconds = []
         for _ in range(3):
             start = time.perf_counter()
-            run_script("model_test.py", run, film, backend=backend)
+            run_script("model_test.py", run, film, scoring=scoring)
             seconds.append(time.perf_counter() - start)
         rows += as_rows(
             {"task": "start", "engine": engine, "precision": "bfloat16"}, [{FIRST: value} for value in seconds], "s"
@@ -244,9 +291,9 @@ def time_first_answer(folder, options):
     return rows
 
 
-def run_script(*arguments, backend=None):
+def run_script(*arguments, scoring=None):
     """Run one of our scripts to its end, on a backend of Keras if one is named."""
-    environment = os.environ | ({"KERAS_BACKEND": backend} if backend else {})
+    environment = os.environ | ({"KERAS_BACKEND": scoring} if scoring else {})
     command, here = [sys.executable, *map(str, arguments)], Path(__file__).parent
     done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True)
     if done.returncode:

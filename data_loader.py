@@ -17,6 +17,11 @@ import shlex
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    import backend
+
+    backend.choose()
+
 import keras
 import numpy as np
 import pandas as pd

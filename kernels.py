@@ -25,7 +25,15 @@ BLOCK = 16  # rows of all channels that the first cache holds
 U16, U32 = np.uint16, np.uint32
 HAS_BFLOAT16 = not config.CPU_NAME and binding.get_host_cpu_features().get("avx512bf16", False)
 # Sums in whichever order suits vector units, but NaN and infinity come out as such.
-JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+JIT = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+
+def compiled(function):
+    """The function as machine code, kept for the next process where a folder can be written to."""
+    try:
+        return njit(cache=True, **JIT)(function)
+    except RuntimeError:  # neither this file's folder nor the home folder can be
+        return njit(**JIT)(function)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -189,7 +197,7 @@ def _put(row, column, value):
     return put_by_instruction if HAS_BFLOAT16 else put_bfloat16
 
 
-@njit(parallel=True, **JIT)
+@compiled
 def add_up_powers(x, sums, squares):
     """Per column, sums of x - x[0] and of its square over slices of the rows: two arrays (slices, channels), zeros before."""
     rows, channels = x.shape
@@ -202,7 +210,7 @@ def add_up_powers(x, sums, squares):
                 square[j] += value * value
 
 
-@njit(parallel=True, **JIT)
+@compiled
 def scale_and_cut(addresses, starts, scale, shift, y):
     """y = max(0, scale x + shift), where the columns starts[k] to starts[k + 1] of x lie at addresses[k]."""
     rows = y.shape[0]
@@ -220,7 +228,7 @@ def scale_and_cut(addresses, starts, scale, shift, y):
                         put(out, j, np.float32(0) if value < 0 else value)  # NaN stays
 
 
-@njit(parallel=True, **JIT)
+@compiled
 def cut_and_scale_back(addresses, back_addresses, other_addresses, starts, scale, shift, dy, sums, products):
     """dx = scale dy where scale x + shift > 0, plus others; per column, sums of dy and dy x there over slices of the rows."""
     rows = dy.shape[0]
@@ -248,7 +256,7 @@ def cut_and_scale_back(addresses, back_addresses, other_addresses, starts, scale
                         put(out, j, down)
 
 
-@njit(parallel=True, **JIT)
+@compiled
 def add_affine(x, slope, offset, dx):
     """dx += slope x + offset."""
     rows, channels = x.shape

@@ -16,17 +16,17 @@ Exit status: 0 done; 1 a fault of data or checkpoint; 2 a wrong command line.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import shlex
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; must be set before Keras loads it
-if "keras" not in sys.modules and importlib.util.find_spec("openvino"):
-    os.environ.setdefault("KERAS_BACKEND", "openvino")  # opens the same best.h5 and scores faster on a CPU
+import backend
 
+backend.choose(scoring=True)
+
+import keras
 import numpy as np
 import pandas as pd
 
@@ -161,6 +161,7 @@ def score_split(run, network, options):
         "left_out": left_out,
         "patients": predictions["patient"].nunique(),
         "temperature": settings["temperature"],
+        "backend": keras.backend.backend(),
         "corrected": len(views[by_folder != views["label"]].drop_duplicates(scores.STUDY)),
         **scores.report(predictions, settings["threshold"]),
     }
@@ -226,7 +227,7 @@ def print_report(run, options):
     mark = " (PHANTOMS: this says that the code works, nothing about patients)" if report["phantom"] else ""
     fitted = "fitted on the tuning studies" if settings.get("finished") else "not fitted: the training has not finished"
     print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
-    print(f"{report['patients']} patients, from whom the 95 % intervals are drawn")
+    print(f"{report['patients']} patients, from whom the 95 % intervals are drawn; scored on {report['backend']}")
     print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")
     table = results.as_table(report)
     if report["corrected"]:

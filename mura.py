@@ -20,7 +20,9 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; must be set before Keras loads it
+import backend
+
+backend.choose()
 
 import keras
 import numpy as np
@@ -371,17 +373,19 @@ def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
     networks.speed_up(network)
     pixels = keras.Input(network.input_shape[1:], name="pixels")
+    is_jax = keras.backend.backend() == "jax"
     x = pixels
     # In float32 also under mixed precision: bfloat16 cannot tell the columns of a 320 px image apart.
     if options["flip"]:
         x = keras.layers.RandomFlip("horizontal", seed=options["seed"], dtype="float32", name="flip")(x)
     if options["rotation"]:
-        x = keras.layers.RandomRotation(
+        rotate = keras.layers.RandomRotation(
             options["rotation"] / 360, fill_mode="constant", seed=options["seed"] + 1, dtype="float32", name="rotate"
-        )(x)
+        )
+        rotate.supports_jit = is_jax  # Keras says no for TensorFlow's sake, and would run every operation of a step by itself
+        x = rotate(x)
     trainer = keras.Model(pixels, network(x), name="trainer")
     rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
-    is_jax = keras.backend.backend() == "jax"
     trainer.compile(
         optimizer=networks.adam(rate),
         loss="binary_crossentropy",

@@ -1,6 +1,10 @@
 """benchmark.py's PyTorch peer is our network, a missing peer is said, and medians are medians."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,12 +47,37 @@ def test_a_failing_engine_is_a_fault_with_its_reason(films, tmp_path):
         benchmark.compare([load_job("ours", [*films, str(tmp_path / "absent.png")])], 1, "views/s")
 
 
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_alone_leaves_no_engine_behind(asked, tmp_path):
+    script, out = Path(benchmark.__file__), tmp_path / "out.json"
+    command = [sys.executable, script, "--only", "score", "--engine", "ours", "--precision", "float32", "--json", out]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "warming up ours" in process.stderr.readline()
+        engines = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(asked)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "benchmark.py: stopped" in told and "Traceback" not in told
+    assert len(engines) == 1 and not Path(f"/proc/{engines[0]}").exists()
+    assert json.loads(out.read_text()) == []
+
+
+def test_a_missing_backend_is_said_in_the_first_answer(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "run_script", lambda *arguments, scoring=None: None)
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None if name == "openvino" else name)
+    options = benchmark.parse_options(["--only", "start", "--size", "32"])
+    rows = benchmark.time_first_answer(tmp_path, options)
+    assert [row["engine"] for row in rows] == ["ours"]
+    assert "ours, openvino is left out, openvino is not installed" in capsys.readouterr().err
+
+
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "measure", lambda task, options, folder: [ROW | {"task": task}])
     assert benchmark.main(["--only", "train", "--json", str(tmp_path / "out.json")]) == 0
-    assert json.loads((tmp_path / "out.json").read_text()) == [ROW | {"task": "train"}]
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    assert row.items() >= (ROW | {"task": "train", "size": 320, "batch_size": 8}).items() and row["device"] and row["date"]
     assert "| torch | bfloat16 | views trained | 2.5 views/s | 2 to 3 |  |" in capsys.readouterr().out
-    for wrong in (["--only", "fly"], ["--size", "8"], ["--json", str(tmp_path / "no" / "out.json")]):
+    nothing = [["--only", "load", "--engine", "torch"], ["--only", "score", "--precision", "png"]]
+    for wrong in (["--only", "fly"], ["--size", "8"], ["--json", str(tmp_path / "no" / "out.json")], ["--json", "."], *nothing):
         with pytest.raises(SystemExit) as stop:
             benchmark.main(wrong)
         assert stop.value.code == 2

@@ -185,3 +185,17 @@ def test_freed_memory_is_used_again():
     done = subprocess.run([sys.executable, "-c", KEEP], cwd=ROOT, capture_output=True, text=True, check=True)
     kept, without = map(int, done.stdout.split()[-2:])
     assert kept < without / 10
+
+
+UNWRITABLE = """
+import numpy as np
+from numba.core import caching
+caching.CacheImpl._locator_classes = []  # as where neither the repository nor the home folder can be written to
+import kernels
+print(kernels.moments(np.ones((4, 3), np.float32))[0])
+"""
+
+
+def test_kernels_do_without_a_folder_to_keep_them_in():
+    done = subprocess.run([sys.executable, "-c", UNWRITABLE], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[1. 1. 1.]", done.stderr

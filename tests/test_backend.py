@@ -1,0 +1,54 @@
+"""Backends: what is asked for is there or said not to be, and JAX compiles the whole training step."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_python(*arguments, backend, path=ROOT):
+    """A finished process of Python with a backend of Keras."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT / "tests")])}
+    return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "script", [["mura.py"], ["model_test.py", "run"], ["data_loader.py", "--check", "."], ["benchmark.py"]]
+)
+def test_an_unknown_backend_is_told(script):
+    done = run_python(ROOT / script[0], *script[1:], backend="nonsense")
+    assert done.returncode == 1 and done.stderr.startswith("KERAS_BACKEND is nonsense; expected one of tensorflow, jax")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_backend_that_is_not_installed_is_told():
+    absent = "import importlib.util; importlib.util.find_spec = lambda name: None; import backend; backend.choose()"
+    done = run_python("-c", absent, backend="jax")
+    assert done.returncode == 1
+    assert done.stderr == "KERAS_BACKEND is jax, which is not installed: pip install jax. Or unset KERAS_BACKEND.\n"
+
+
+STEP = """
+import dataclasses, mura, numpy as np, recipes
+from tiny import tiny
+options = dataclasses.asdict(recipes.default()) | {"seed": 0}
+trainer = mura.build_trainer(tiny(32), options, steps_an_epoch=1)
+rng = np.random.default_rng(0)
+views, label = rng.integers(0, 256, (64, 32, 32, 1)).astype(np.uint8), rng.integers(0, 2, (64, 1)).astype(np.float32)
+history = trainer.fit(views, label, batch_size=8, epochs=3, verbose=0).history
+augmented = trainer.get_layer("rotate")(views.astype(np.float32), training=True)
+print(trainer.jit_compile, history["loss"][0] > history["loss"][-1], bool((np.asarray(augmented) != views).any()))
+"""
+
+
+def test_jax_compiles_the_whole_step():
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed: requirements-test.txt")
+    done = run_python("-W", "error::UserWarning", "-c", STEP, backend="jax")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "True"]
