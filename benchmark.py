@@ -119,7 +119,8 @@ def main(argv=None):
     if os.environ.get("KERAS_BACKEND") == "openvino":
         print("benchmark.py: KERAS_BACKEND is openvino, which only scores and has rows of its own. Unset it.", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no engine is left behind
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where a shell has Ctrl-C ignored
+        signal.signal(number, signal.default_int_handler)
     machine = {"device": run_folder.processor()["device"], "date": str(datetime.date.today())}
     machine |= {"size": options.size, "batch_size": options.batch_size}
     print("{device}, {date}; {size} px, batch {batch_size}\n".format(**machine))
