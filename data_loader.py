@@ -532,13 +532,15 @@ class Batches(keras.utils.PyDataset):
     JAX would compile the network a second time for it.
     """
 
-    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None):
+    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None, mixup=0.0):
         """
         Args:
             pixels: (n, size, size, 1) uint8.
             batch_size: views a batch; where the order is kept, the last one may hold fewer.
             label, weight: (n,) or None.
             shuffle_seed: None keeps the order.
+            mixup: alpha; views and labels of a batch are mixed in pairs by shares drawn from Beta(alpha, alpha), the heavier
+                one's first. 0: none. Source: Zhang et al. 2018, arXiv 1710.09412.
         """
         # Two threads read ahead. With one, TensorFlow tunes the reading, and `fit` and `predict` end only when that wakes up:
         # up to a minute later (docs/performance.md).
@@ -546,7 +548,7 @@ class Batches(keras.utils.PyDataset):
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
         self.weight = None if weight is None else np.asarray(weight, np.float32)
-        self.shuffle_seed = shuffle_seed
+        self.shuffle_seed, self.mixup = shuffle_seed, mixup
         self.start_at(0)
 
     def start_at(self, epoch):
@@ -566,7 +568,19 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         places = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         parts = (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
-        return parts
+        return self.mixed(parts, np.random.default_rng([self.shuffle_seed, self.epoch, index])) if self.mixup else parts
+
+    def mixed(self, parts, rng):
+        """Each part of a batch mixed with another order of itself."""
+        count = len(parts[0])
+        share, others = rng.beta(self.mixup, self.mixup, count).astype(np.float32), rng.permutation(count)
+        share = np.maximum(share, 1 - share)
+        mixed = []
+        for part in parts:
+            by = share.reshape(-1, *[1] * (part.ndim - 1))
+            mix = by * part + (1 - by) * part[others]
+            mixed.append(np.round(mix).astype(np.uint8) if part.dtype == np.uint8 else mix)
+        return tuple(mixed)
 
 
 def predict(network, pixels, batch_size=32):

@@ -10,12 +10,10 @@ Exit status: 0 done, or stopped by Ctrl-C; 1 a fault of data, checkpoint or numb
 """
 
 import argparse
-import contextlib
 import dataclasses
 import datetime
 import os
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
@@ -34,6 +32,7 @@ import phantom
 import recipes
 import run_folder
 import scores
+import training
 from run_folder import RunError, RunFolder
 
 FAULTS = (data_loader.DataError, networks.WeightsError, phantom.PhantomError, RunError, FloatingPointError, OSError)
@@ -51,12 +50,6 @@ DEFAULTS = {
 }
 # The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
 DEMO = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16, "rotation": 0}
-NOT_A_NUMBER = (
-    "{what} is {value} {place}. best.h5 and last.h5 are those of earlier epochs, if any.\n"
-    "Try a lower --learning-rate or --precision float32, in a new run."
-)
-# Steps that a JAX accelerator is given ahead, while Python prepares more; the loss is looked at, and Ctrl-C heeded, after them.
-STEPS_A_CALL = 16
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -88,22 +81,25 @@ def train_run(run, options, resume):
 
     # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
     weights = "none" if run.has_state() else options["weights"]
-    network = networks.BUILDERS[options["network"]](options["size"], weights)
-    batches = data_loader.Batches(train.pixels, options["batch_size"], train.label, train.weight, shuffle_seed=options["seed"])
-    trainer = build_trainer(network, options, steps_an_epoch=len(batches))
-    stall = [plateau()] if options["schedule"] == "plateau" else []
-    saving = SaveRun(run, network, trainer, *stall)
+    network = build_network(options, weights)
+    batches = data_loader.Batches(
+        train.pixels, options["batch_size"], train.label, train.weight, shuffle_seed=options["seed"], mixup=options["mixup"]
+    )
+    trainer = training.build_trainer(network, options, steps_an_epoch=len(batches))
+    stall = [training.plateau()] if options["schedule"] == "plateau" else []
+    saving = training.SaveRun(run, network, trainer, options["chosen"], *stall)
     epochs_done = saving.restore() if resume else 0
     run.write_json("run.json", record)
     print(summary(record, network, run, epochs_done), flush=True)
 
     batches.start_at(epochs_done)
     views_an_epoch = min(len(batches) * options["batch_size"], len(train.pixels))
-    tuning_scores = ScoreTuning(network, tuning, views_an_epoch, options["batch_size"])
-    callbacks = [tuning_scores, *stall, StopOnFault(), saving]
+    tuning_scores = training.ScoreTuning(network, tuning, views_an_epoch, options["batch_size"])
+    touches = training.final_touches(network, train.pixels, options, epochs_done)
+    callbacks = [*touches, tuning_scores, *stall, training.StopOnFault(), saving]
     verbosity = 1 if sys.stdout.isatty() else 2  # a moving bar on a screen, a line an epoch in a file
     try:
-        with deferred_interrupt(trainer):
+        with training.deferred_interrupt(trainer):
             trainer.fit(
                 batches,
                 epochs=options["epochs"],
@@ -123,6 +119,13 @@ def train_run(run, options, resume):
     say_what_is_next(run, record, saving.best())
 
 
+def build_network(options, weights):
+    """The uncompiled network of a run's options, with starting weights."""
+    build = networks.BUILDERS[options["network"]]
+    network = build(options["size"], weights, options["standardise"], options["dropout"])
+    return networks.drop_features(network, options["stochastic_depth"]) if options["stochastic_depth"] else network
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Command line
 
@@ -134,6 +137,7 @@ def parse_options(argv):
     """
     parser = build_parser()
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    given |= dict(given.pop("set", []))
     if given.pop("resume", False):
         return resumed_options(parser, given), True
     recipe = recipes.RECIPES[given.get("recipe", DEFAULTS["recipe"])]()
@@ -176,6 +180,14 @@ def build_parser():
 
     network = parser.add_argument_group("network (left out: the recipe decides)")
     network.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see recipes.py (default default)")
+    network.add_argument(
+        "--set",
+        type=recipe_setting,
+        nargs="+",
+        action="extend",
+        metavar="NAME=VALUE",
+        help=f"settings of the recipe without an option of their own: {', '.join(recipes.FREE)}",
+    )
     network.add_argument("--network", choices=networks.BUILDERS, help="architecture")
     network.add_argument("--weights", metavar="none|imagenet|FILE", help="starting weights: random, ImageNet's, or a file's")
     network.add_argument(
@@ -202,6 +214,14 @@ def build_parser():
     output.add_argument("--out", metavar="FOLDER", help="run folder to make (default runs/RECIPE-DATE-TIME)")
     output.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
     return parser
+
+
+def recipe_setting(text):
+    """argparse type: a setting of the recipe."""
+    try:
+        return recipes.setting(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(kind):
@@ -242,13 +262,15 @@ def resumed_options(parser, given):
         options = settings["options"]
     except RunError as error:
         parser.exit(1, f"mura.py: {error}\n")
-    options = {**DEFAULTS, **options}  # a run of an earlier version lacks the options that came later
-    missing = sorted({field.name for field in dataclasses.fields(recipes.Recipe)} - options.keys())
+    fields = dataclasses.fields(recipes.Recipe)
+    later = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    options = {**DEFAULTS, **later, **options}  # a run of an earlier version lacks the options that came later
+    missing = sorted({field.name for field in fields} - options.keys())
     if missing:
         parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
     changed = [name for name, value in given.items() if name not in ("out", "data") and options.get(name) != value]
     if changed:
-        names = ", ".join("--" + name.replace("_", "-") for name in changed)
+        names = ", ".join(f"--set {name}" if name in recipes.FREE else "--" + name.replace("_", "-") for name in changed)
         parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
     return {**options, "data": settings["data"]["root"], **given}
 
@@ -367,170 +389,6 @@ def summary(record, network, run, epochs_done):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Training
-
-
-def build_trainer(network, options, steps_an_epoch):
-    """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
-    networks.speed_up(network)
-    pixels = keras.Input(network.input_shape[1:], name="pixels")
-    is_jax = keras.backend.backend() == "jax"
-    x = pixels
-    # In float32 also under mixed precision: bfloat16 cannot tell the columns of a 320 px image apart.
-    if options["flip"]:
-        x = keras.layers.RandomFlip("horizontal", seed=options["seed"], dtype="float32", name="flip")(x)
-    if options["rotation"]:
-        rotate = keras.layers.RandomRotation(
-            options["rotation"] / 360, fill_mode="constant", seed=options["seed"] + 1, dtype="float32", name="rotate"
-        )
-        rotate.supports_jit = is_jax  # Keras says no for TensorFlow's sake, and would run every operation of a step by itself
-        x = rotate(x)
-    trainer = keras.Model(pixels, network(x), name="trainer")
-    rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
-    trainer.compile(
-        optimizer=networks.adam(rate),
-        loss="binary_crossentropy",
-        metrics=["accuracy", keras.metrics.AUC(name="auroc")],
-        steps_per_execution=STEPS_A_CALL if is_jax and run_folder.has_accelerator() else 1,
-        # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
-        jit_compile=is_jax,
-    )
-    # Variables that a first step makes would have TensorFlow trace it a second time, which doubles a minute: make them now.
-    trainer.optimizer.build(trainer.trainable_variables)
-    one = np.ones((1, 1), np.float32)
-    trainer.compute_metrics(None, one, one, one)
-    trainer.reset_metrics()
-    return trainer
-
-
-def constant(rate, epochs, steps_an_epoch):
-    """The learning rate as given, all the way; also what a plateau starts from."""
-    return rate
-
-
-def cosine(rate, epochs, steps_an_epoch):
-    """Half a cosine, step by step, from the rate to 0. Source: Loshchilov and Hutter 2017, arXiv 1608.03983, no restarts."""
-    return keras.optimizers.schedules.CosineDecay(rate, epochs * steps_an_epoch)
-
-
-def steps(rate, epochs, steps_an_epoch):
-    """1/10, 1/50 and 1/100 of the rate from 25, 50 and 75 % of the epochs on: the first system's."""
-    # Keras changes the rate one step after a boundary, so the boundary is the last step before the epoch.
-    boundaries = [int(share * epochs) * steps_an_epoch - 1 for share in (0.25, 0.5, 0.75)]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate, rate / 10, rate / 50, rate / 100])
-
-
-# A schedule of a recipe: f(rate, epochs, steps an epoch) -> what Keras's optimizer takes. They hang on the step alone, so a
-# resumed run needs no state of theirs; the plateau's, which hangs on the tuning loss, is in the resume state.
-SCHEDULES = {"constant": constant, "cosine": cosine, "steps": steps, "plateau": constant}
-
-
-def plateau():
-    """Divides the learning rate by 10 after an epoch in which the tuning loss did not fall."""
-    return keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=1, min_delta=0)
-
-
-class ScoreTuning(keras.callbacks.Callback):
-    """Adds the tuning scores, time and learning rate to an epoch's log.
-
-    The scores are model_test.py's: the AUROC is exact, where Keras's metric sums over 200 thresholds.
-    """
-
-    def __init__(self, network, tuning, num_train_views, batch_size):
-        super().__init__()
-        self.network, self.tuning, self.num_train_views, self.batch_size = network, tuning, num_train_views, batch_size
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
-    def on_epoch_end(self, epoch, logs):
-        training_seconds = time.perf_counter() - self.start
-        probability = data_loader.predict(self.network, self.tuning.pixels, self.batch_size)
-        if not np.isfinite(probability).all():
-            raise FloatingPointError(
-                NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")
-            )
-        label = self.tuning.label
-        penalty = sum(
-            float(keras.ops.convert_to_numpy(loss)) for loss in self.network.losses
-        )  # L2, which the training loss holds too
-        logs["val_loss"] = scores.log_loss(label, probability, self.tuning.weight) + penalty
-        logs["val_accuracy"] = float(np.mean(scores.decisions(probability, 0.5) == label))
-        logs["val_auroc"] = scores.auroc(label, probability)
-        logs["learning_rate"] = self.learning_rate  # of the epoch's first step
-        logs["seconds"] = time.perf_counter() - self.start
-        logs["views_per_second"] = self.num_train_views / training_seconds
-
-
-class StopOnFault(keras.callbacks.Callback):
-    """Raises FloatingPointError when the loss is no longer a number, and KeyboardInterrupt after a Ctrl-C."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch, logs):
-        if not np.isfinite(logs["loss"]):
-            place = f"in epoch {self.epoch}, step {batch + 1}"
-            raise FloatingPointError(NOT_A_NUMBER.format(what="the loss", value=logs["loss"], place=place))
-        if getattr(self.model, "interrupted", False):
-            raise KeyboardInterrupt
-
-
-class SaveRun(keras.callbacks.Callback):
-    """Writes best.h5, last.h5, the resume state and history.csv after each epoch, and reads the state back.
-
-    Keras's BackupAndRestore keeps neither the plateau's count nor the best epoch, so a resumed run would differ.
-    """
-
-    def __init__(self, run, network, trainer, plateau=None):
-        super().__init__()
-        self.run, self.network, self.trainer, self.plateau = run, network, trainer, plateau
-        self.history, self.plateau_state = [], None
-
-    def variables(self):
-        """Weights, states of random layers and of the optimizer, in a fixed order."""
-        return [*self.trainer.variables, *self.trainer.optimizer.variables]
-
-    def best(self):
-        """The row of the epoch with the highest tuning AUROC, the first among equals."""
-        return max(self.history, key=lambda row: row["val_auroc"])
-
-    def restore(self):
-        """Take up the saved state; returns the number of epochs done."""
-        self.history, self.plateau_state = self.run.load_state(self.variables()) or ([], None)
-        if self.history:
-            self.run.write_history(self.history)
-        return len(self.history)
-
-    def on_train_begin(self, logs=None):
-        if self.plateau_state:  # after the plateau's own on_train_begin, which forgets
-            vars(self.plateau).update(self.plateau_state)
-
-    def on_epoch_end(self, epoch, logs):
-        self.history.append({"epoch": epoch + 1, **logs})
-        if self.best()["epoch"] == epoch + 1:
-            self.run.save_network(self.network, "best.h5")
-        self.run.save_network(self.network, "last.h5")
-        if self.plateau:
-            self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
-        self.run.save_state(self.variables(), self.history, self.plateau_state)
-        self.run.write_history(self.history)
-
-
-@contextlib.contextmanager
-def deferred_interrupt(trainer):
-    """Let a first Ctrl-C take effect between two steps, so that no file is cut short; a second one stops at once."""
-
-    def interrupt(signum, frame):
-        trainer.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nStopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def how_it_went(history, best):

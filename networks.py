@@ -1,8 +1,9 @@
 """The networks: DenseNet-169, the first system's narrow DenseNet, and a frozen InceptionV3.
 
-Every builder takes the side of the square input and a choice of weights, and returns an uncompiled `keras.Model` that maps
-grey pixels of 0 to 255, (n, size, size, 1), to one float32 probability of "abnormal", (n, 1). The scaling of pixels is the
-network's first layer, so nobody can feed it wrongly, and every layer comes with Keras, so a saved one opens without this file.
+Every builder takes the side of the square input, a choice of weights, and settings of a recipe; it returns an uncompiled
+`keras.Model` that maps grey pixels of 0 to 255, (n, size, size, 1), to one float32 probability of "abnormal", (n, 1). The
+scaling of pixels is the network's first layer, so nobody can feed it wrongly, and every layer comes with Keras, so a saved one
+opens without this file.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ class WeightsError(Exception):
     """Starting weights that cannot be downloaded, read, or fitted to the network."""
 
 
-def densenet169(size, weights="none"):
+def densenet169(size, weights="none", standardise=False, dropout=0.0):
     """DenseNet-169 of keras.applications behind one grey channel; 12,644,545 parameters.
 
     The grey channel is repeated three times and scaled per copy as ImageNet's colours were, so that the first convolution
@@ -30,37 +31,39 @@ def densenet169(size, weights="none"):
     Args:
         size: side of the square input, pixels, at least 32.
         weights: "none", "imagenet", or the path of a weights file (see `build`).
+        standardise: bring each view to mean 0 and deviation 1 in place of ImageNet's constants.
+        dropout: share of features dropped before the last unit.
     Source: Huang et al. 2017, arXiv 1608.06993; as MURA's baseline uses it, arXiv 1712.06957.
     """
     check_size("densenet169", size, 32)
     scale = [1 / (255 * std) for std in IMAGENET_STD]
     offset = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
-    network = build("densenet169", keras.applications.DenseNet169, size, weights, scale, offset)
+    network = build("densenet169", keras.applications.DenseNet169, size, weights, standardise, scale, offset, dropout)
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.9  # as in the authors' Torch code; Keras's 0.99 lags behind for hundreds of steps
     return network
 
 
-def inception_v3(size, weights="none"):
+def inception_v3(size, weights="none", standardise=False, dropout=0.3):
     """InceptionV3 as a fixed feature extractor with dropout and one trainable unit, the second system; 21,804,833 parameters.
 
     Args:
         size: side of the square input, pixels, at least 75.
         weights: "none", "imagenet", or the path of a weights file (see `build`). With "none" the frozen features are random.
+        standardise, dropout: see `densenet169`; a constant scale otherwise.
     Source: Szegedy et al. 2016, arXiv 1512.00567.
     """
     check_size("inception_v3", size, 75)
-    base = keras.applications.InceptionV3
-    network = build(
-        "inception_v3", base, size, weights, [1 / 127.5] * 3, [-1.0] * 3, dropout=0.3, kernel_regularizer=regularizers.L2(1e-4)
-    )
+    base, scale, offset = keras.applications.InceptionV3, [1 / 127.5] * 3, [-1.0] * 3
+    decay = regularizers.L2(1e-4)
+    network = build("inception_v3", base, size, weights, standardise, scale, offset, dropout, kernel_regularizer=decay)
     for layer in network.layers[:-1]:
         layer.trainable = False
     return network
 
 
-def densenet169_k12(size, weights="none"):
+def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
     """The first system's narrow DenseNet: blocks of 6, 12, 32, 32 layers, growth 12, stem 16; 1,219,385 parameters.
 
     Beside DenseNet-169: bottlenecks as narrow as the growth, transitions that keep all channels, no pooling after the stem,
@@ -69,6 +72,7 @@ def densenet169_k12(size, weights="none"):
     Args:
         size: side of the square input, pixels, at least 16.
         weights: "none" or the path of a weights file; there are no ImageNet weights.
+        standardise, dropout: see `densenet169`; a constant scale otherwise.
     Source: https://github.com/ag-piyush/Bone-Fracture-Detection---MURA, densenet.py.
     """
     check_size("densenet169_k12", size, 16)
@@ -78,7 +82,7 @@ def densenet169_k12(size, weights="none"):
         )
     decay = regularizers.L2(1e-4)
     grey = keras.Input((size, size, 1), name="grey")
-    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
+    x = standardised(grey) if standardise else layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
     x = layers.Conv2D(
         16,
         7,
@@ -102,9 +106,7 @@ def densenet169_k12(size, weights="none"):
             x = layers.Concatenate(name=f"{name}_concat")([x, new])
     x = normalised_relu(x, decay, "last")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    probability = layers.Dense(
-        1, activation="sigmoid", dtype="float32", kernel_regularizer=decay, bias_regularizer=decay, name="probability"
-    )(x)
+    probability = last_unit(x, dropout, kernel_regularizer=decay, bias_regularizer=decay)
     network = keras.Model(grey, probability, name="densenet169_k12")
     return network if weights == "none" else load_weights(network, weights)
 
@@ -113,6 +115,18 @@ def check_size(name, size, least):
     """Raise WeightsError when a side of the input is smaller than a network can halve it."""
     if size < least:
         raise WeightsError(f"{name} takes views of {least} px or more, and --size is {size}. Pass a larger --size.")
+
+
+def standardised(grey):
+    """Each view with mean 0 and deviation 1, in float32; a view of one grey becomes 0."""
+    # Not LayerNormalization, whose three axes a .h5 file brings back as the last one alone.
+    return layers.GroupNormalization(1, center=False, scale=False, dtype="float32", name="standardise")(grey)
+
+
+def last_unit(x, dropout, **regularizers):
+    """The probability of "abnormal" from pooled features, in float32."""
+    x = layers.Dropout(dropout, name="dropout")(x) if dropout else x
+    return layers.Dense(1, activation="sigmoid", dtype="float32", name="probability", **regularizers)(x)
 
 
 def normalised_relu(x, decay, name):
@@ -135,19 +149,22 @@ def normalised_conv(x, filters, kernel, decay, name):
     )(x)
 
 
-def build(name, base_builder, size, weights, scale, offset, dropout=0.0, kernel_regularizer=None):
+def build(name, base_builder, size, weights, standardise, scale, offset, dropout, kernel_regularizer=None):
     """A network of keras.applications between a repeated grey channel and one sigmoid unit.
 
     Args:
         base_builder: builder of keras.applications, or one with its arguments.
         weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
             either this whole network as `best.h5` holds it, or the base alone as keras.applications publishes it.
-        scale, offset: three values each; channel c becomes grey * scale[c] + offset[c].
+        standardise, dropout: see `densenet169`.
+        scale, offset: three values each; channel c becomes grey * scale[c] + offset[c] where views are not standardised.
     Raises: WeightsError when the weights cannot be had or do not fit.
     """
     grey = keras.Input((size, size, 1), name="grey")
-    colour = layers.Concatenate(name="repeat_grey")([grey, grey, grey])  # (n, size, size, 3)
-    colour = layers.Rescaling(scale, offset, name="scale")(colour)
+    shade = standardised(grey) if standardise else grey
+    colour = layers.Concatenate(name="repeat_grey")([shade, shade, shade])  # (n, size, size, 3)
+    if not standardise:
+        colour = layers.Rescaling(scale, offset, name="scale")(colour)
     try:
         base = base_builder(
             input_tensor=colour, include_top=False, pooling="avg", weights="imagenet" if weights == "imagenet" else None
@@ -159,9 +176,7 @@ def build(name, base_builder, size, weights, scale, offset, dropout=0.0, kernel_
             "Pass --weights none to start from random weights, or --weights FILE with a file that you have."
         ) from None
     name_layers(base)
-    x = layers.Dropout(dropout, name="dropout")(base.output) if dropout else base.output
-    unit = layers.Dense(1, activation="sigmoid", dtype="float32", kernel_regularizer=kernel_regularizer, name="probability")
-    network = keras.Model(grey, unit(x), name=name)
+    network = keras.Model(grey, last_unit(base.output, dropout, kernel_regularizer=kernel_regularizer), name=name)
     return network if weights in ("none", "imagenet") else load_weights(network, weights, base)
 
 
@@ -199,6 +214,35 @@ def load_weights(network, path, base=None):
     return network
 
 
+def drop_features(network, rate):
+    """The same network with stochastic depth: while it trains, each layer of its dense blocks is left out for some views.
+
+    A dense block has no sums to skip a layer in, so what the layer would add to the features becomes 0, and is scaled up
+    by 1 / (1 - rate) where it stays: a stock Dropout layer with one draw a view.
+
+    Args:
+        network: keras.Model with dense blocks.
+        rate: share of the views that a layer is left out for.
+    Source: Huang et al. 2016, arXiv 1603.09382, which leaves out layers of a residual network for a whole batch.
+    """
+
+    def call(layer, inputs, **options):
+        if isinstance(layer, layers.Concatenate) and len(inputs) == 2:
+            features, new = inputs
+            drop = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{layer.name}_depth")
+            inputs = [features, drop(new)]
+        return layer(inputs, **options)
+
+    deep = keras.models.clone_model(network, call_function=call, clone_function=copy_layer)
+    deep.set_weights(network.get_weights())
+    return deep
+
+
+def copy_layer(layer):
+    """A new layer of the same configuration."""
+    return type(layer).from_config(layer.get_config())
+
+
 def speed_up(network):
     """Let a network compute faster where this repository knows how.
 
@@ -231,7 +275,7 @@ def channels_first(network):
         options["dtype"] = "float32"
         if "data_format" in options:
             options["data_format"] = "channels_first"
-        if layer["class_name"] in ("BatchNormalization", "Concatenate"):
+        if layer["class_name"] in ("BatchNormalization", "Concatenate", "GroupNormalization"):
             options["axis"] = 1
         if layer["class_name"] == "Rescaling" and isinstance(options["scale"], list):  # a value a channel
             options |= {name: [[[value]] for value in options[name]] for name in ("scale", "offset")}
@@ -244,13 +288,13 @@ def channels_first(network):
     return keras.Model(grey, turned(layers.Permute((3, 1, 2))(grey)), name=network.name)
 
 
-def adam(learning_rate):
-    """Keras's Adam, on TensorFlow as one operation a variable (fused.py)."""
+def adam(learning_rate, **options):
+    """Keras's Adam with its options, on TensorFlow as one operation a variable (fused.py)."""
     if keras.backend.backend() == "tensorflow":
         import fused
 
-        return fused.Adam(learning_rate, name="adam")
-    return keras.optimizers.Adam(learning_rate)
+        return fused.Adam(learning_rate, name="adam", **options)
+    return keras.optimizers.Adam(learning_rate, **options)
 
 
 def is_whole_model(path):

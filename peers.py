@@ -58,11 +58,11 @@ def compiled(engine, precision, size):
 
     network = keras_network(precision, size)
     if engine == "ours":
-        import mura
         import recipes
+        import training
 
         options = dataclasses.asdict(recipes.default()) | {"seed": 0}
-        return mura.build_trainer(network, options, steps_an_epoch=159)
+        return training.build_trainer(network, options, steps_an_epoch=159)
     network.compile(keras.optimizers.Adam(3e-4), "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC()])
     return network
 

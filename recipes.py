@@ -17,10 +17,64 @@ class Recipe:
     epochs: int
     batch_size: int  # views a step
     learning_rate: float  # Adam's, before the schedule
-    schedule: str  # a key of mura.SCHEDULES
+    schedule: str  # a key of training.SCHEDULES
     flip: bool  # mirror half of the training views left to right
     rotation: float  # turn training views by up to so many degrees either way
     class_weighted: bool  # weigh the loss so that both classes of a study type count the same
+    # What follows the two earlier systems and the paper do without; 0 is none.
+    standardise: bool = False  # bring each view to mean 0 and deviation 1 in the network
+    statistics_views: int = 0  # training views that batch normalisation's statistics are taken from after each epoch
+    shift: float = 0.0  # move training views by up to this share of their side
+    zoom: float = 0.0  # enlarge or shrink training views by up to this share
+    contrast: float = 0.0  # change training views' contrast by up to this share
+    brightness: float = 0.0  # and brightness, by up to this share of white
+    erasing: float = 0.0  # cover a random rectangle of this share of training views
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha), which two training views are mixed by
+    label_smoothing: float = 0.0  # the labels become this / 2 and 1 - this / 2 in the loss
+    weight_decay: float = 0.0  # AdamW's: kernels shrink by this share of the learning rate every step
+    l2: float = 0.0  # the loss gains this times the sum of the kernels' squares
+    ema: float = 0.0  # momentum of a moving average of the weights, which is scored and saved
+    dropout: float = 0.0  # share of features dropped before the last unit
+    chosen: str = "best"  # the epoch that best.h5 is of: best by the tuning AUROC, or last
+    stochastic_depth: float = 0.0  # share of a dense layer's views whose new features are dropped
+
+
+SHARE = (float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
+NOT_NEGATIVE = (float, "a number, 0 or more", lambda value: 0 <= value < float("inf"))
+SWITCH = (bool, "true or false", lambda value: True)
+SCHEDULES = ("constant", "cosine", "steps", "plateau")  # what each does: training.SCHEDULES
+# Settings without an option of their own: name -> (type, what it takes in words, whether a value of the type will do)
+FREE = {
+    "schedule": (str, "one of " + ", ".join(SCHEDULES), SCHEDULES.__contains__),
+    "chosen": (str, "best or last", ("best", "last").__contains__),
+    "flip": SWITCH,
+    "rotation": (float, "degrees from 0 to 180", lambda value: 0 <= value <= 180),
+    "class_weighted": SWITCH,
+    "standardise": SWITCH,
+    "statistics_views": (int, "a number of views, 0 or more", lambda value: value >= 0),
+    **dict.fromkeys(
+        ("shift", "zoom", "contrast", "brightness", "erasing", "label_smoothing", "ema", "dropout", "stochastic_depth"), SHARE
+    ),
+    **dict.fromkeys(("mixup", "weight_decay", "l2"), NOT_NEGATIVE),
+}
+
+
+def setting(text):
+    """(name, value) of "name=value", for one of the settings in FREE.
+
+    Raises: ValueError that says what is expected.
+    """
+    name, _, value = text.partition("=")
+    if name not in FREE:
+        raise ValueError(f"{text}: expected NAME=VALUE with one of {', '.join(FREE)}")
+    kind, expected, is_valid = FREE[name]
+    try:
+        converted = {"true": True, "false": False}[value] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        converted = None
+    if converted is None or not is_valid(converted):
+        raise ValueError(f"{text}: {name} takes {expected}")
+    return name, converted
 
 
 def default():
@@ -99,6 +153,7 @@ def inception():
         flip=False,
         rotation=0,
         class_weighted=False,
+        dropout=0.3,
     )
 
 

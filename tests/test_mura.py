@@ -22,6 +22,7 @@ import data_loader
 import model_test
 import mura
 import scores
+import training
 from run_folder import HISTORY, RunFolder
 
 REPOSITORY = Path(__file__).parent.parent
@@ -72,7 +73,8 @@ def test_a_run_of_an_earlier_version_is_fitted_on_resume(trained, tmp_path, caps
     shutil.copytree(trained, tmp_path / "run")
     record = json.loads((trained / "run.json").read_text())
     before = {**record, "options": {**record["options"]}, "threshold": 0.5, "temperature": 1.0}
-    del before["options"]["labels"]
+    for later in ("labels", "standardise", "mixup"):
+        del before["options"][later]
     (tmp_path / "run" / "run.json").write_text(json.dumps(before))
     assert mura.main(["--out", str(tmp_path / "run"), "--resume"]) == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == {
@@ -140,6 +142,18 @@ def test_something_is_learned(in_tmp):
     assert history["val_auroc"].max() >= 0.95
 
 
+def test_the_last_epoch_can_be_the_chosen_one(in_tmp, phantoms):
+    for chosen, epoch in (("best", 1), ("last", 2)):
+        saving = training.SaveRun(None, None, None, chosen)
+        saving.history = [{"epoch": 1, "val_auroc": 0.9}, {"epoch": 2, "val_auroc": 0.6}]
+        assert saving.best()["epoch"] == epoch
+    assert train(phantoms, "run", "--epochs", 3, "--set", "chosen=last") == 0
+    run = RunFolder("run")
+    assert run.settings()["best_epoch"] == 3
+    for best, last in zip(*(run.load_network(name).get_weights() for name in ("best.h5", "last.h5")), strict=True):
+        np.testing.assert_array_equal(best, last)
+
+
 def test_same_seed_same_history(in_tmp, phantoms):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert train(phantoms, name, "--epochs", 1, "--seed", seed) == 0
@@ -147,10 +161,14 @@ def test_same_seed_same_history(in_tmp, phantoms):
     assert first == pytest.approx(second, abs=1e-6) and abs(first - other) > 1e-4
 
 
+DRAWING = ["ema=0.9", "statistics_views=16", "mixup=0.2", "erasing=0.5", "standardise=true"]  # each has something to lose
+
+
 def start(phantoms, out, *more):
     """mura.py with the tiny network, in a process of its own."""
     command = [sys.executable, str(REPOSITORY / "tests" / "tiny.py"), "mura.py", "--data", str(phantoms), *TINY]
     command += ["--tuning-fraction", "0.3", "--recipe", "paper", "--epochs", "4", "--out", str(out), *more]
+    command += [] if "--resume" in more else ["--set", *DRAWING]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -166,7 +184,7 @@ def wait_for(path, process, seconds=120):
 
 @pytest.fixture(scope="module")
 def uninterrupted(phantoms, tmp_path_factory):
-    """history.csv of four epochs of the paper recipe, whose plateau has a state to lose."""
+    """Four epochs of the paper recipe, whose plateau has a state to lose, with every setting that draws or averages."""
     folder = tmp_path_factory.mktemp("whole")
     process = start(phantoms, folder / "run")
     assert process.wait(180) == 0, process.stderr.read()
@@ -277,7 +295,7 @@ def test_nan_probabilities_stop_the_run(trained, phantoms):
     network = RunFolder(trained).load_network()
     network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
     pixels = data_loader.Rows(np.zeros((4, 32, 32, 1), np.uint8), np.arange(4))
-    callback = mura.ScoreTuning(network, mura.Part(None, pixels, np.array([0, 1, 0, 1]), None), 4, 2)
+    callback = training.ScoreTuning(network, mura.Part(None, pixels, np.array([0, 1, 0, 1]), None), 4, 2)
     callback.start = time.perf_counter()
     with pytest.raises(FloatingPointError, match="a tuning probability is nan after epoch 3"):
         callback.on_epoch_end(2, {})
@@ -333,38 +351,13 @@ def test_weights_that_cannot_be_had(in_tmp, phantoms, capsys):
         "--resume",
         "--demo --data x",
         "--epoch 3",
+        "--set flip=maybe",
+        "--set nothing=1",
+        "--set dropout=1",
+        "--set rotation",
     ),
 )
 def test_wrong_command_line(options, capsys):
     with pytest.raises(SystemExit) as error:
         mura.main(options.split())
     assert error.value.code == 2
-
-
-def test_plateau_divides_by_ten_after_an_epoch_without_progress():
-    callback = mura.plateau()
-    trainer = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    trainer.compile(keras.optimizers.Adam(1e-4))
-    callback.set_model(trainer)
-    callback.on_train_begin()
-    rates = []
-    for epoch, loss in enumerate((1.0, 0.9, 0.95, 0.8)):
-        callback.on_epoch_end(epoch, {"val_loss": loss})
-        rates.append(float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)))
-    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
-
-
-def test_augmentation_flips_and_turns_training_views_only():
-    options = {"flip": True, "rotation": 30, "learning_rate": 0.1, "schedule": "constant", "epochs": 1, "seed": 0}
-    grey = keras.Input((16, 16, 1))
-    network = keras.Model(grey, keras.layers.Dense(1)(keras.layers.Flatten()(grey)))
-    trainer = mura.build_trainer(network, options, steps_an_epoch=1)
-    augment = keras.Model(trainer.inputs[0], trainer.get_layer("rotate").output)
-    pixels = np.zeros((64, 16, 16, 1), np.uint8)
-    pixels[:, 4:12, 2:5] = 200
-    assert (np.asarray(augment(pixels, training=False)) == pixels).all()
-    changed = np.asarray(augment(pixels, training=True))
-    left = changed[:, :, :8].sum((1, 2, 3)) > changed[:, :, 8:].sum((1, 2, 3))
-    assert 10 < left.sum() < 54, "about half are mirrored"
-    assert len({view.tobytes() for view in changed}) > 50, "each is turned by an angle of its own"
-    assert changed.min() >= 0 and changed.max() <= 200

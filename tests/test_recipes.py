@@ -7,6 +7,7 @@ import pytest
 import mura
 import networks
 import recipes
+import training
 
 EXPECTED = {
     "default": ("densenet169", "imagenet", 320, 52, 8, 3e-4, "cosine"),
@@ -29,13 +30,13 @@ def test_recipe(name):
         recipe.schedule,
     )
     assert found == EXPECTED[name]
-    assert recipe.network in networks.BUILDERS and recipe.schedule in mura.SCHEDULES
+    assert recipe.network in networks.BUILDERS and recipe.schedule in training.SCHEDULES
     assert "Source:" in recipes.RECIPES[name].__doc__
 
 
 def rates(schedule, rate, epochs, steps_an_epoch):
     """The learning rate of every step."""
-    made = mura.SCHEDULES[schedule](rate, epochs, steps_an_epoch)
+    made = training.SCHEDULES[schedule](rate, epochs, steps_an_epoch)
     return [float(made(step)) if callable(made) else made for step in range(epochs * steps_an_epoch)]
 
 

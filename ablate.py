@@ -1,0 +1,267 @@
+"""Train each row of docs/recipe.md with several seeds, some at once, and print the table: which settings earn their place.
+
+    python ablate.py --data ROOT --out runs/ablation                        every row, seeds 0 1 2; go on where it stopped
+    python ablate.py --data ROOT --out runs/ablation --rows base ema        some rows
+    python ablate.py --out runs/ablation --table                            the table of what is there
+
+A quarter of train/'s patients is set apart in --out/develop and scored; ROOT/valid/ is not looked at, so that a recipe chosen
+by this table meets it for the first time at the end. Every row is the base with one thing changed. A difference is that of the
+means over seeds, with a 95 % interval from a bootstrap over patients, on the same patients.
+Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import os
+import queue
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas as pd
+from PIL import ImageOps  # contrast
+
+import data_loader
+import images
+import phantom
+import results
+import scores
+from run_folder import RunError, RunFolder
+
+HELD_BACK = 0.25  # of train/'s patients
+BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160"
+# Row -> what is added to the base's command; where there are several, each goes on from the weights of the one before.
+ROWS = {
+    "base": [""],
+    "moving-statistics": ["--set statistics_views=0"],
+    "standardise": ["--set standardise=true"],
+    "ema": ["--set ema=0.99"],
+    "plateau": ["--set schedule=plateau"],
+    "constant": ["--set schedule=constant"],
+    "rate-1e-4": ["--learning-rate 1e-4"],
+    "rate-1e-3": ["--learning-rate 1e-3"],
+    "adamw": ["--set weight_decay=0.05"],
+    "l2": ["--set l2=1e-4"],
+    "label-smoothing": ["--set label_smoothing=0.1"],
+    "mixup": ["--set mixup=0.2"],
+    "erasing": ["--set erasing=0.5"],
+    "no-geometry": ["--set flip=false rotation=0"],
+    "weaker-geometry": ["--set rotation=10"],
+    "stronger-geometry": ["--set rotation=30 shift=0.1 zoom=0.2"],
+    "exposure": ["--set contrast=0.3 brightness=0.1"],
+    "batch-16": ["--batch-size 16"],
+    "batch-32": ["--batch-size 32"],
+    "dropout": ["--set dropout=0.5"],
+    "stochastic-depth": ["--set stochastic_depth=0.1"],
+    "96-px": ["--size 96"],
+    "128-px": ["--size 128"],
+    "progressive": ["--epochs 8", "--size 96 --epochs 4"],
+    "longer": ["--epochs 24"],
+    "class-weights": ["--set class_weighted=true"],
+    "contrast-stretch": [""],
+    "best-epoch": ["--set chosen=best"],
+    "hand-alone": ["--study-type XR_HAND"],
+    "hand-from-all": ["", "--study-type XR_HAND --epochs 4"],
+}
+COMPARED_WITH = {"hand-from-all": "hand-alone"}  # the others: base
+STRETCHED = ["contrast-stretch"]  # rows on films whose darkest and brightest 1 % are black and white
+SHOWN = ("auroc", "average_precision", "accuracy")
+
+
+def main(argv=None):
+    """Train and show as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    out = Path(options.out).absolute()
+    try:
+        if not options.table:
+            develop(options.data, out / "develop")
+            if set(STRETCHED) & set(options.rows):
+                develop(options.data, out / "develop-stretched", stretch=True)
+            failed = train_all([(row, seed) for seed in options.seeds for row in options.rows], out, options)
+            if failed:
+                print(f"ablate.py: failed: {', '.join(failed)}; see the .log files in {out}", file=sys.stderr)
+                return 1
+        print(table(out, options.rows, options.seeds))
+    except (data_loader.DataError, RunError, OSError) as fault:
+        print(f"ablate.py: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ablate.py: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is divided; left out: phantoms are drawn")
+    parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the divided data and the run folders go")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default 0 1 2)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at once, each on its share of the processor's cores"
+    )
+    parser.add_argument("--table", action="store_true", help="train nothing, print the table of the runs in --out")
+    options = parser.parse_args(argv)
+    if not 1 <= options.jobs <= len(cores()):
+        parser.error(f"--jobs takes 1 to {len(cores())} here, and is {options.jobs}.")
+    return options
+
+
+def cores():
+    """Numbers of the processor's cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+def develop(root, out, stretch=False):
+    """Make, once, a data root in which a quarter of the patients of `root`/train are the held-out ones.
+
+    Args:
+        stretch: draw the contrast of each film apart, so that its darkest and brightest hundredths are black and white.
+    """
+    if not out.is_dir():
+        root = data_loader.data_root(root or phantom.ensure())
+        parts = data_loader.split_by_patient(data_loader.find_views(root, "train", ["all"]), HELD_BACK, seed=0)
+        partial = out.with_name("." + out.name)
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, part in zip(("train", "valid"), parts, strict=True):
+            for path in part["path"]:
+                copy = partial / name / Path(path).relative_to(root / "train")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                if stretch:
+                    ImageOps.autocontrast(images.read_grey(path), cutoff=1).save(copy.with_suffix(".png"))
+                else:
+                    shutil.copy2(path, copy)
+        if phantom.describe(root):
+            shutil.copy2(root / phantom.NOTE, partial)
+        partial.rename(out)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs
+
+
+def train_all(runs, out, options):
+    """Train and score (row, seed) after (row, seed). Returns: the names of those that failed."""
+    left, failed = queue.SimpleQueue(), []
+    for run in runs:
+        left.put(run)
+
+    def work(own_cores):
+        while not left.empty():
+            row, seed = left.get()
+            try:
+                train_row(row, seed, out, options.study_type, own_cores)
+            except subprocess.CalledProcessError:
+                failed.append(f"{row}-{seed}")
+            except KeyboardInterrupt:
+                if threading.current_thread() is threading.main_thread():
+                    raise
+                return
+
+    shares = [cores()[place :: options.jobs] for place in range(options.jobs)]
+    threads = [threading.Thread(target=work, args=(share,)) for share in shares[1:]]
+    for thread in threads:
+        thread.start()
+    try:
+        work(shares[0])
+    finally:
+        while not left.empty():  # after Ctrl-C
+            left.get()
+        for thread in threads:
+            thread.join()
+    return failed
+
+
+def train_row(row, seed, out, study_types, own_cores):
+    """Train and score one row with one seed, as far as that is not done."""
+    data, weights = out / ("develop-stretched" if row in STRETCHED else "develop"), ""
+    for stage, added in enumerate(ROWS[row]):
+        folder = stage_folder(out, row, seed, stage)
+        if not is_finished(folder):
+            fresh = ["--data", data, "--study-type", *study_types, *f"{BASE} {added} {weights} --seed {seed}".split()]
+            has_begun = (folder / "run.json").is_file()
+            if not has_begun:
+                shutil.rmtree(folder, ignore_errors=True)
+            run_script(["mura.py", "--out", folder, *(["--resume"] if has_begun else fresh)], folder, own_cores)
+            if not is_finished(folder):  # stopped by Ctrl-C
+                raise KeyboardInterrupt
+        weights = f"--weights {folder / 'last.h5'}"
+    if not (folder / "scores.json").is_file():
+        run_script(["model_test.py", folder, "--json"], folder, own_cores)
+
+
+def stage_folder(out, row, seed, stage):
+    """Run folder of a stage of a row; the last one has the row's name."""
+    before = len(ROWS[row]) - 1 - stage
+    return out / (f"{row}-{seed}" + f"-stage{stage + 1}" * (before > 0))
+
+
+def is_finished(folder):
+    """Whether a run folder holds a training that came to its end."""
+    return (folder / "run.json").is_file() and bool(RunFolder.open(folder).settings().get("training_seconds"))
+
+
+def run_script(arguments, folder, own_cores):
+    """Run one of our scripts on some cores; what it says goes to a .log file beside its run folder."""
+    # One run a core gets more done than one run on all: a step is full of places where one operation waits for another.
+    pin = (lambda: os.sched_setaffinity(0, own_cores)) if hasattr(os, "sched_setaffinity") else None
+    command = [sys.executable, *map(str, arguments)]
+    with folder.with_name(folder.name + ".log").open("a") as log:
+        log.write(shlex.join(command[1:]) + "\n")
+        log.flush()
+        subprocess.run(command, cwd=Path(__file__).parent, stdout=log, stderr=log, preexec_fn=pin, check=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Table
+
+
+def table(out, rows, seeds):
+    """Markdown: of each row its scores, mean and spread over seeds, and what they are above the base's."""
+    return results.as_markdown([table_row(row, out, seeds) for row in rows])
+
+
+def scored_runs(out, row, seeds):
+    """{seed: results.Scored} of a row's runs that have been scored."""
+    runs = {}
+    for seed in seeds:
+        folder = stage_folder(out, row, seed, len(ROWS[row]) - 1)
+        if (folder / "scores.json").is_file():
+            run = RunFolder.open(folder)
+            predictions = pd.read_csv(folder / "predictions.csv")
+            runs[seed] = results.Scored(folder.name, run.settings(), predictions, run.read_json("scores.json"))
+    return runs
+
+
+def table_row(row, out, seeds):
+    """One row of the table, compared with the base's runs of the same seeds."""
+    other = COMPARED_WITH.get(row, "base")
+    runs, base = scored_runs(out, row, seeds), scored_runs(out, other, seeds)
+    both = sorted(runs.keys() & base.keys())
+    added = " then ".join(part or "(nothing)" for part in ROWS[row])
+    cells = {"Row": row, "Added to the base": f"`{added}`", "Seeds": len(runs)}
+    for name in SHOWN:
+        values = [run.report["studies"][name]["value"] for run in runs.values()]
+        spread = f" ± {pd.Series(values).std():.3f}" if len(values) > 1 else ""
+        cells[scores.NUMBERS[name]] = f"{pd.Series(values).mean():.3f}{spread}" if values else "-"
+    if row in ("base", *COMPARED_WITH.values()) or not both:
+        return cells | {"AUROC minus base's [95 % CI]": "", "Time": ""}
+    found = scores.differences([base[seed].decided() for seed in both], [runs[seed].decided() for seed in both], ("auroc",))
+    share = sum(seconds(out, row, seed) for seed in both) / sum(seconds(out, other, seed) for seed in both)
+    return cells | {"AUROC minus base's [95 % CI]": results.as_text(found["auroc"]), "Time": f"{share:.2f}"}
+
+
+def seconds(out, row, seed):
+    """Training time of a row with a seed, all stages."""
+    folders = [stage_folder(out, row, seed, stage) for stage in range(len(ROWS[row]))]
+    return sum(RunFolder.open(folder).settings()["training_seconds"] for folder in folders)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The table of settings: which patients it is made on, what is trained, and what it says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import TINY
+
+import ablate
+import data_loader
+import images
+import model_test
+import mura
+
+
+@pytest.mark.parametrize("row", ablate.ROWS)
+def test_rows_are_command_lines(row):
+    for added in ablate.ROWS[row]:
+        options, _ = mura.parse_options(f"{ablate.BASE} {added}".split())
+        assert options["weights"] == "none" and options["recipe"] == "default"
+    changed = [name for name, value in options.items() if name != "out" and value != BASE[name]]
+    assert bool(changed) == (row not in ("base", *ablate.STRETCHED))
+
+
+BASE, _ = mura.parse_options([*ablate.BASE.split(), "--out", "x"])
+
+
+def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
+    root = tmp_path / "develop"
+    ablate.develop(phantoms, root)
+    before = data_loader.find_views(phantoms, "train")
+    train, held_back = (data_loader.find_views(root, split) for split in ("train", "held-out"))
+    patients = [set(views["patient"]) for views in (train, held_back)]
+    assert not patients[0] & patients[1] and patients[0] | patients[1] == set(before["patient"])
+    assert len(train) + len(held_back) == len(before)
+    assert len(patients[1]) / len(set(before["patient"])) == pytest.approx(0.25, abs=0.05)
+    assert (root / "PHANTOM.json").is_file(), "phantoms are still marked as such"
+    stamp = root.stat().st_mtime_ns
+    ablate.develop(phantoms, root)
+    assert root.stat().st_mtime_ns == stamp, "made once"
+    ablate.develop(phantoms, tmp_path / "stretched", stretch=True)
+    stretched = data_loader.find_views(tmp_path / "stretched", "train")
+    assert stretched[["patient", "label"]].equals(train[["patient", "label"]])
+    grey = np.asarray(images.read_grey(stretched["path"].iloc[0]))
+    assert grey.min() == 0 and grey.max() == 255 and not np.array_equal(grey, images.read_grey(train["path"].iloc[0]))
+
+
+@pytest.fixture
+def small_table(phantoms, tmp_path, monkeypatch):
+    """(ablate's arguments, list of commands run): two rows of the tiny network, run in this process."""
+    commands = []
+
+    def run_script(arguments, folder, own_cores):
+        commands.append(arguments[0])
+        script = {"mura.py": mura.main, "model_test.py": model_test.main}[arguments[0]]
+        assert script([str(argument) for argument in arguments[1:]]) == 0
+
+    monkeypatch.setattr(ablate, "run_script", run_script)
+    monkeypatch.setattr(ablate, "BASE", " ".join([*TINY, "--tuning-fraction 0.3 --epochs 1"]))
+    monkeypatch.setattr(ablate, "ROWS", {"base": [""], "two-stages": ["--learning-rate 0.01", "--epochs 2"]})
+    return ["--data", str(phantoms), "--out", str(tmp_path / "out"), "--seeds", "0", "1"], commands
+
+
+def test_table(small_table, capsys):
+    arguments, commands = small_table
+    rows = ["--rows", "base", "two-stages"]
+    assert ablate.main([*arguments, *rows]) == 0
+    assert sorted(commands) == ["model_test.py"] * 4 + ["mura.py"] * 6
+    first = capsys.readouterr().out
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
+    head, base, other = lines[0], dict(zip(lines[0], lines[2], strict=True)), dict(zip(lines[0], lines[3], strict=True))
+    assert head[:3] == ["Row", "Added to the base", "Seeds"] and base["Row"] == "base" and other["Seeds"] == "2"
+    out = Path(arguments[3])
+    auroc = {
+        row: np.mean(
+            [json.loads((out / f"{row}-{seed}" / "scores.json").read_text())["studies"]["auroc"]["value"] for seed in (0, 1)]
+        )
+        for row in ("base", "two-stages")
+    }
+    assert base["AUROC"].startswith(f"{auroc['base']:.3f} ±")
+    assert other["AUROC minus base's [95 % CI]"].startswith(f"{auroc['two-stages'] - auroc['base']:.3f} [")
+    second_stage = json.loads((out / "two-stages-0" / "run.json").read_text())["options"]
+    assert second_stage["weights"] == str(out / "two-stages-0-stage1" / "last.h5") and second_stage["epochs"] == 2
+    commands.clear()
+    assert ablate.main([*arguments, *rows]) == 0 and not commands, "what is done is not done again"
+    assert ablate.main(["--out", str(out), "--seeds", "0", "1", *rows, "--table"]) == 0
+
+
+def test_failures_are_named(small_table, monkeypatch, capsys):
+    def fail(arguments, folder, own_cores):
+        raise ablate.subprocess.CalledProcessError(1, arguments)
+
+    monkeypatch.setattr(ablate, "run_script", fail)
+    assert ablate.main([*small_table[0], "--rows", "base"]) == 1
+    assert "failed: base-0, base-1" in capsys.readouterr().err

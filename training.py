@@ -1,0 +1,266 @@
+"""What happens while a network trains: augmentation, optimizer and schedule, and what is scored and saved after each epoch."""
+
+import contextlib
+import signal
+import sys
+import time
+
+import keras
+import numpy as np
+
+import batch_statistics
+import data_loader
+import networks
+import run_folder
+import scores
+
+NOT_A_NUMBER = (
+    "{what} is {value} {place}. best.h5 and last.h5 are those of earlier epochs, if any.\n"
+    "Try a lower --learning-rate or --precision float32, in a new run."
+)
+# Steps that a JAX accelerator is given ahead, while Python prepares more; the loss is looked at, and Ctrl-C heeded, after them.
+STEPS_A_CALL = 16
+
+
+def build_trainer(network, options, steps_an_epoch):
+    """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
+    networks.speed_up(network)
+    if options["l2"]:
+        for variable in network.trainable_variables:
+            if variable.name == "kernel":
+                variable.regularizer = keras.regularizers.L2(options["l2"])
+    pixels = keras.Input(network.input_shape[1:], name="pixels")
+    x = pixels
+    for layer in augmentation(options):
+        x = layer(x)
+    trainer = keras.Model(pixels, network(x), name="trainer")
+    is_jax = keras.backend.backend() == "jax"
+    trainer.compile(
+        optimizer=optimizer(options, steps_an_epoch),
+        loss=keras.losses.BinaryCrossentropy(label_smoothing=options["label_smoothing"]),
+        metrics=[of_majority(metric) for metric in (keras.metrics.BinaryAccuracy("accuracy"), keras.metrics.AUC(name="auroc"))],
+        steps_per_execution=STEPS_A_CALL if is_jax and run_folder.has_accelerator() else 1,
+        # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
+        jit_compile=is_jax,
+    )
+    # Variables that a first step makes would have TensorFlow trace it a second time, which doubles a minute: make them now.
+    trainer.optimizer.build(trainer.trainable_variables)
+    one = np.ones((1, 1), np.float32)
+    trainer.compute_metrics(None, one, one, one)
+    trainer.reset_metrics()
+    return trainer
+
+
+def augmentation(options):
+    """Keras's layers that change training views, those that a recipe asks for."""
+    # In float32 also under mixed precision: bfloat16 cannot tell the columns of a 320 px image apart.
+    moved, bright = {"fill_mode": "constant"}, {"value_range": (0, 255)}
+    makers = {
+        "flip": lambda on, **more: keras.layers.RandomFlip("horizontal", **more),
+        "rotation": lambda degrees, **more: keras.layers.RandomRotation(degrees / 360, **moved, **more),
+        "shift": lambda share, **more: keras.layers.RandomTranslation(share, share, **moved, **more),
+        "zoom": lambda share, **more: keras.layers.RandomZoom(share, **moved, **more),
+        "contrast": lambda share, **more: keras.layers.RandomContrast(share, **bright, **more),
+        "brightness": lambda share, **more: keras.layers.RandomBrightness(share, **bright, **more),
+        "erasing": lambda share, **more: keras.layers.RandomErasing((share, share), fill_value=0, **bright, **more),
+    }
+    used = [
+        make(options[name], seed=options["seed"] + place, dtype="float32", name=name)  # one seed would turn as it flips
+        for place, (name, make) in enumerate(makers.items())
+        if options[name]
+    ]
+    if keras.backend.backend() == "jax":
+        for layer in used:  # Keras says no for TensorFlow's sake, and would run every operation of a step by itself
+            layer.supports_jit = True
+    return used
+
+
+def optimizer(options, steps_an_epoch):
+    """Adam with a recipe's schedule; weight decay is of kernels alone, as is usual: not of biases and normalisation."""
+    rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
+    average = {"use_ema": True, "ema_momentum": options["ema"]} if options["ema"] else {}
+    made = networks.adam(rate, weight_decay=options["weight_decay"] or None, **average)
+    made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return made
+
+
+def of_majority(metric):
+    """A metric that takes the label of the heavier one of two mixed views."""
+    update = metric.update_state
+    metric.update_state = lambda label, probability, sample_weight=None: update(
+        keras.ops.cast(label > 0.5, "float32"), probability, sample_weight
+    )
+    return metric
+
+
+def constant(rate, epochs, steps_an_epoch):
+    """The learning rate as given, all the way; also what a plateau starts from."""
+    return rate
+
+
+def cosine(rate, epochs, steps_an_epoch):
+    """Half a cosine, step by step, from the rate to 0. Source: Loshchilov and Hutter 2017, arXiv 1608.03983, no restarts."""
+    return keras.optimizers.schedules.CosineDecay(rate, epochs * steps_an_epoch)
+
+
+def steps(rate, epochs, steps_an_epoch):
+    """1/10, 1/50 and 1/100 of the rate from 25, 50 and 75 % of the epochs on: the first system's."""
+    # Keras changes the rate one step after a boundary, so the boundary is the last step before the epoch.
+    boundaries = [int(share * epochs) * steps_an_epoch - 1 for share in (0.25, 0.5, 0.75)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate, rate / 10, rate / 50, rate / 100])
+
+
+# A schedule of a recipe: f(rate, epochs, steps an epoch) -> what Keras's optimizer takes. They hang on the step alone, so a
+# resumed run needs no state of theirs; the plateau's, which hangs on the tuning loss, is in the resume state.
+SCHEDULES = {"constant": constant, "cosine": cosine, "steps": steps, "plateau": constant}
+
+
+def plateau():
+    """Divides the learning rate by 10 after an epoch in which the tuning loss did not fall."""
+    return keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=1, min_delta=0)
+
+
+def final_touches(network, pixels, options, epochs_done):
+    """The callbacks that make of the weights after an epoch those that are scored and saved, as a recipe asks for."""
+    callbacks = []
+    if options["ema"]:
+        callbacks.append(AveragedWeights(averaged=epochs_done > 0))  # a run's state is saved while they are
+    if options["statistics_views"]:
+        callbacks.append(batch_statistics.BatchStatistics(network, pixels, options["statistics_views"], options["seed"]))
+    return callbacks
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Puts the optimizer's moving average of the weights in their place after an epoch, and they back before the next.
+
+    Keras's SwapEMAWeights does, too, but cannot go on from a state that was saved in between.
+    """
+
+    def __init__(self, averaged):
+        super().__init__()
+        self.averaged = averaged
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.averaged:
+            self.swap()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.swap()
+
+    def swap(self):
+        """Exchange the weights and their average."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # float16's scales the loss
+        for weight, average in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True):
+            kept = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(kept)
+        self.averaged = not self.averaged
+
+
+class ScoreTuning(keras.callbacks.Callback):
+    """Adds the tuning scores, time and learning rate to an epoch's log.
+
+    The scores are model_test.py's: the AUROC is exact, where Keras's metric sums over 200 thresholds.
+    """
+
+    def __init__(self, network, tuning, num_train_views, batch_size):
+        super().__init__()
+        self.network, self.tuning, self.num_train_views, self.batch_size = network, tuning, num_train_views, batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_epoch_end(self, epoch, logs):
+        training_seconds = time.perf_counter() - self.start
+        probability = data_loader.predict(self.network, self.tuning.pixels, self.batch_size)
+        if not np.isfinite(probability).all():
+            raise FloatingPointError(
+                NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")
+            )
+        label = self.tuning.label
+        penalty = sum(
+            float(keras.ops.convert_to_numpy(loss)) for loss in self.network.losses
+        )  # L2, which the training loss holds too
+        logs["val_loss"] = scores.log_loss(label, probability, self.tuning.weight) + penalty
+        logs["val_accuracy"] = float(np.mean(scores.decisions(probability, 0.5) == label))
+        logs["val_auroc"] = scores.auroc(label, probability)
+        logs["learning_rate"] = self.learning_rate  # of the epoch's first step
+        logs["seconds"] = time.perf_counter() - self.start
+        logs["views_per_second"] = self.num_train_views / training_seconds
+
+
+class StopOnFault(keras.callbacks.Callback):
+    """Raises FloatingPointError when the loss is no longer a number, and KeyboardInterrupt after a Ctrl-C."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs):
+        if not np.isfinite(logs["loss"]):
+            place = f"in epoch {self.epoch}, step {batch + 1}"
+            raise FloatingPointError(NOT_A_NUMBER.format(what="the loss", value=logs["loss"], place=place))
+        if getattr(self.model, "interrupted", False):
+            raise KeyboardInterrupt
+
+
+class SaveRun(keras.callbacks.Callback):
+    """Writes best.h5, last.h5, the resume state and history.csv after each epoch, and reads the state back.
+
+    Keras's BackupAndRestore keeps neither the plateau's count nor the best epoch, so a resumed run would differ.
+    """
+
+    def __init__(self, run, network, trainer, chosen, plateau=None):
+        """
+        Args:
+            chosen: which epoch best.h5 is of: "best", by tuning AUROC, or "last".
+            plateau: the callback of `plateau`, if the learning rate hangs on one.
+        """
+        super().__init__()
+        self.run, self.network, self.trainer, self.chosen, self.plateau = run, network, trainer, chosen, plateau
+        self.history, self.plateau_state = [], None
+
+    def variables(self):
+        """Weights, states of random layers and of the optimizer, in a fixed order."""
+        return [*self.trainer.variables, *self.trainer.optimizer.variables]
+
+    def best(self):
+        """The row of the epoch that best.h5 is of; the first among equals."""
+        return self.history[-1] if self.chosen == "last" else max(self.history, key=lambda row: row["val_auroc"])
+
+    def restore(self):
+        """Take up the saved state; returns the number of epochs done."""
+        self.history, self.plateau_state = self.run.load_state(self.variables()) or ([], None)
+        if self.history:
+            self.run.write_history(self.history)
+        return len(self.history)
+
+    def on_train_begin(self, logs=None):
+        if self.plateau_state:  # after the plateau's own on_train_begin, which forgets
+            vars(self.plateau).update(self.plateau_state)
+
+    def on_epoch_end(self, epoch, logs):
+        self.history.append({"epoch": epoch + 1, **logs})
+        if self.best()["epoch"] == epoch + 1:
+            self.run.save_network(self.network, "best.h5")
+        self.run.save_network(self.network, "last.h5")
+        if self.plateau:
+            self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
+        self.run.save_state(self.variables(), self.history, self.plateau_state)
+        self.run.write_history(self.history)
+
+
+@contextlib.contextmanager
+def deferred_interrupt(trainer):
+    """Let a first Ctrl-C take effect between two steps, so that no file is cut short; a second one stops at once."""
+
+    def interrupt(signum, frame):
+        trainer.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nStopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
