@@ -11,8 +11,8 @@ Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by 
 """
 
 import argparse
+import collections
 import os
-import queue
 import shlex
 import shutil
 import subprocess
@@ -148,33 +148,31 @@ def develop(root, out, stretch=False):
 
 def train_all(runs, out, options):
     """Train and score (row, seed) after (row, seed). Returns: the names of those that failed."""
-    left, failed = queue.SimpleQueue(), []
-    for run in runs:
-        left.put(run)
+    left, failed, stopped = collections.deque(runs), [], threading.Event()
 
     def work(own_cores):
-        while not left.empty():
-            row, seed = left.get()
+        while left:
+            try:
+                row, seed = left.popleft()
+            except IndexError:  # another thread took the last one
+                return
             try:
                 train_row(row, seed, out, options.study_type, own_cores)
             except subprocess.CalledProcessError:
                 failed.append(f"{row}-{seed}")
             except KeyboardInterrupt:
-                if threading.current_thread() is threading.main_thread():
-                    raise
-                return
+                left.clear()
+                stopped.set()
 
     shares = [cores()[place :: options.jobs] for place in range(options.jobs)]
     threads = [threading.Thread(target=work, args=(share,)) for share in shares[1:]]
     for thread in threads:
         thread.start()
-    try:
-        work(shares[0])
-    finally:
-        while not left.empty():  # after Ctrl-C
-            left.get()
-        for thread in threads:
-            thread.join()
+    work(shares[0])
+    for thread in threads:
+        thread.join()
+    if stopped.is_set():
+        raise KeyboardInterrupt
     return failed
 
 
@@ -234,8 +232,7 @@ def scored_runs(out, row, seeds):
         folder = stage_folder(out, row, seed, len(ROWS[row]) - 1)
         if (folder / "scores.json").is_file():
             run = RunFolder.open(folder)
-            predictions = pd.read_csv(folder / "predictions.csv")
-            runs[seed] = results.Scored(folder.name, run.settings(), predictions, run.read_json("scores.json"))
+            runs[seed] = results.Scored(folder.name, run.settings(), run.read_predictions(), run.read_json("scores.json"))
     return runs
 
 

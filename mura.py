@@ -156,31 +156,43 @@ def build_parser():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
+    add_data_options(parser.add_argument_group("data"))
+    add_network_options(parser.add_argument_group("network (left out: the recipe decides)"))
+    add_training_options(parser.add_argument_group("training"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="FOLDER", help="run folder to make (default runs/RECIPE-DATE-TIME)")
+    output.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
+    return parser
+
+
+def add_data_options(group):
+    """What is trained on."""
+    group.add_argument(
         "--data", metavar="ROOT", help="folder with train/ and valid/ as MURA unpacks; left out: phantoms are drawn"
     )
-    data.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types to train on, or all (default XR_HUMERUS)")
-    data.add_argument(
+    group.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types to train on, or all (default XR_HUMERUS)")
+    group.add_argument(
         "--labels",
         type=os.path.abspath,
         metavar="FILE.csv",
         help="study paths and labels that override those of the folders' names",
     )
-    data.add_argument(
+    group.add_argument(
         "--tuning-fraction",
         type=fraction,
         metavar="F",
         help="share of train/'s patients kept for choosing epoch, threshold and temperature (default 0.1)",
     )
-    data.add_argument(
+    group.add_argument(
         "--skip-unreadable", action="store_true", default=None, help="leave out views that do not decode instead of stopping"
     )
-    data.add_argument("--demo", action="store_true", default=None, help="a small phantom set and settings for two CPU cores")
+    group.add_argument("--demo", action="store_true", default=None, help="a small phantom set and settings for two CPU cores")
 
-    network = parser.add_argument_group("network (left out: the recipe decides)")
-    network.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see recipes.py (default default)")
-    network.add_argument(
+
+def add_network_options(group):
+    """What is trained, and from which weights."""
+    group.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see recipes.py (default default)")
+    group.add_argument(
         "--set",
         type=recipe_setting,
         nargs="+",
@@ -188,32 +200,27 @@ def build_parser():
         metavar="NAME=VALUE",
         help=f"settings of the recipe without an option of their own: {', '.join(recipes.FREE)}",
     )
-    network.add_argument("--network", choices=networks.BUILDERS, help="architecture")
-    network.add_argument("--weights", metavar="none|imagenet|FILE", help="starting weights: random, ImageNet's, or a file's")
-    network.add_argument(
+    group.add_argument("--network", choices=networks.BUILDERS, help="architecture")
+    group.add_argument("--weights", metavar="none|imagenet|FILE", help="starting weights: random, ImageNet's, or a file's")
+    group.add_argument(
         "--size", type=positive(int), metavar="PX", help="side of the square input, pixels (recipe default: 320)"
     )
-    network.add_argument(
+    group.add_argument(
         "--resize", choices=("pad", "stretch"), help="fit the long side and pad with black, or squeeze both sides"
     )
 
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--epochs", type=positive(int), metavar="N", help="passes over the training views (recipe default: 52)"
-    )
-    training.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step (recipe default: 8)")
-    training.add_argument("--learning-rate", type=positive(float), metavar="X", help="Adam's, before the recipe's schedule")
-    training.add_argument(
+
+def add_training_options(group):
+    """How it is trained."""
+    group.add_argument("--epochs", type=positive(int), metavar="N", help="passes over the training views (recipe default: 52)")
+    group.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step (recipe default: 8)")
+    group.add_argument("--learning-rate", type=positive(float), metavar="X", help="Adam's, before the recipe's schedule")
+    group.add_argument(
         "--precision", choices=PRECISIONS, help="arithmetic; auto is mixed_bfloat16 where the processor has it (default auto)"
     )
-    training.add_argument(
+    group.add_argument(
         "--seed", type=seed, metavar="N", help="draws the tuning patients, weights, order and augmentation (default 0)"
     )
-
-    output = parser.add_argument_group("output")
-    output.add_argument("--out", metavar="FOLDER", help="run folder to make (default runs/RECIPE-DATE-TIME)")
-    output.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
-    return parser
 
 
 def recipe_setting(text):
