@@ -20,7 +20,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pandas as pd
 from PIL import ImageOps  # contrast
 
 import data_loader
@@ -62,6 +61,7 @@ ROWS = {
     "class-weights": ["--set class_weighted=true"],
     "contrast-stretch": [""],
     "best-epoch": ["--set chosen=best"],
+    "flip-averaging": ["--set flip_averaging=true"],
     "hand-alone": ["--study-type XR_HAND"],
     "hand-from-all": ["", "--study-type XR_HAND --epochs 4"],
 }
@@ -124,22 +124,22 @@ def develop(root, out, stretch=False):
     Args:
         stretch: draw the contrast of each film apart, so that its darkest and brightest hundredths are black and white.
     """
-    if not out.is_dir():
-        root = data_loader.data_root(root or phantom.ensure())
-        parts = data_loader.split_by_patient(data_loader.find_views(root, "train", ["all"]), HELD_BACK, seed=0)
-        partial = out.with_name("." + out.name)
-        shutil.rmtree(partial, ignore_errors=True)
-        for name, part in zip(("train", "valid"), parts, strict=True):
-            for path in part["path"]:
-                copy = partial / name / Path(path).relative_to(root / "train")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                if stretch:
-                    ImageOps.autocontrast(images.read_grey(path), cutoff=1).save(copy.with_suffix(".png"))
-                else:
-                    shutil.copy2(path, copy)
-        if phantom.describe(root):
-            shutil.copy2(root / phantom.NOTE, partial)
-        partial.rename(out)
+    if out.is_dir():
+        return
+    root = data_loader.data_root(root or phantom.ensure())
+    train, held_out = data_loader.split_by_patient(data_loader.find_views(root, "train", ["all"]), HELD_BACK, seed=0)
+    partial = out.with_name("." + out.name)
+    shutil.rmtree(partial, ignore_errors=True)
+    for path, folder in [*((path, "train") for path in train["path"]), *((path, "valid") for path in held_out["path"])]:
+        copy = partial / folder / Path(path).relative_to(root / "train")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if stretch:
+            ImageOps.autocontrast(images.read_grey(path), cutoff=1).save(copy.with_suffix(".png"))
+        else:
+            shutil.copy2(path, copy)
+    if phantom.describe(root):
+        shutil.copy2(root / phantom.NOTE, partial)
+    partial.rename(out)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -244,9 +244,7 @@ def table_row(row, out, seeds):
     added = " then ".join(part or "(nothing)" for part in ROWS[row])
     cells = {"Row": row, "Added to the base": f"`{added}`", "Seeds": len(runs)}
     for name in SHOWN:
-        values = [run.report["studies"][name]["value"] for run in runs.values()]
-        spread = f" ± {pd.Series(values).std():.3f}" if len(values) > 1 else ""
-        cells[scores.NUMBERS[name]] = f"{pd.Series(values).mean():.3f}{spread}" if values else "-"
+        cells[scores.NUMBERS[name]] = results.mean_and_spread([run.report["studies"][name]["value"] for run in runs.values()])
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": "", "Time": ""}
     found = scores.differences([base[seed].decided() for seed in both], [runs[seed].decided() for seed in both], ("auroc",))

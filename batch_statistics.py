@@ -22,6 +22,7 @@ from keras import layers
 
 import data_loader
 import networks
+import results
 import scores
 from run_folder import RunError, RunFolder
 
@@ -118,11 +119,9 @@ def compare(run):
         statistics of all training views; mean and standard deviation of the tuning AUROC; and the share of an epoch's time.
     """
     settings = run.settings()
-    trained = settings["options"]
-    views = data_loader.find_views(settings["data"]["root"], "train", trained["study_type"], trained.get("labels"))
-    kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], trained["skip_unreadable"])
-    train, tuning = data_loader.split_by_patient(kept, trained["tuning_fraction"], trained["seed"])
-    train_pixels, tuning_pixels, label = pixels.of(kept, train), pixels.of(kept, tuning), tuning["label"].to_numpy()
+    trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
+    (train, train_pixels), (tuning, tuning_pixels), _ = data_loader.load_parts(trained)
+    label = tuning["label"].to_numpy()
     network = networks.speed_up(run.load_network("last.h5"))
     averager = Averager(network)
 
@@ -139,9 +138,8 @@ def compare(run):
     for count in [count for count in TRIED if count < len(train)]:
         rng = np.random.default_rng(count)
         found, seconds = zip(*(probability(rng.choice(everything, count, replace=False)) for _ in range(DRAWS)), strict=True)
-        auroc = [scores.auroc(label, one) for one in found]
+        auroc = results.mean_and_spread([scores.auroc(label, one) for one in found])
         away = np.sqrt(np.mean((np.array(found) - expected) ** 2))
-        auroc = f"{np.mean(auroc):.3f} ± {np.std(auroc, ddof=1):.3f}"
         rows.append({"views": count, "rms": round(away, 4), "AUROC": auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"})
     return pd.DataFrame(rows)
 

@@ -440,6 +440,13 @@ class Rows:
         return Rows(self.array, self.rows[pd.Index(views["path"]).get_indexer(part["path"])])
 
 
+class Mirrored(Rows):
+    """Rows whose images, (height, width, 1), are flipped left to right as they are read."""
+
+    def __getitem__(self, places):
+        return super().__getitem__(places)[:, :, ::-1]
+
+
 def cache_key(views, size, resize):
     """Name of the cache file of a table of views at a size and resize mode."""
     key = hashlib.sha256(f"grey 1 {size} {resize}".encode())  # raise the number when read_grey or fit_square changes
@@ -506,6 +513,20 @@ def describe_unreadable(views, bad):
     common = os.path.commonpath([os.path.dirname(path) for path in views["path"]]) or "."
     lines = [f"  {os.path.relpath(path, common)}   {reason}" for path, reason in zip(paths, bad["reason"], strict=True)]
     return f"{len(bad)} of {len(views)} images under {common} cannot be decoded:\n" + "\n".join(lines)
+
+
+def load_parts(options):
+    """What a run trains on and what it keeps for tuning, the same each time it is asked for.
+
+    Args:
+        options: a run's: data, study_type, labels, size, resize, skip_unreadable, tuning_fraction and seed.
+    Returns: ((views, Rows) of train, (views, Rows) of tuning, how many unreadable views were left out).
+    Raises: DataError when the data is not as it should be.
+    """
+    views = find_views(options["data"], "train", options["study_type"], options["labels"])
+    kept, pixels = load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+    train, tuning = split_by_patient(kept, options["tuning_fraction"], options["seed"])
+    return (train, pixels.of(kept, train)), (tuning, pixels.of(kept, tuning)), len(views) - len(kept)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -583,19 +604,22 @@ class Batches(keras.utils.PyDataset):
         return tuple(mixed)
 
 
-def predict(network, pixels, batch_size=32):
+def predict(network, pixels, batch_size=32, flip_averaging=False):
     """Probability of each view as the network gives it.
 
     Args:
         pixels: (n, size, size, 1) uint8.
         batch_size: views at a time; changes speed and memory, not the result.
+        flip_averaging: take the mean of a view's probability and its mirror image's.
     Returns: (n,) float32.
     """
     count = len(pixels)
     batch_size = min(batch_size, count)
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
-    full = Rows(pixels, np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1))
-    return network.predict(Batches(full, batch_size), verbose=0)[:count, 0]
+    full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
+    sides = (Rows, Mirrored) if flip_averaging else (Rows,)
+    found = [network.predict(Batches(side(pixels, full), batch_size), verbose=0)[:count, 0] for side in sides]
+    return np.mean(found, axis=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ def load_network(run):
 
 def predict(network, pixels, settings):
     """Probability of each view at the run's temperature. Returns: (n,) float64."""
-    return scores.calibrate(data_loader.predict(network, pixels), settings["temperature"])
+    flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
+    return scores.calibrate(data_loader.predict(network, pixels, flip_averaging=flip_averaging), settings["temperature"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -180,15 +181,16 @@ def load_split(run, settings, options):
     trained = settings["options"]
     root = options.data or settings["data"]["root"]
     labels = options.labels or (None if options.data else trained.get("labels"))
-    folder = "held-out" if options.split == "held-out" else "train"
-    views = data_loader.find_views(root, folder, options.study_type or trained["study_type"], labels)
-    skip = options.skip_unreadable or (options.split == "tuning" and trained["skip_unreadable"])
-    kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip)
-    left_out = len(views) - len(kept)
+    study_type, skip = options.study_type or trained["study_type"], options.skip_unreadable
     if options.split == "tuning":  # drawn again as the training drew them
-        whole, (_, kept) = kept, data_loader.split_by_patient(kept, trained["tuning_fraction"], trained["seed"])
-        pixels = pixels.of(whole, kept)
+        again = {"data": root, "study_type": study_type, "labels": labels}
+        again["skip_unreadable"] = skip or trained["skip_unreadable"]
+        _, (kept, pixels), left_out = data_loader.load_parts(trained | again)
         check_same_tuning(run, settings, root, kept)
+    else:
+        views = data_loader.find_views(root, "held-out", study_type, labels)
+        kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip)
+        left_out = len(views) - len(kept)
     data_loader.check_both_classes(kept, f"the readable views of {root}")
     return kept, pixels, left_out
 

@@ -94,7 +94,7 @@ def train_run(run, options, resume):
 
     batches.start_at(epochs_done)
     views_an_epoch = min(len(batches) * options["batch_size"], len(train.pixels))
-    tuning_scores = training.ScoreTuning(network, tuning, views_an_epoch, options["batch_size"])
+    tuning_scores = training.ScoreTuning(network, tuning, views_an_epoch, options)
     touches = training.final_touches(network, train.pixels, options, epochs_done)
     callbacks = [*touches, tuning_scores, *stall, training.StopOnFault(), saving]
     verbosity = 1 if sys.stdout.isatty() else 2  # a moving bar on a screen, a line an epoch in a file
@@ -114,7 +114,7 @@ def train_run(run, options, resume):
         return
     if not record["finished"]:
         record |= how_it_went(saving.history, saving.best())
-    record |= fit_decisions(run, tuning)
+    record |= fit_decisions(run, tuning, options["flip_averaging"])
     run.write_json("run.json", record)
     say_what_is_next(run, record, saving.best())
 
@@ -300,13 +300,10 @@ def load_views(options):
     """(train, tuning, left_out): two Parts and how many views were unreadable; draws the phantom set where no data is given."""
     if options["data"] is None:
         options["data"] = str(phantom.ensure(demo=options["demo"]))
-    views = data_loader.find_views(options["data"], "train", options["study_type"], options["labels"])
-    kept, pixels = data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+    *parts, left_out = data_loader.load_parts(options)
     check_held_out(options)
-    split = data_loader.split_by_patient(kept, options["tuning_fraction"], options["seed"])
-    weigh = data_loader.class_weights if options["class_weighted"] else lambda part: None
-    parts = (Part(part, pixels.of(kept, part), part["label"].to_numpy(), weigh(part)) for part in split)
-    return *parts, len(views) - len(kept)
+    weigh = data_loader.class_weights if options["class_weighted"] else lambda views: None
+    return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
 
 def check_held_out(options):
@@ -407,10 +404,11 @@ def how_it_went(history, best):
     }
 
 
-def fit_decisions(run, tuning):
+def fit_decisions(run, tuning, flip_averaging):
     """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
     network = networks.speed_up(run.load_network())
-    return scores.fit(tuning.views.assign(probability=data_loader.predict(network, tuning.pixels)))
+    probability = data_loader.predict(network, tuning.pixels, flip_averaging=flip_averaging)
+    return scores.fit(tuning.views.assign(probability=probability))
 
 
 def say_what_is_next(run, record, best):

@@ -37,6 +37,7 @@ class Recipe:
     dropout: float = 0.0  # share of features dropped before the last unit
     chosen: str = "best"  # the epoch that best.h5 is of: best by the tuning AUROC, or last
     stochastic_depth: float = 0.0  # share of a dense layer's views whose new features are dropped
+    flip_averaging: bool = False  # score a view by the mean of its probability and its mirror image's
 
 
 SHARE = (float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
@@ -51,6 +52,7 @@ FREE = {
     "rotation": (float, "degrees from 0 to 180", lambda value: 0 <= value <= 180),
     "class_weighted": SWITCH,
     "standardise": SWITCH,
+    "flip_averaging": SWITCH,
     "statistics_views": (int, "a number of views, 0 or more", lambda value: value >= 0),
     **dict.fromkeys(
         ("shift", "zoom", "contrast", "brightness", "erasing", "label_smoothing", "ema", "dropout", "stochastic_depth"), SHARE

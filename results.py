@@ -107,7 +107,7 @@ def seed_rows(group):
     """Rows of the mean and standard deviation over seeds, and of the ensemble."""
     seeds = ", ".join(str(run.settings["options"]["seed"]) for run in group)
     values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
-    spread = ["-" if None in found else f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}" for found in values]
+    spread = [mean_and_spread(found) for found in values]
     together = scores.score(scores.study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
     names = " ".join(run.name for run in group)
     return [
@@ -151,6 +151,13 @@ def as_text(score):
     if value is None:
         return "-"
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
+
+
+def mean_and_spread(values):
+    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; of a single value, itself."""
+    if not values or None in values:
+        return "-"
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def as_table(report):

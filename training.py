@@ -163,9 +163,10 @@ class ScoreTuning(keras.callbacks.Callback):
     The scores are model_test.py's: the AUROC is exact, where Keras's metric sums over 200 thresholds.
     """
 
-    def __init__(self, network, tuning, num_train_views, batch_size):
+    def __init__(self, network, tuning, num_train_views, options):
         super().__init__()
-        self.network, self.tuning, self.num_train_views, self.batch_size = network, tuning, num_train_views, batch_size
+        self.network, self.tuning, self.num_train_views = network, tuning, num_train_views
+        self.how = {name: options[name] for name in ("batch_size", "flip_averaging")}
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.perf_counter()
@@ -173,7 +174,7 @@ class ScoreTuning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs):
         training_seconds = time.perf_counter() - self.start
-        probability = data_loader.predict(self.network, self.tuning.pixels, self.batch_size)
+        probability = data_loader.predict(self.network, self.tuning.pixels, **self.how)
         if not np.isfinite(probability).all():
             raise FloatingPointError(
                 NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")

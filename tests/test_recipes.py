@@ -40,6 +40,10 @@ def rates(schedule, rate, epochs, steps_an_epoch):
     return [float(made(step)) if callable(made) else made for step in range(epochs * steps_an_epoch)]
 
 
+def test_every_schedule_can_be_asked_for():
+    assert set(recipes.SCHEDULES) == set(training.SCHEDULES)
+
+
 def test_original_divides_by_10_50_100():
     expected = [1e-3] * 13 * 5 + [1e-4] * 13 * 5 + [2e-5] * 13 * 5 + [1e-5] * 13 * 5
     assert rates("steps", 1e-3, 52, 5) == pytest.approx(expected)
