@@ -1,13 +1,14 @@
 # make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
 # make test    lint and tests: about four minutes on two cores
 # make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
+# make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes
 # Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow soak clean
 
 demo: .venv/installed
 	$(BIN)/python mura.py --demo --out $(RUN)
@@ -21,6 +22,10 @@ test: .venv/installed-test
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -q -m slow
+
+soak: .venv/installed-test
+	$(BIN)/python tests/soak.py --kills 50
+	FUZZ=50 $(BIN)/python -m pytest -q -n 2 tests/test_fuzz.py
 
 clean:
 	rm -rf .venv data/cache data/phantom data/phantom_demo

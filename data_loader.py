@@ -22,6 +22,7 @@ if __name__ == "__main__":
 
     backend.choose()
 
+import filelock
 import keras
 import numpy as np
 import pandas as pd
@@ -29,8 +30,9 @@ from PIL import Image  # pixels between arrays and files
 from tqdm import tqdm  # progress bars
 
 import data_check
+import disk
 import phantom
-from images import DataError, UnreadableImageError, fit_square, read_grey
+from images import DataError, UnreadableImageError, fit_square, printable, read_grey
 from scores import STUDY
 
 log = logging.getLogger(__name__)
@@ -468,13 +470,27 @@ def read_cache(file):
 
 
 def build_cache(paths, size, resize, file):
-    """Decode every path into an .npy file, and list the unreadable ones beside it. Returns: what `read_cache` does."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two runs that build the same cache apart; the later rename wins, with the same content.
-    partial = file.with_name(f".{file.stem}.{os.getpid()}.npy")
+    """Decode every path into an .npy file, and list the unreadable ones beside it. Returns: what `read_cache` does.
+
+    Raises: DataError when it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(file.with_suffix(".lock")):  # of two processes that need it, one decodes
+            return read_cache(file) or fill_cache(paths, size, resize, file)
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be written ({disk.reason(error)}): the decoded views, {len(paths) * size**2 / 1e9:.2g} GB.\n"
+            f"Make room, or remove older files in {file.parent}."
+        ) from None
+
+
+def fill_cache(paths, size, resize, file):
+    """What `build_cache` does while no other process does."""
+    partial = file.with_name(f".{file.stem}.npy")
     partial_csv = partial.with_suffix(".csv")
     try:
-        pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(paths), size, size, 1))
+        pixels = create_array(partial, (len(paths), size, size, 1))
         bad = decode_all(paths, size, resize, pixels)
         pixels.flush()
         bad.to_csv(partial_csv, index=False)
@@ -484,6 +500,13 @@ def build_cache(paths, size, resize, file):
     finally:
         partial.unlink(missing_ok=True)
         partial_csv.unlink(missing_ok=True)
+
+
+def create_array(path, shape):
+    """A new .npy file of uint8, mapped into memory. Raises: OSError when it finds no room on the disk."""
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    disk.reserve(path, os.path.getsize(path))
+    return array
 
 
 def decode_all(paths, size, resize, pixels, change=None):
@@ -511,8 +534,9 @@ def describe_unreadable(views, bad):
     """The message that lists unreadable views."""
     paths = views["path"].iloc[bad["place"]]
     common = os.path.commonpath([os.path.dirname(path) for path in views["path"]]) or "."
-    lines = [f"  {os.path.relpath(path, common)}   {reason}" for path, reason in zip(paths, bad["reason"], strict=True)]
-    return f"{len(bad)} of {len(views)} images under {common} cannot be decoded:\n" + "\n".join(lines)
+    names = [printable(os.path.relpath(path, common)) for path in paths]
+    lines = [f"  {name}   {reason}" for name, reason in zip(names, bad["reason"], strict=True)]
+    return f"{len(bad)} of {len(views)} images under {printable(common)} cannot be decoded:\n" + "\n".join(lines)
 
 
 def load_parts(options):
@@ -573,7 +597,7 @@ class Batches(keras.utils.PyDataset):
         self.start_at(0)
 
     def start_at(self, epoch):
-        """Draw the order of an epoch, counted from 0."""
+        """Draw the order of an epoch; `fit` begins with the one after, because it ends one before it begins."""
         self.epoch, self.order = epoch, np.arange(len(self.pixels))
         if self.shuffle_seed is not None:
             np.random.default_rng([self.shuffle_seed, epoch]).shuffle(self.order)
@@ -602,6 +626,20 @@ class Batches(keras.utils.PyDataset):
             mix = by * part + (1 - by) * part[others]
             mixed.append(np.round(mix).astype(np.uint8) if part.dtype == np.uint8 else mix)
         return tuple(mixed)
+
+
+class RestOfEpoch(keras.utils.PyDataset):
+    """The batches of an epoch that are left after some steps."""
+
+    def __init__(self, batches, steps):
+        super().__init__(workers=batches.workers)
+        self.batches, self.steps = batches, steps
+
+    def __len__(self):
+        return len(self.batches) - self.steps
+
+    def __getitem__(self, index):
+        return self.batches[self.steps + index]
 
 
 def predict(network, pixels, batch_size=32, flip_averaging=False):

@@ -18,6 +18,11 @@ class UnreadableImageError(DataError):
     """One image file that does not decode; the message is the reason, without the path."""
 
 
+def printable(name):
+    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as Python does it."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))
+
+
 def read_grey(path):
     """Luminance of an image file.
 

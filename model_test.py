@@ -344,7 +344,7 @@ def study_views(names):
 def line(name, probability, threshold):
     """One line of output on a view or study."""
     decision = "Positive" if scores.decisions(probability, threshold) else "Negative"
-    return f"{name}\t{decision}\t{probability:.3f}"
+    return f"{images.printable(name)}\t{decision}\t{probability:.3f}"
 
 
 if __name__ == "__main__":

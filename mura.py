@@ -6,7 +6,9 @@
     python mura.py --out runs/NAME --resume           go on with a run that stopped
 
 A run folder holds all that comes out: best.h5 (highest tuning AUROC), last.h5, history.csv, run.json and resume/.
-Exit status: 0 done, or stopped by Ctrl-C; 1 a fault of data, checkpoint or numbers; 2 a wrong command line.
+Ctrl-C or SIGTERM saves the state after the step at hand; a second one stops at once.
+Exit status: 0 done, or stopped with its state saved; 1 a fault of data, checkpoint or numbers; 2 a wrong command line; 130
+stopped before the training, or at once.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import dataclasses
 import datetime
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,6 +34,7 @@ import networks
 import phantom
 import recipes
 import run_folder
+import saving
 import scores
 import training
 from run_folder import RunError, RunFolder
@@ -61,12 +65,13 @@ def main(argv=None):
         return 1
     try:
         run = RunFolder.open(options["out"]) if resume else RunFolder.create(options["out"])
-        train_run(run, options, resume)
+        with run.locked():
+            train_run(run, options, resume)
     except FAULTS as fault:
         print(f"mura.py: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("mura.py: stopped before training began", file=sys.stderr)
+        print("mura.py: stopped at once; what was saved before is as it was", file=sys.stderr)
         return 130
     return 0
 
@@ -87,36 +92,27 @@ def train_run(run, options, resume):
     )
     trainer = training.build_trainer(network, options, steps_an_epoch=len(batches))
     stall = [training.plateau()] if options["schedule"] == "plateau" else []
-    saving = training.SaveRun(run, network, trainer, options["chosen"], *stall)
-    epochs_done = saving.restore() if resume else 0
-    run.write_json("run.json", record)
-    print(summary(record, network, run, epochs_done), flush=True)
-
-    batches.start_at(epochs_done)
     views_an_epoch = min(len(batches) * options["batch_size"], len(train.pixels))
     tuning_scores = training.ScoreTuning(network, tuning, views_an_epoch, options)
-    touches = training.final_touches(network, train.pixels, options, epochs_done)
-    callbacks = [*touches, tuning_scores, *stall, training.StopOnFault(), saving]
-    verbosity = 1 if sys.stdout.isatty() else 2  # a moving bar on a screen, a line an epoch in a file
+    stop = saving.StopSignal()
+    saver = saving.SaveRun(run, network, trainer, tuning_scores, options["chosen"], stop, *stall)
+    done = saver.restore() if resume else (0, 0)
+    run.write_json("run.json", record)
+    print(summary(record, network, run, done), flush=True)
+
+    touches = training.final_touches(network, train.pixels, options, done)
+    callbacks = [*touches, tuning_scores, *stall, training.StopOnFault(steps_done=done[1]), saver]
     try:
-        with training.deferred_interrupt(trainer):
-            trainer.fit(
-                batches,
-                epochs=options["epochs"],
-                initial_epoch=epochs_done,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=verbosity,
-            )
-    except KeyboardInterrupt:
-        print(f"Stopped; {len(saving.history)} of {options['epochs']} epochs are saved.")
-        print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
+        with stop.heeded():
+            training.fit(trainer, batches, options["epochs"], done, callbacks)
+    except saving.StoppedError:
+        say_it_has_stopped(run, options, saver)
         return
     if not record["finished"]:
-        record |= how_it_went(saving.history, saving.best())
+        record |= how_it_went(saver.history, saver.best())
     record |= fit_decisions(run, tuning, options["flip_averaging"])
     run.write_json("run.json", record)
-    say_what_is_next(run, record, saving.best())
+    say_what_is_next(run, record, saver.best())
 
 
 def build_network(options, weights):
@@ -364,7 +360,7 @@ def describe_run(options, data):
     }
 
 
-def summary(record, network, run, epochs_done):
+def summary(record, network, run, done):
     """What the user should know before the first epoch."""
     options, data = record["options"], record["data"]
     lines = [
@@ -379,13 +375,13 @@ def summary(record, network, run, epochs_done):
         )
     if data["left_out"]:
         lines.append(f"  {data['left_out']} unreadable views left out, with their labels")
-    steps_left = epochs_done < options["epochs"]
+    epochs, steps = done
     lines += [
         f"Network   {network.name}, {network.count_params():,} parameters, weights {options['weights']}, {options['size']} px",
         f"Training  {options['epochs']} epochs, batch {options['batch_size']}, {options['precision']} on {record['device']}"
-        + (f"; {epochs_done} epochs done" if epochs_done else ""),
+        + (f"; {epochs} epochs" + (f" and {steps} steps" if steps else "") + " done" if any(done) else ""),
         "The first step takes a minute or so: the network is traced and compiled."
-        if steps_left
+        if epochs < options["epochs"]
         else "Nothing is left to train.",
     ]
     return "\n".join(lines)
@@ -411,6 +407,13 @@ def fit_decisions(run, tuning, flip_averaging):
     return scores.fit(tuning.views.assign(probability=probability))
 
 
+def say_it_has_stopped(run, options, saver):
+    """Print what is saved of a training that was asked to stop, and how to go on with it."""
+    begun = f" and {saver.begun['steps']} steps of the next" if saver.begun else ""
+    print(f"Stopped; {len(saver.history)} of {options['epochs']} epochs{begun} are saved.")
+    print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
+
+
 def say_what_is_next(run, record, best):
     """Print the outcome and the next command."""
     print(f"Best epoch {best['epoch']}: tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views).")
@@ -420,4 +423,5 @@ def say_what_is_next(run, record, best):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of training, too, an orderly end
     sys.exit(main())

@@ -208,7 +208,7 @@ def load_weights(network, path, base=None):
             (network if path.name.endswith(".weights.h5") or base is None else base).load_weights(path)
     except Exception as error:  # h5py, zipfile and Keras each raise their own
         raise WeightsError(
-            f"{path} does not hold weights for {network.name} ({str(error).splitlines()[0]}).\n"
+            f"{path} does not hold weights for {network.name} ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
             f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
         ) from None
     return network

@@ -7,14 +7,18 @@ Keras is imported only where a network is loaded: plot_results.py reads run fold
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
+
+import disk
 
 HISTORY = [
     "epoch",
@@ -28,6 +32,15 @@ HISTORY = [
     "seconds",
     "views_per_second",
 ]
+
+
+LOCK = ".lock"  # held while a process trains into a folder
+PARTIAL = ".partial-"  # what a file is called while it is written
+
+
+def is_left_over(file):
+    """Whether a file of a run folder is what a process that was killed at once may leave behind."""
+    return file.name == LOCK or file.name.startswith(PARTIAL)
 
 
 def number(low, high, kind=(int, float)):
@@ -89,7 +102,7 @@ class RunFolder:
         Raises: RunError when the path holds anything already or cannot be made.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not is_left_over(file) for file in path.iterdir())):
             raise RunError(
                 f"{path} is not empty, and a run is never overwritten. Pass another --out, or --resume to go on with it."
             )
@@ -112,17 +125,51 @@ class RunFolder:
         return run
 
     @contextlib.contextmanager
+    def locked(self):
+        """Keep other processes from training into the folder; a killed process's lock is open again.
+
+        Raises: RunError when another has it, or when nothing can be written into the folder.
+        """
+        lock = filelock.FileLock(self / LOCK, timeout=0)
+        try:
+            lock.acquire()
+            for file in self.path.rglob(PARTIAL + "*"):  # of a process that was killed while it wrote
+                file.unlink()
+        except filelock.Timeout:
+            raise RunError(f"{self.path}: another process trains into it. Wait for its end, or pass another --out.") from None
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be written to ({error.strerror}). Make it writable, or pass another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
     def writing(self, name):
-        """A temporary path beside a file; it takes the file's place when the block ends without an error."""
+        """A temporary path beside a file; it takes the file's place when the block ends without an error.
+
+        Raises: RunError when it cannot be written; the file is as it was.
+        """
         target = self / name
-        partial = target.with_name(f".partial-{target.name}")
+        partial = target.with_name(PARTIAL + target.name)
         try:
             yield partial
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(partial, target)
+        except OSError as error:
+            raise RunError(self.not_written(name, error)) from None
         finally:
             partial.unlink(missing_ok=True)
+
+    def not_written(self, name, error):
+        """The message on a file that could not be written."""
+        return (
+            f"{self / name} cannot be written ({disk.reason(error)}); what was saved before is as it was.\n"
+            "Make room or the folder writable, and go on: a training with --resume."
+        )
 
     # run.json, scores.json
 
@@ -234,7 +281,11 @@ class RunFolder:
         absl.setLevel(logging.ERROR)  # Keras calls .h5 a legacy format each time; it is what our users ask for
         try:
             with self.writing(name) as partial:
+                # Each weight with its name and place; HDF5 starts the file anew, so what is left of the room is given back.
+                disk.reserve(partial, 65536 + sum(4096 + 4 * math.prod(weight.shape) for weight in network.weights))
                 network.save(partial)
+        except RuntimeError as error:  # h5py's, when a file cannot even be closed
+            raise RunError(self.not_written(name, error)) from None
         finally:
             absl.setLevel(level)
 
@@ -256,58 +307,61 @@ class RunFolder:
             raise RunError(
                 f"{path} is no network that Keras opens ({reason}). Restore it from a copy, or train again."
             ) from None
-        size = self.settings()["options"].get("size")
-        if network.input_shape != (None, size, size, 1):
-            raise RunError(f"{path} takes {network.input_shape}, but run.json says {size} px: they are of different runs.")
+        expected = {name: self.settings()["options"][name] for name in ("network", "size")}
+        shapes = (network.input_shape, network.output_shape)
+        if network.name != expected["network"] or shapes != ((None, expected["size"], expected["size"], 1), (None, 1)):
+            raise RunError(
+                f"{path} holds {network.name}, from {shapes[0]} to {shapes[1]}, but run.json says {expected['network']} at "
+                f"{expected['size']} px: they are of different runs. Restore the run's own."
+            )
         return network
 
     # resume/state.npz: one file, so that its parts are always of one epoch
 
-    def save_state(self, variables, history, plateau):
+    def save_state(self, variables, notes):
         """Write what a resumed run starts from.
 
         Args:
             variables: Keras variables in a fixed order: weights, random states, optimizer.
-            history: list of dicts, one an epoch.
-            plateau: dict of the learning-rate plateau's state, or None.
+            notes: dict that goes into JSON: history, a list of dicts, one an epoch; begun, a dict on an epoch that is not
+                done, or None; and more.
         """
         arrays = {f"variable{place:04d}": np.asarray(variable.numpy()) for place, variable in enumerate(variables)}
-        notes = json.dumps({"history": history, "plateau": plateau})
-        (self / "resume").mkdir(exist_ok=True)
-        with self.writing("resume/state.npz") as partial, open(partial, "wb") as file:
-            np.savez(file, notes=notes, **arrays)
+        with self.writing("resume/state.npz") as partial:
+            partial.parent.mkdir(exist_ok=True)
+            with open(partial, "wb") as file:
+                np.savez(file, notes=json.dumps(notes), **arrays)
 
     def has_state(self):
-        """Whether a state was saved: the run has finished an epoch."""
+        """Whether a state was saved: an epoch has ended, or training was asked to stop."""
         return (self / "resume/state.npz").exists()
 
     def load_state(self, variables):
         """Give variables the values of the last `save_state`.
 
-        Returns: (history, plateau) as they were given, or None when the run stopped before its first epoch ended.
+        Returns: the notes as they were given, or None where no state was saved.
         Raises: RunError when the state is damaged or of another network.
         """
         path = self / "resume/state.npz"
         if not self.has_state():
-            if (self / "history.csv").exists() or (self / "last.h5").exists():
+            if (self / "history.csv").exists():  # a network alone is of a first epoch that was not saved whole
                 raise RunError(f"{path} is missing, so the epochs done cannot be gone on from. Train again into another --out.")
             return None
-        if not (self / "best.h5").exists():
-            raise RunError(f"{self / 'best.h5'} is missing; restore it from a copy, or train again into another --out.")
         try:
             with np.load(path, allow_pickle=False) as state:
                 arrays = [state[name] for name in sorted(state.files) if name.startswith("variable")]
                 notes = json.loads(str(state["notes"]))
-            history, plateau = notes["history"], notes["plateau"]
-            if not history or any(row.keys() != set(HISTORY) for row in history):
+            if not (notes["history"] or notes.get("begun")) or any(row.keys() != set(HISTORY) for row in notes["history"]):
                 raise ValueError("its history is not one of mura.py's")
             if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
                 raise ValueError("its arrays have other shapes than the network's")
         except Exception as error:  # zipfile, numpy and json each raise their own
             raise RunError(f"{path} cannot be resumed from ({error}). Train again into another --out.") from None
+        if notes["history"] and not (self / "best.h5").exists():
+            raise RunError(f"{self / 'best.h5'} is missing; restore it from a copy, or train again into another --out.")
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-        return history, plateau
+        return notes
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
-"""What happens while a network trains: augmentation, optimizer and schedule, and what is scored and saved after each epoch."""
+"""What happens while a network trains: augmentation, optimizer and schedule, and what is scored after each epoch."""
 
-import contextlib
-import signal
 import sys
 import time
 
@@ -81,6 +79,8 @@ def optimizer(options, steps_an_epoch):
     average = {"use_ema": True, "ema_momentum": options["ema"]} if options["ema"] else {}
     made = networks.adam(rate, weight_decay=options["weight_decay"] or None, **average)
     made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    # At the end of `fit` Keras would put the average in the weights' place; AveragedWeights has done so.
+    made.finalize_variable_values = lambda variables: None
     return made
 
 
@@ -120,11 +120,29 @@ def plateau():
     return keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=1, min_delta=0)
 
 
-def final_touches(network, pixels, options, epochs_done):
-    """The callbacks that make of the weights after an epoch those that are scored and saved, as a recipe asks for."""
+def fit(trainer, batches, epochs, done, callbacks):
+    """Train from `done`, the (epochs, steps of the next one) that are, to the last epoch."""
+    verbosity = 1 if sys.stdout.isatty() else 2  # a moving bar on a screen, a line an epoch in a file
+    how = {"callbacks": callbacks, "shuffle": False, "verbose": verbosity}
+    epoch, steps = done
+    if steps:
+        batches.start_at(epoch + 1)
+        trainer.fit(data_loader.RestOfEpoch(batches, steps), initial_epoch=epoch, epochs=epoch + 1, **how)
+        epoch += 1
+    batches.start_at(epoch)  # `fit` begins with the next
+    trainer.fit(batches, initial_epoch=epoch, epochs=epochs, **how)
+
+
+def final_touches(network, pixels, options, done):
+    """The callbacks that make of the weights after an epoch those that are scored and saved, as a recipe asks for.
+
+    Args:
+        done: (epochs, steps of the next one) that a resumed run's weights have behind them.
+    """
     callbacks = []
     if options["ema"]:
-        callbacks.append(AveragedWeights(averaged=epochs_done > 0))  # a run's state is saved while they are
+        epochs, steps = done
+        callbacks.append(AveragedWeights(averaged=epochs > 0 and not steps))  # as they are when an epoch's state is saved
     if options["statistics_views"]:
         callbacks.append(batch_statistics.BatchStatistics(network, pixels, options["statistics_views"], options["seed"]))
     return callbacks
@@ -172,6 +190,15 @@ class ScoreTuning(keras.callbacks.Callback):
         self.start = time.perf_counter()
         self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
+    def so_far(self):
+        """Of a begun epoch what `go_on` needs."""
+        return {"seconds": time.perf_counter() - self.start, "learning_rate": self.learning_rate}
+
+    def go_on(self, begun):
+        """Go on with an epoch that a stopped run has begun."""
+        self.start -= begun["seconds"]
+        self.learning_rate = begun["learning_rate"]
+
     def on_epoch_end(self, epoch, logs):
         training_seconds = time.perf_counter() - self.start
         probability = data_loader.predict(self.network, self.tuning.pixels, **self.how)
@@ -192,76 +219,19 @@ class ScoreTuning(keras.callbacks.Callback):
 
 
 class StopOnFault(keras.callbacks.Callback):
-    """Raises FloatingPointError when the loss is no longer a number, and KeyboardInterrupt after a Ctrl-C."""
+    """Raises FloatingPointError when the loss is no longer a number."""
+
+    def __init__(self, steps_done):
+        super().__init__()
+        self.steps_done = steps_done  # of the first epoch, before a resumed run goes on
+
+    def on_train_batch_end(self, batch, logs):
+        if not np.isfinite(logs["loss"]):
+            place = f"in epoch {self.epoch}, step {self.steps_done + batch + 1}"
+            raise FloatingPointError(NOT_A_NUMBER.format(what="the loss", value=logs["loss"], place=place))
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch + 1
 
-    def on_train_batch_end(self, batch, logs):
-        if not np.isfinite(logs["loss"]):
-            place = f"in epoch {self.epoch}, step {batch + 1}"
-            raise FloatingPointError(NOT_A_NUMBER.format(what="the loss", value=logs["loss"], place=place))
-        if getattr(self.model, "interrupted", False):
-            raise KeyboardInterrupt
-
-
-class SaveRun(keras.callbacks.Callback):
-    """Writes best.h5, last.h5, the resume state and history.csv after each epoch, and reads the state back.
-
-    Keras's BackupAndRestore keeps neither the plateau's count nor the best epoch, so a resumed run would differ.
-    """
-
-    def __init__(self, run, network, trainer, chosen, plateau=None):
-        """
-        Args:
-            chosen: which epoch best.h5 is of: "best", by tuning AUROC, or "last".
-            plateau: the callback of `plateau`, if the learning rate hangs on one.
-        """
-        super().__init__()
-        self.run, self.network, self.trainer, self.chosen, self.plateau = run, network, trainer, chosen, plateau
-        self.history, self.plateau_state = [], None
-
-    def variables(self):
-        """Weights, states of random layers and of the optimizer, in a fixed order."""
-        return [*self.trainer.variables, *self.trainer.optimizer.variables]
-
-    def best(self):
-        """The row of the epoch that best.h5 is of; the first among equals."""
-        return self.history[-1] if self.chosen == "last" else max(self.history, key=lambda row: row["val_auroc"])
-
-    def restore(self):
-        """Take up the saved state; returns the number of epochs done."""
-        self.history, self.plateau_state = self.run.load_state(self.variables()) or ([], None)
-        if self.history:
-            self.run.write_history(self.history)
-        return len(self.history)
-
-    def on_train_begin(self, logs=None):
-        if self.plateau_state:  # after the plateau's own on_train_begin, which forgets
-            vars(self.plateau).update(self.plateau_state)
-
-    def on_epoch_end(self, epoch, logs):
-        self.history.append({"epoch": epoch + 1, **logs})
-        if self.best()["epoch"] == epoch + 1:
-            self.run.save_network(self.network, "best.h5")
-        self.run.save_network(self.network, "last.h5")
-        if self.plateau:
-            self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
-        self.run.save_state(self.variables(), self.history, self.plateau_state)
-        self.run.write_history(self.history)
-
-
-@contextlib.contextmanager
-def deferred_interrupt(trainer):
-    """Let a first Ctrl-C take effect between two steps, so that no file is cut short; a second one stops at once."""
-
-    def interrupt(signum, frame):
-        trainer.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nStopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def on_epoch_end(self, epoch, logs=None):
+        self.steps_done = 0

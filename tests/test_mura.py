@@ -21,6 +21,7 @@ from tiny import TINY
 import data_loader
 import model_test
 import mura
+import saving
 import scores
 import training
 from run_folder import HISTORY, RunFolder
@@ -144,9 +145,9 @@ def test_something_is_learned(in_tmp):
 
 def test_the_last_epoch_can_be_the_chosen_one(in_tmp, phantoms):
     for chosen, epoch in (("best", 1), ("last", 2)):
-        saving = training.SaveRun(None, None, None, chosen)
-        saving.history = [{"epoch": 1, "val_auroc": 0.9}, {"epoch": 2, "val_auroc": 0.6}]
-        assert saving.best()["epoch"] == epoch
+        saver = saving.SaveRun(None, None, None, None, chosen, None)
+        saver.history = [{"epoch": 1, "val_auroc": 0.9}, {"epoch": 2, "val_auroc": 0.6}]
+        assert saver.best()["epoch"] == epoch
     assert train(phantoms, "run", "--epochs", 3, "--set", "chosen=last") == 0
     run = RunFolder("run")
     assert run.settings()["best_epoch"] == 3

@@ -1,0 +1,229 @@
+"""Kill a training again and again at random moments, resume it, and compare what comes out with a training that nobody stopped.
+
+    python tests/soak.py                 fifty kills: a quarter of an hour on two cores
+    python tests/soak.py --kills 5 --seed 1
+
+A moment is a stage of the work, the n-th time that it is entered, and a delay into it; the process then kills itself with
+SIGKILL, which no program can heed. After each kill, every file under a real name must be whole.
+Exit status: 0 all runs came out the same; 1 one did not.
+"""
+
+import argparse
+import collections
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+import numpy as np
+import pandas as pd
+
+import phantom
+from run_folder import HISTORY
+
+EPOCHS = 4
+NEVER = ("never", 1, 0, 0)
+# Stage -> the function in which the process dies: "module.name" or "module.Class.name".
+STAGES = {
+    "decoding into the cache": "data_loader.decode_all",
+    "training step": "saving.SaveRun.on_train_batch_end",
+    "statistics of batch normalisation": "batch_statistics.Averager.take",
+    "scoring of tuning views": "training.ScoreTuning.on_epoch_end",
+    "writing a network": "run_folder.RunFolder.save_network",
+    "writing the state": "run_folder.RunFolder.save_state",
+    "writing a table": "run_folder.RunFolder.write_csv",
+    "writing run.json": "run_folder.RunFolder.write_json",
+    "fitting the threshold": "scores.fit",
+    "scoring held-out views": "run_folder.RunFolder.write_predictions",
+}
+# Settings with something to lose: plateau, moving average, drawn statistics, mixed and covered views, dropout.
+OPTIONS = ["--recipe", "paper", "--epochs", str(EPOCHS), "--network", "tiny", "--weights", "none", "--size", "32"]
+OPTIONS += ["--precision", "float32", "--tuning-fraction", "0.3"]
+OPTIONS += ["--set", "ema=0.9", "statistics_views=16", "mixup=0.2", "erasing=0.5", "dropout=0.1"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The process that dies
+
+
+def child(stage, nth, delay, signals, script, *arguments):
+    """Run one of our scripts in this process, and send it signals, from `delay` seconds into the n-th entry of a stage on."""
+    import tiny  # noqa: F401  registers the network
+
+    import batch_statistics  # noqa: F401
+    import saving  # noqa: F401
+    import training  # noqa: F401
+
+    if stage in STAGES:
+        plant(STAGES[stage], int(nth), float(delay), [int(number) for number in signals.split(",")])
+    sys.argv = [script, *arguments]
+    runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+
+
+def plant(place, nth, delay, signals):
+    """Have the n-th call of a function start the clock; where there are several signals, it takes a minute."""
+    module, *names = place.split(".")
+    owner = sys.modules[module]
+    for name in names[:-1]:
+        owner = getattr(owner, name)
+    before, calls = getattr(owner, names[-1]), [0]
+
+    def send():
+        for number in signals:
+            time.sleep(delay)
+            os.kill(os.getpid(), number)
+
+    def deadly(*arguments, **more):
+        calls[0] += 1
+        if calls[0] == nth:
+            threading.Thread(target=send, daemon=True).start()
+            time.sleep(60 * (len(signals) > 1))
+        return before(*arguments, **more)
+
+    setattr(owner, names[-1], deadly)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What happens around it
+
+
+def run(folder, plan, script, *arguments):
+    """Run a script as `child` in a folder of its own. Returns: its subprocess.CompletedProcess."""
+    command = [sys.executable, __file__, "child", *map(str, plan), script, *map(str, arguments)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def train(folder, root, plan=NEVER):
+    """Train from the beginning or on, as a user would after a kill. Returns: subprocess.CompletedProcess."""
+    how = ["--resume"] if (folder / "run" / "run.json").exists() else ["--data", root, *OPTIONS]
+    return run(folder, plan, "mura.py", "--out", "run", *how)
+
+
+def advance(folder, root, plan=NEVER):
+    """Train, and score when that is done. Returns: whether all is done; False: killed as planned."""
+    scripts = [] if is_trained(folder / "run") else [lambda: train(folder, root, plan)]
+    for script in [*scripts, lambda: run(folder, plan, "model_test.py", "run")]:
+        done = script()
+        if done.returncode == -signal.SIGKILL:
+            return False
+        assert done.returncode == 0, f"{plan}: ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return True
+
+
+def is_trained(out):
+    """Whether a run folder's training came to its end."""
+    return (out / "run.json").exists() and bool(json.loads((out / "run.json").read_text())["finished"])
+
+
+def check_whole(out):
+    """Raise unless every file of a run folder can be read."""
+    import keras
+
+    for path in out.rglob("*"):
+        if path.is_dir() or path.name.startswith("."):
+            continue
+        if path.suffix == ".h5":
+            keras.models.load_model(path, compile=False)
+        elif path.suffix == ".npz":
+            with np.load(path) as state:
+                assert all(state[name] is not None for name in state.files)
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        else:
+            assert len(pd.read_csv(path))
+    history = out / "history.csv"
+    if history.exists():
+        epochs = pd.read_csv(history)["epoch"].tolist()
+        assert epochs == list(range(1, len(epochs) + 1)), f"epochs {epochs}"
+
+
+def compare(first, second):
+    """Raise unless two runs have the same history, networks, state, decisions and predictions."""
+    from run_folder import RunFolder
+
+    columns = [name for name in HISTORY if name not in ("seconds", "views_per_second")]
+    pd.testing.assert_frame_equal(*(pd.read_csv(out / "history.csv")[columns] for out in (first, second)), rtol=0, atol=1e-6)
+    pd.testing.assert_frame_equal(
+        *(pd.read_csv(out / "predictions.csv").drop(columns="path") for out in (first, second)), rtol=0, atol=1e-5
+    )
+    runs = [RunFolder(out) for out in (first, second)]
+    records = [one.read_json("run.json") for one in runs]
+    assert records[0]["best_epoch"] == records[1]["best_epoch"]
+    for name in ("threshold", "temperature"):
+        np.testing.assert_allclose(records[0][name], records[1][name], atol=1e-5)
+    for name in ("best.h5", "last.h5"):
+        for one, other in zip(*(run.load_network(name).get_weights() for run in runs), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    states = [np.load(out / "resume" / "state.npz") for out in (first, second)]
+    notes = [json.loads(str(state["notes"])) for state in states]
+    assert notes[0]["plateau"]["wait"] == notes[1]["plateau"]["wait"] and not notes[0]["begun"] and not notes[1]["begun"]
+    for name in states[0].files:
+        if name != "notes":
+            np.testing.assert_allclose(states[0][name], states[1][name], atol=1e-5)
+
+
+def draw_plan(rng):
+    """A moment: (stage, n-th entry, seconds into it, signals)."""
+    stage = str(rng.choice(list(STAGES)))
+    # Steps are many; what happens once an epoch, a few; each once a process.
+    most = {"training step": 3 * EPOCHS, "writing a network": 3, "writing a table": 3, "statistics of batch normalisation": 3}
+    return stage, int(rng.integers(1, most.get(stage, 2) + 1)), round(float(rng.uniform(0, 0.03)), 4), int(signal.SIGKILL)
+
+
+def soak(folder, kills, seed, plans=None, say=print):
+    """Kill and resume trainings until so many kills have hit.
+
+    Args:
+        plans: the moments, else drawn from the seed.
+    Returns: collections.Counter of kills by stage.
+    """
+    rng, hit, place = np.random.default_rng(seed), collections.Counter(), 0
+    root = folder / "phantoms"
+    phantom.draw_set(root, train_studies=40, held_out_studies=12, size=64, seed=1)
+    whole = folder / "whole"
+    whole.mkdir()
+    assert advance(whole, root)
+    plans = iter(plans or iter(lambda: draw_plan(rng), None))
+    while hit.total() < kills:
+        trial = folder / f"trial{place}"
+        trial.mkdir()
+        finished, place = False, place + 1
+        while not finished:
+            plan = next(plans, NEVER) if hit.total() < kills else NEVER
+            finished = advance(trial, root, plan)
+            if not finished:
+                hit[plan[0]] += 1
+                say(f"kill {hit.total()} of {kills}: {plan[0]}, entry {plan[1]}, {plan[2]:.4f} s into it", flush=True)
+                if (trial / "run").exists():
+                    check_whole(trial / "run")
+        compare(whole / "run", trial / "run")
+        say(f"run {place} came out as the one that nobody stopped", flush=True)
+    return hit
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, metavar="N", help="how many (default 50)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the moments (default 0)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        hit = soak(Path(folder), options.kills, options.seed)
+    print("\n".join(f"{count:3} kills in: {stage}" for stage, count in hit.most_common()))
+    print(f"{hit.total()} kills, seed {options.seed}: every run came out the same")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["child"]:
+        child(*sys.argv[2:])
+    else:
+        main()

@@ -1,0 +1,354 @@
+"""Nothing is let in: checkpoints and images from anywhere are read, or told in one message (docs/reliability.md)."""
+
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import write_study
+from PIL import Image
+from tiny import TINY, tiny
+
+import data_loader
+import images
+import model_test
+import mura
+from run_folder import RunFolder
+
+IMAGE = "train/XR_HUMERUS/patient00001/study1_positive/image1.png"
+
+
+def train(root, *more):
+    """Exit status of mura.py with the tiny network, one epoch."""
+    command = ["--data", str(root), *TINY, "--epochs", "1", "--tuning-fraction", "0.4", "--out", "run"]
+    return mura.main([*command, *map(str, more)])
+
+
+def one_message(capsys):
+    """What was printed as an error: one message, no traceback."""
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and error.count(".py: ") == 1, error
+    return error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoints
+
+
+def with_code(path, marker):
+    """Save a network of the right shape whose Lambda layer makes a file when it is loaded or run."""
+    grey = keras.Input((32, 32, 1))
+    evil = keras.layers.Lambda(lambda x: (open(marker, "w").close(), x)[1], output_shape=(32, 32, 1))
+    x = keras.layers.GlobalMaxPooling2D()(evil(grey))
+    keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x)).save(path)
+    Path(marker).unlink(missing_ok=True)  # building the network ran it
+
+
+def damaged(kind, sound, path, marker):
+    """Write a checkpoint with something wrong."""
+    content = sound.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "random":
+        path.write_bytes(np.random.default_rng(0).bytes(60_000))
+    elif kind == "of another network":
+        grey = keras.Input((32, 32, 1))
+        keras.Model(grey, keras.layers.Dense(3)(keras.layers.Flatten()(grey))).save(path)
+    elif kind == "of another size":
+        tiny(48).save(path)
+    elif kind == "code":
+        with_code(path, marker)
+    elif kind == "a folder":
+        path.unlink(missing_ok=True)
+        path.mkdir()
+
+
+KINDS = ["truncated", "empty", "random", "of another network", "of another size", "code", "a folder"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_checkpoints_are_told(kind, trained, phantoms, in_tmp, capsys):
+    shutil.copytree(trained, "run")
+    damaged(kind, trained / "best.h5", Path("run/best.h5"), "marker")
+    assert model_test.main(["run"]) == 1
+    assert "best.h5" in one_message(capsys)
+    assert not Path("marker").exists(), "code in a checkpoint has run"
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "of another size"])  # weights have no size
+def test_damaged_weights_are_told(kind, suffix, trained, phantoms, in_tmp, capsys):
+    sound = Path(f"sound{suffix}")
+    tiny(32).save(sound)
+    damaged(kind, sound, Path(f"file{suffix}"), "marker")
+    assert train(phantoms, "--weights", f"file{suffix}") == 1
+    assert f"file{suffix}" in one_message(capsys)
+    assert not Path("marker").exists(), "code in a weights file has run"
+
+
+def test_a_network_of_other_outputs_is_told(trained, in_tmp, capsys):
+    shutil.copytree(trained, "run")
+    grey = keras.Input((32, 32, 1))
+    keras.Model(grey, keras.layers.Dense(3)(keras.layers.Flatten()(grey))).save("run/best.h5")
+    assert model_test.main(["run"]) == 1
+    assert "to (None, 3), but run.json says tiny at 32 px" in one_message(capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b""),
+        ("run.json", b"[]"),
+        ("run.json", b"{"),
+        ("run.json", b"\xff\xfe{}"),
+        ("run.json", b'{"options": {"network": "tiny"}}'),
+        ("history.csv", b"when,how\n1,2\n"),
+        ("history.csv", b""),
+        ("resume/state.npz", b""),
+        ("resume/state.npz", b"PK\x03\x04damaged"),
+    ],
+)
+def test_damaged_records_are_told(name, content, trained, in_tmp, capsys):
+    import plot_results
+
+    shutil.copytree(trained, "run")
+    Path("run", name).write_bytes(content)
+    if name == "history.csv":
+        assert plot_results.main(["run"]) == 1
+        assert name in one_message(capsys)
+    else:
+        assert pytest_exit(mura.main, ["--out", "run", "--resume"]) == 1
+        assert name in one_message(capsys)
+
+
+def pytest_exit(script, arguments):
+    """Exit status of a script, also where argparse ends it."""
+    try:
+        return script(arguments)
+    except SystemExit as exit_:
+        return exit_.code
+
+
+def test_fields_that_nobody_knows_are_passed_over(trained, in_tmp):
+    shutil.copytree(trained, "run")
+    run = RunFolder("run")
+    record = run.read_json("run.json")
+    run.write_json("run.json", {**record, "mood": "good", "options": {**record["options"], "colour": "blue"}})
+    assert mura.main(["--out", "run", "--resume"]) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Images that do not decode: all listed in one error before training starts, or left out with their labels and counted
+
+
+def png(image):
+    """Bytes of a PNG file."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def twelve_bit_jpeg():
+    """A JPEG whose header says 12 bits a sample."""
+    file = io.BytesIO()
+    Image.new("L", (16, 16), 100).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\xc0") + 4] = 12
+    return bytes(content)
+
+
+def bomb():
+    """A PNG whose header says 20,000 x 20,000 pixels."""
+    whole = bytearray(png(Image.new("1", (8, 8))))
+    whole[16:24] = (20_000).to_bytes(4, "big") * 2
+    whole[29:33] = zip_crc(whole[12:29])
+    return bytes(whole)
+
+
+def zip_crc(content):
+    """CRC-32 as PNG has it."""
+    import zlib
+
+    return zlib.crc32(content).to_bytes(4, "big")
+
+
+BAD = {
+    "0 bytes": (b"", "0 bytes (expected an image)"),
+    "text": (b"no image at all\n" * 20, "no image that Pillow knows"),
+    "cut in half": (png(Image.effect_noise((64, 64), 90))[:900], "ends after 900 bytes"),
+    "bomb": (bomb(), "decompression bomb"),
+    "12-bit JPEG": (twelve_bit_jpeg(), ""),
+    "zip": (b"PK\x03\x04" + b"\0" * 99, "no image that Pillow knows"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_does_not_decode_is_told_or_left_out(kind, small_root, in_tmp, capsys):
+    content, reason = BAD[kind]
+    (small_root / IMAGE).write_bytes(content)
+    assert train(small_root) == 1
+    error = one_message(capsys)
+    assert "1 of 16 images" in error and "image1.png" in error and reason in error and "--skip-unreadable" in error
+    assert not Path("run/history.csv").exists(), "it has trained"
+    assert train(small_root, "--skip-unreadable") == 0
+    assert RunFolder("run").read_json("run.json")["data"]["left_out"] == 1
+
+
+def test_all_bad_images_are_listed_at_once(small_root, in_tmp, capsys):
+    paths = sorted((small_root / "train").rglob("*.png"))[:5]
+    for path, (content, _) in zip(paths, BAD.values(), strict=False):
+        path.write_bytes(content)
+    assert train(small_root) == 1
+    error = one_message(capsys)
+    assert "5 of 16 images" in error and all(path.parent.parent.name in error for path in paths)
+
+
+def test_images_that_vanish_after_they_were_found(small_root, in_tmp):
+    views = data_loader.find_views(small_root, "train")
+    (small_root / IMAGE).unlink()
+    with pytest.raises(data_loader.DataError, match="no such file"):
+        data_loader.load_pixels(views, 32, "pad")
+    kept, pixels = data_loader.load_pixels(views, 32, "pad", skip_unreadable=True)
+    assert len(kept) == len(pixels) == len(views) - 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Images that are odd, and are read
+
+
+def noise(shape, high=256, kind=np.uint8):
+    return np.random.default_rng(0).integers(0, high, shape, kind)
+
+
+def animated():
+    file = io.BytesIO()
+    frames = [Image.fromarray(noise((20, 20))) for _ in range(3)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def jpeg(mode):
+    file = io.BytesIO()
+    Image.fromarray(noise((20, 24, 3))).convert(mode).save(file, "JPEG")
+    return file.getvalue()
+
+
+def palette_with_transparency():
+    image = Image.fromarray(noise((20, 24, 3))).quantize(16)
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=0)
+    return file.getvalue()
+
+
+ODD = {
+    "1 x 1": png(Image.new("L", (1, 1), 9)),
+    "30000 x 10": png(Image.new("L", (30_000, 10), 100)),
+    "10 x 30000": png(Image.new("L", (10, 30_000), 100)),
+    "black": png(Image.new("L", (20, 20), 0)),
+    "white": png(Image.new("L", (20, 20), 255)),
+    "animated": animated(),
+    "CMYK": jpeg("CMYK"),
+    "16 bits": png(Image.fromarray(noise((20, 20), 65_536, np.uint16))),
+    "palette with transparency": palette_with_transparency(),
+    "a JPEG called .png": jpeg("L"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_images_are_read(kind, tmp_path):
+    path = tmp_path / "image1.png"
+    path.write_bytes(ODD[kind])
+    for resize in ("pad", "stretch"):
+        square = images.fit_square(images.read_grey(path), 32, resize)
+        assert square.shape == (32, 32) and square.dtype == np.uint8
+        assert np.isfinite(tiny(32, standardise=True).predict(square[None, ..., None], verbose=0)).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names, links and folders
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline", "quo\"te's", "tab\there", b"latin\xe4".decode(errors="surrogateescape"), "-v", "骨"]
+)
+def test_odd_names_are_carried_through(name, small_root, in_tmp, capsys):
+    patient = small_root / "valid" / "XR_HUMERUS" / name
+    (small_root / "valid" / "XR_HUMERUS" / "patient00009").rename(patient)
+    (small_root / "train" / "XR_HUMERUS" / "patient00001").rename(small_root / "train" / "XR_HUMERUS" / f"{name}2")
+    assert train(small_root) == 0
+    capsys.readouterr()
+    assert model_test.main(["run"]) == 0
+    capsys.readouterr()
+    predictions = RunFolder("run").read_predictions()
+    assert name in set(predictions["patient"]) and all(os.path.exists(path) for path in predictions["path"])
+    assert model_test.main(["run", str(patient / "study1_positive")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all(line.count("\t") == 2 for line in lines), "one line a view, three columns"
+
+
+def test_a_name_in_a_list_of_faults_stays_on_its_line(small_root, in_tmp, capsys):
+    image = small_root / IMAGE
+    image.write_bytes(b"")
+    image.rename(image.with_name("new\nline.png"))
+    assert train(small_root) == 1
+    assert any(line.startswith("  ") and "new" in line and "0 bytes" in line for line in capsys.readouterr().err.splitlines())
+
+
+def test_links_that_loop(small_root, in_tmp, capsys):
+    study = (small_root / IMAGE).parent
+    (study / "loop.png").symlink_to("loop.png")
+    (small_root / "train" / "XR_HUMERUS" / "patient00001" / "study2_positive").symlink_to("../patient00001")
+    (small_root / "train" / "XR_HUMERUS" / "patient00077").symlink_to("patient00077")
+    assert train(small_root) == 1
+    one_message(capsys)
+
+
+def test_links_that_leave_the_root_are_followed(small_root, tmp_path):
+    before = data_loader.find_views(small_root, "train")
+    shutil.move(small_root / "train" / "XR_HUMERUS" / "patient00001", tmp_path / "elsewhere")
+    (small_root / "train" / "XR_HUMERUS" / "patient00001").symlink_to(tmp_path / "elsewhere")
+    assert len(data_loader.find_views(small_root, "train")) == len(before)
+
+
+@pytest.mark.parametrize("length", [3_900, 4_200])
+def test_paths_of_four_thousand_characters(length, tmp_path, in_tmp, monkeypatch, capsys):
+    os.chdir(tmp_path)
+    deep = str(tmp_path)
+    while len(deep) < length - 200:
+        os.mkdir("d" * 99)
+        os.chdir("d" * 99)
+        deep += "/" + "d" * 99
+    write_study(".", "train", "study1_positive", patient="p" * 60 + "1")
+    write_study(".", "train", "study1_negative", patient="p" * 60 + "2")
+    os.chdir(tmp_path)
+    if length < 4_000:
+        views = data_loader.find_views(deep, "train")
+        assert len(data_loader.load_pixels(views, 32, "pad")[0]) == 2
+    else:
+        assert train(deep) == 1
+        assert "File name too long" in one_message(capsys)
+
+
+def test_a_folder_without_permission_is_told(in_tmp, capsys):
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders let nobody else in
+        root = Path(folder) / "MURA"
+        for patient in range(8):
+            write_study(root, "train", f"study1_{('negative', 'positive')[patient % 2]}", patient=f"patient{patient}")
+        os.chmod(folder, 0o755)
+        closed = root / "train" / "XR_HUMERUS" / "patient3"
+        closed.chmod(0)
+        if os.geteuid() == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            with pytest.raises((data_loader.DataError, OSError), match="patient3"):
+                data_loader.find_views(root, "train")
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            closed.chmod(0o755)
