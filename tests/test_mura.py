@@ -1,10 +1,8 @@
 """Training end to end: what a run folder holds, resuming, stopping, and faults told in one message."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -157,76 +155,11 @@ def test_the_last_epoch_can_be_the_chosen_one(in_tmp, phantoms):
 
 def test_same_seed_same_history(in_tmp, phantoms):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert train(phantoms, name, "--epochs", 1, "--seed", seed) == 0
-    first, second, other = (pd.read_csv(f"{name}/history.csv")["loss"].iloc[0] for name in "abc")
-    assert first == pytest.approx(second, abs=1e-6) and abs(first - other) > 1e-4
-
-
-DRAWING = ["ema=0.9", "statistics_views=16", "mixup=0.2", "erasing=0.5", "standardise=true"]  # each has something to lose
-
-
-def start(phantoms, out, *more):
-    """mura.py with the tiny network, in a process of its own."""
-    command = [sys.executable, str(REPOSITORY / "tests" / "tiny.py"), "mura.py", "--data", str(phantoms), *TINY]
-    command += ["--tuning-fraction", "0.3", "--recipe", "paper", "--epochs", "4", "--out", str(out), *more]
-    command += [] if "--resume" in more else ["--set", *DRAWING]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(path, process, seconds=120):
-    """Wait until a file exists while the process lives."""
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.005)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(phantoms, tmp_path_factory):
-    """Four epochs of the paper recipe, whose plateau has a state to lose, with every setting that draws or averages."""
-    folder = tmp_path_factory.mktemp("whole")
-    process = start(phantoms, folder / "run")
-    assert process.wait(180) == 0, process.stderr.read()
-    return folder / "run"
-
-
-def same_run(first, second):
-    """Whether two runs have the same history and weights."""
+        assert train(phantoms, name, "--epochs", 2, "--seed", seed) == 0
     columns = [name for name in HISTORY if name not in ("seconds", "views_per_second")]
-    histories = [pd.read_csv(run / "history.csv")[columns] for run in (first, second)]
-    pd.testing.assert_frame_equal(*histories, rtol=0, atol=1e-5)
-    for name in ("best.h5", "last.h5"):
-        for a, b in zip(*(RunFolder(run).load_network(name).get_weights() for run in (first, second)), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-def test_killed_and_resumed_equals_uninterrupted(phantoms, uninterrupted, tmp_path):
-    process = start(phantoms, tmp_path / "run")
-    wait_for(tmp_path / "run" / "history.csv", process)
-    time.sleep(0.1)  # into the next epoch
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = len(pd.read_csv(tmp_path / "run" / "history.csv"))
-    assert 1 <= done < 4
-    resumed = start(phantoms, tmp_path / "run", "--resume")
-    out, err = resumed.communicate(timeout=180)
-    assert resumed.returncode == 0, err
-    assert f"{done} epochs done" in out or f"{done + 1} epochs done" in out
-    same_run(uninterrupted, tmp_path / "run")
-
-
-def test_interrupted_and_resumed_equals_uninterrupted(phantoms, uninterrupted, tmp_path):
-    process = start(phantoms, tmp_path / "run")
-    wait_for(tmp_path / "run" / "history.csv", process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "Traceback" not in err and "--resume" in out
-    resumed = start(phantoms, tmp_path / "run", "--resume")
-    assert resumed.wait(180) == 0, resumed.stderr.read()
-    same_run(uninterrupted, tmp_path / "run")
+    first, second, other = (pd.read_csv(f"{name}/history.csv")[columns] for name in "abc")
+    pd.testing.assert_frame_equal(first, second, rtol=0, atol=1e-6)  # threads add up in any order
+    assert abs(first["loss"] - other["loss"]).min() > 1e-4
 
 
 def test_a_run_is_never_overwritten(trained, phantoms, capsys):
@@ -289,6 +222,25 @@ def test_nan_loss_names_the_epoch(in_tmp, phantoms, capsys):
     assert train(phantoms, "run", "--epochs", 3, "--learning-rate", 1e38) == 1
     message = capsys.readouterr().err
     assert re.search(r"the loss is (nan|inf) in epoch 1, step \d", message) and "Traceback" not in message
+
+
+def test_a_batch_that_overflows_keeps_the_checkpoint_before(in_tmp, phantoms, capsys, monkeypatch):
+    whole = data_loader.Batches.__getitem__
+
+    def overflowing(batches, index):
+        pixels, *labels = whole(batches, index)
+        overflows = (batches.epoch, index) == (2, 3)  # the second epoch's fourth
+        return pixels, *(part * np.inf if overflows else part for part in labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_loader.Batches, "__getitem__", overflowing)
+        assert train(phantoms, "run", "--epochs", 3) == 1
+    message = capsys.readouterr().err
+    assert re.search(r"the loss is (nan|inf) in epoch 2, step 4", message) and "--learning-rate" in message
+    assert len(RunFolder("run").read_history()) == 1
+    for name in ("best.h5", "last.h5"):
+        assert all(np.isfinite(weight).all() for weight in RunFolder("run").load_network(name).get_weights())
+    assert mura.main(["--out", "run", "--resume"]) == 0
 
 
 def test_nan_probabilities_stop_the_run(trained, phantoms):

@@ -235,3 +235,18 @@ def test_two_processes_build_one_cache(phantoms, tmp_path):
     _, pixels = data_loader.load_pixels(views, 48, "pad", cache=None)
     assert {total for total, _ in found} == {int(pixels[np.arange(len(pixels))].sum(dtype=np.int64))}
     assert sum(decoded for _, decoded in found) == 1, "one decodes, the others wait"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The table
+
+
+def test_every_row_of_the_table_has_its_test():
+    rows = [line for line in (REPOSITORY / "docs/reliability.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [line for line in rows if not line.startswith(("| ---", "| Fault"))]
+    assert len(rows) > 30
+    for row in rows:
+        names = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.split("|")[3])
+        assert names, f"no test: {row}"
+        for file, test in names:
+            assert f"\ndef {test}(" in (REPOSITORY / "tests" / file).read_text(), f"{file} has no {test}"
