@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn import metrics  # AUROC of image mode and size
 from tqdm import tqdm  # progress bar
 
-from images import UnreadableImageError, read_grey
+from images import UnreadableImageError, printable, read_grey
 from scores import STUDY
 
 # MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
@@ -160,7 +160,7 @@ def missing_parts(views):
 def unreadable(images):
     """Finding on images that do not decode."""
     bad = images[images["reason"].notna()]
-    details = [f"{path}   {reason}" for path, reason in zip(bad["path"], bad["reason"], strict=True)]
+    details = [f"{printable(path)}   {reason}" for path, reason in zip(bad["path"], bad["reason"], strict=True)]
     return ("WRONG", f"{len(bad)} of {len(images)} images cannot be decoded", details) if details else None
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     import backend
+    import interrupts
 
+    interrupts.quit_at_once()
     backend.choose()
 
 import filelock
@@ -365,7 +367,7 @@ def split_by_patient(views, tuning_fraction, seed):
 def fingerprint(views, root):
     """What a table of views holds, to tell two data sets apart: counts and a hash of relative paths and labels.
 
-    Returns: dict with views, studies, patients, positive_views and sha256.
+    Returns: dict with views, studies, patients, positive_views, bytes (of all image files) and sha256.
     """
     root = data_root(root)
     lines = [
@@ -376,8 +378,14 @@ def fingerprint(views, root):
         "studies": len(views.drop_duplicates(STUDY)),
         "patients": views["patient"].nunique(),
         "positive_views": int(views["label"].sum()),
+        "bytes": sum(os.path.getsize(path) for path in views["path"]),
         "sha256": hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest(),
     }
+
+
+def is_same(recorded, found):
+    """Whether two fingerprints are of the same data; one of an earlier version may say less."""
+    return bool(recorded) and recorded == {name: found.get(name) for name in recorded}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -690,4 +698,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -19,8 +19,9 @@ class UnreadableImageError(DataError):
 
 
 def printable(name):
-    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as Python does it."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))
+    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as in Python: \\n, \\xff."""
+    escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}
+    return str(name).translate(str.maketrans(escaped))
 
 
 def read_grey(path):

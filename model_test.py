@@ -22,6 +22,11 @@ import shlex
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    import interrupts
+
+    interrupts.quit_at_once()
+
 import backend
 
 backend.choose(scoring=True)
@@ -58,9 +63,6 @@ def main(argv=None):
     except (DataError, RunError, OSError) as fault:
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("model_test.py: stopped", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -198,7 +200,7 @@ def load_split(run, settings, options):
 def check_same_tuning(run, settings, root, tuning):
     """Raise DataError unless the tuning views are those that the training kept aside."""
     recorded, found = settings["data"].get("tuning"), data_loader.fingerprint(tuning, root)
-    if recorded != found:
+    if not data_loader.is_same(recorded, found):
         raise DataError(
             f"{root} is not the data that {run.path} was trained on, so nobody knows which patients are its tuning patients.\n"
             f"Recorded: {recorded}\nFound:    {found}\n"
@@ -348,4 +350,4 @@ def line(name, probability, threshold):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -16,10 +16,14 @@ import dataclasses
 import datetime
 import os
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
+
+if __name__ == "__main__":
+    import interrupts
+
+    interrupts.quit_at_once()
 
 import backend
 
@@ -110,7 +114,11 @@ def train_run(run, options, resume):
         return
     if not record["finished"]:
         record |= how_it_went(saver.history, saver.best())
-    record |= fit_decisions(run, tuning, options["flip_averaging"])
+    try:
+        record |= fit_decisions(run, tuning, options["flip_averaging"])
+    except KeyboardInterrupt:  # all is saved that it hangs on
+        say_it_has_stopped(run, options, saver)
+        return
     run.write_json("run.json", record)
     say_what_is_next(run, record, saver.best())
 
@@ -144,6 +152,10 @@ def parse_options(argv):
     if options["precision"] == "auto":
         options["precision"] = "mixed_bfloat16" if run_folder.accelerator()["bfloat16"] else "float32"
     options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
+    try:
+        recipes.check(options)
+    except ValueError as error:
+        parser.error(f"{error}.")
     return options, False
 
 
@@ -262,15 +274,21 @@ def resumed_options(parser, given):
         parser.error("--resume needs --out with the folder of the run to go on with.")
     try:
         settings = RunFolder.open(given["out"]).settings()
-        options = settings["options"]
-    except RunError as error:
+    except (RunError, OSError) as error:
         parser.exit(1, f"mura.py: {error}\n")
+    options = settings["options"]
     fields = dataclasses.fields(recipes.Recipe)
     later = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
     options = {**DEFAULTS, **later, **options}  # a run of an earlier version lacks the options that came later
     missing = sorted({field.name for field in fields} - options.keys())
     if missing:
         parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
+    try:
+        recipes.check(options)
+        if options["network"] not in networks.BUILDERS or options["precision"] not in PRECISIONS:
+            raise ValueError(f"nobody knows the network {options['network']!r} or the precision {options['precision']!r}")
+    except ValueError as error:
+        parser.exit(1, f"mura.py: {given['out']}/run.json: {error}. Restore it from a copy.\n")
     changed = [name for name, value in given.items() if name not in ("out", "data") and options.get(name) != value]
     if changed:
         names = ", ".join(f"--set {name}" if name in recipes.FREE else "--" + name.replace("_", "-") for name in changed)
@@ -318,7 +336,7 @@ def resumed_record(run, options, data):
     """
     record = run.read_json("run.json")
     for split in ("train", "tuning"):
-        if record["data"].get(split) != data[split]:
+        if not data_loader.is_same(record["data"].get(split), data[split]):
             raise data_loader.DataError(
                 f"{data['root']} is not the data that {run.path} was trained on.\n"
                 f"Its {split} views were {record['data'].get(split)},\nnow {data[split]}.\n"
@@ -409,7 +427,8 @@ def fit_decisions(run, tuning, flip_averaging):
 
 def say_it_has_stopped(run, options, saver):
     """Print what is saved of a training that was asked to stop, and how to go on with it."""
-    begun = f" and {saver.begun['steps']} steps of the next" if saver.begun else ""
+    steps = saver.begun["steps"] if saver.begun else 0
+    begun = f" and {steps} step{'s' * (steps > 1)} of the next" if steps else ""
     print(f"Stopped; {len(saver.history)} of {options['epochs']} epochs{begun} are saved.")
     print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
 
@@ -423,5 +442,4 @@ def say_what_is_next(run, record, best):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of training, too, an orderly end
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

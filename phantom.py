@@ -17,6 +17,11 @@ import shutil
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    import interrupts
+
+    interrupts.quit_at_once()
+
 import joblib  # drawing on all cores
 import numpy as np
 import pandas as pd
@@ -595,7 +600,10 @@ def main(argv=None):
         truth = draw_set(**options)
         if sheet:
             contact_sheet(out, sheet)
-    except (PhantomError, OSError) as fault:
+    except OSError as error:
+        print(f"phantom.py: {out} cannot be written ({error.strerror}). Make room, or pass another --out.", file=sys.stderr)
+        return 1
+    except PhantomError as fault:
         print(f"phantom.py: {fault}", file=sys.stderr)
         return 1
     print(f"Drew {len(truth)} views ({truth['label'].sum()} positive) into {out}.")
@@ -604,4 +612,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

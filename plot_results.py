@@ -15,6 +15,11 @@ import shlex
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    import interrupts
+
+    interrupts.quit_at_once()
+
 import matplotlib
 
 matplotlib.use("Agg")  # files only: works without a screen
@@ -77,7 +82,8 @@ def main(argv=None):
         return 1
     except OSError as error:
         print(
-            f"plot_results.py: {error.filename}: {error.strerror}; pass a folder that can be written as --out.", file=sys.stderr
+            f"plot_results.py: {options.out} cannot be written ({error.strerror}). Make room, or pass another --out.",
+            file=sys.stderr,
         )
         return 1
     print("Drew", *files, sep="\n  ")
@@ -207,4 +213,4 @@ def save(figure, path):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -61,6 +61,34 @@ FREE = {
 }
 
 
+def at_most(most, kind=int):
+    """Rule of a number above 0."""
+    what = "a whole number" if kind is int else "a number"
+    return kind, f"{what} above 0 and at most {most:g}", lambda value: 0 < value <= most
+
+
+# Every setting, for a run.json that somebody has edited, too.
+RULES = {
+    **FREE,
+    "network": (str, "a name", lambda value: True),  # networks.BUILDERS knows which
+    "weights": (str, "none, imagenet or a file", lambda value: True),
+    "size": at_most(10**5),
+    "resize": (str, "pad or stretch", ("pad", "stretch").__contains__),
+    "epochs": at_most(10**6),
+    "batch_size": at_most(10**6),
+    "learning_rate": at_most(1e38, float),
+}
+
+
+def check(settings):
+    """Raise ValueError, which says what is expected, unless every value of {name: value} is one that its setting takes."""
+    for name, (kind, expected, is_valid) in RULES.items():
+        value = settings[name]
+        kinds = (int, float) if kind is float else kind
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool) or not is_valid(value):
+            raise ValueError(f"{name} is {value!r}, and takes {expected}")
+
+
 def setting(text):
     """(name, value) of "name=value", for one of the settings in FREE.
 

@@ -5,6 +5,7 @@ Keras is imported only where a network is loaded: plot_results.py reads run fold
 """
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -102,7 +103,9 @@ class RunFolder:
         Raises: RunError when the path holds anything already or cannot be made.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(not is_left_over(file) for file in path.iterdir())):
+        if (path.exists() or path.is_symlink()) and not path.is_dir():
+            raise RunError(f"{path} is no folder. Pass another --out.")
+        if path.exists() and any(not is_left_over(file) for file in path.iterdir()):
             raise RunError(
                 f"{path} is not empty, and a run is never overwritten. Pass another --out, or --resume to go on with it."
             )
@@ -168,7 +171,7 @@ class RunFolder:
         """The message on a file that could not be written."""
         return (
             f"{self / name} cannot be written ({disk.reason(error)}); what was saved before is as it was.\n"
-            "Make room or the folder writable, and go on: a training with --resume."
+            "Make room, or the folder writable, and run it again; a training goes on with --resume."
         )
 
     # run.json, scores.json
@@ -299,6 +302,8 @@ class RunFolder:
         path = self / name
         if not path.is_file():
             raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; go on with --resume.")
+        if not os.access(path, os.R_OK):
+            raise RunError(f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable.")
         try:
             with tensorflow_out_of_sight():
                 network = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -344,7 +349,8 @@ class RunFolder:
         """
         path = self / "resume/state.npz"
         if not self.has_state():
-            if (self / "history.csv").exists():  # a network alone is of a first epoch that was not saved whole
+            # A network alone is of a first epoch that was not saved whole.
+            if (self / "history.csv").exists() or self.read_json("run.json").get("finished"):
                 raise RunError(f"{path} is missing, so the epochs done cannot be gone on from. Train again into another --out.")
             return None
         try:

@@ -6,6 +6,8 @@ import signal
 
 import keras
 
+import interrupts
+
 
 class StoppedError(Exception):
     """Training was asked to stop, and has saved its state."""
@@ -14,15 +16,13 @@ class StoppedError(Exception):
 class StopSignal:
     """Notes a first Ctrl-C or SIGTERM, so that training stops between two steps; a second one stops at once."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the second is what schedulers send before they kill
-
     def __init__(self):
         self.asked = False
 
     @contextlib.contextmanager
     def heeded(self):
         """Where signals are noted; behind it they do again what they did before."""
-        before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        before = {number: signal.signal(number, self.note) for number in interrupts.SIGNALS}
         try:
             yield
         finally:
@@ -31,7 +31,7 @@ class StopSignal:
 
     def note(self, number, frame):
         self.asked = True
-        for later in self.SIGNALS:
+        for later in interrupts.SIGNALS:
             signal.signal(later, signal.default_int_handler)
         os.write(2, b"\nStopping after this step; press Ctrl-C again to stop at once.\n")  # print may be what was interrupted
 
@@ -71,6 +71,7 @@ class SaveRun(keras.callbacks.Callback):
         notes = self.run.load_state(self.variables()) or {"history": []}
         self.history, self.plateau_state, self.begun = notes["history"], notes.get("plateau"), notes.get("begun")
         if self.history:
+            self.run.load_network()  # a damaged best.h5 is told now, not after the epochs left
             self.run.write_history(self.history)
         return len(self.history), self.begun["steps"] if self.begun else 0
 

@@ -7,6 +7,8 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import filelock
@@ -83,6 +85,17 @@ def test_sigterm_before_training_begins_ends_in_order(whole, tmp_path):
     done = soak.train(tmp_path, whole[1], ("decoding into the cache", 1, 0, int(signal.SIGTERM)))
     assert done.returncode == 130 and "Traceback" not in done.stderr
     assert not list((tmp_path / "data" / "cache").glob(".*")), "half a cache file is left"
+
+
+@pytest.mark.parametrize("script", ["mura.py", "model_test.py", "plot_results.py", "data_loader.py", "phantom.py"])
+def test_ctrl_c_during_the_imports_ends_in_order(script, in_tmp):
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / script, "--help"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    time.sleep(0.5)  # Python itself has started, and nothing else
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) in ((130, b"stopped\n"), (0, b"")), "stopped in order, or done before"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -127,6 +127,57 @@ def test_damaged_records_are_told(name, content, trained, in_tmp, capsys):
         assert name in one_message(capsys)
 
 
+EDITED = [
+    ("batch_size", "8"),
+    ("batch_size", 0),
+    ("batch_size", 1e9),
+    ("learning_rate", -1),
+    ("learning_rate", 10**400),
+    ("precision", "half"),
+    ("schedule", [1]),
+    ("rotation", 1e9),
+    ("mixup", "a"),
+    ("ema", 2.0),
+    ("network", "other"),
+    ("epochs", 10**30),
+    ("statistics_views", -4),
+    ("flip", "no"),
+    ("chosen", "zzz"),
+    ("stochastic_depth", 9),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), EDITED)
+def test_edited_options_are_told_on_resume(name, value, trained, in_tmp, capsys):
+    shutil.copytree(trained, "run")
+    run = RunFolder("run")
+    record = run.read_json("run.json")
+    run.write_json("run.json", {**record, "options": {**record["options"], name: value}})
+    assert pytest_exit(mura.main, ["--out", "run", "--resume"]) == 1
+    assert "run.json" in (error := one_message(capsys)) and name in error
+
+
+@pytest.mark.parametrize("option", [["--learning-rate", "1e39"], ["--epochs", "9" * 30], ["--size", "9" * 20]])
+def test_numbers_out_of_range_are_told_on_the_command_line(option, small_root, in_tmp, capsys):
+    assert pytest_exit(lambda more: train(small_root, *more), option) == 2
+    assert option[0].strip("-").replace("-", "_") in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_a_damaged_best_network_is_told_before_more_is_trained(trained, in_tmp, capsys):
+    shutil.copytree(trained, "run")
+    damaged("truncated", trained / "best.h5", Path("run/best.h5"), "marker")
+    assert mura.main(["--out", "run", "--resume"]) == 1
+    assert "best.h5 is no network" in one_message(capsys)
+
+
+def test_images_that_changed_are_told_on_resume(small_root, in_tmp, capsys):
+    assert train(small_root) == 0
+    (small_root / IMAGE).write_bytes(png(Image.new("L", (64, 64), 7)))
+    assert mura.main(["--out", "run", "--resume"]) == 1
+    assert "is not the data that run was trained on" in one_message(capsys)
+
+
 def pytest_exit(script, arguments):
     """Exit status of a script, also where argparse ends it."""
     try:
