@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import string
 import tempfile
 from pathlib import Path
@@ -160,9 +161,10 @@ def test_damaged_images(tmp_path):
 
 @pytest.mark.parametrize("name", ["run.json", "history.csv", "predictions.csv"])
 def test_damaged_records(name, trained, phantoms, in_tmp):
-    assert model_test.main([str(trained)]) == 0
-    content, rng, run, read = (trained / name).read_bytes(), np.random.default_rng(0), RunFolder("run"), 0
-    Path("run").mkdir()
+    shutil.copytree(trained, "run")
+    assert model_test.main(["run"]) == 0
+    run, rng, read = RunFolder("run"), np.random.default_rng(0), 0
+    content = (run / name).read_bytes()
     reading = {"run.json": run.settings, "history.csv": run.read_history, "predictions.csv": run.read_predictions}[name]
     for _ in range(300 * TIMES):
         (run / name).write_bytes(flips(content, rng))
