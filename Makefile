@@ -1,5 +1,5 @@
 # make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
-# make test    lint and tests: about eight minutes on two cores
+# make test    lint and tests: about ten minutes on two cores
 # make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
 # make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes
 # Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
@@ -18,7 +18,7 @@ demo: .venv/installed
 test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -q -m slow

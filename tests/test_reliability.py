@@ -27,6 +27,9 @@ REPOSITORY = Path(__file__).parent.parent
 STEPS = 8  # of an epoch of soak.py's training
 
 
+needs_whole = pytest.mark.xdist_group("whole")  # one process for all of them: what they share takes a minute
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """soak.py's training as nobody stopped it: its folder, and the data."""
@@ -46,6 +49,7 @@ def train(root, out, *more):
 # Kills and signals
 
 
+@needs_whole
 def test_killed_anywhere_and_resumed_equals_uninterrupted(whole, tmp_path):
     plans = [
         ("decoding into the cache", 1, 0.001),
@@ -62,6 +66,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(whole, tmp_path):
     soak.compare(whole[0], tmp_path / "run")
 
 
+@needs_whole
 def test_stopped_within_a_step_and_resumed_equals_uninterrupted(whole, tmp_path):
     before = 0
     for number, step in ((signal.SIGTERM, 3), (signal.SIGINT, STEPS + 4), (signal.SIGTERM, 2 * STEPS)):  # the last of its epoch
@@ -75,6 +80,7 @@ def test_stopped_within_a_step_and_resumed_equals_uninterrupted(whole, tmp_path)
     soak.compare(whole[0], tmp_path / "run")
 
 
+@needs_whole
 def test_a_second_signal_stops_at_once_and_loses_nothing_saved(whole, tmp_path):
     done = soak.train(tmp_path, whole[1], ("training step", STEPS + 2, 0.3, f"{int(signal.SIGINT)},{int(signal.SIGINT)}"))
     assert done.returncode == 130, done.stderr
@@ -83,6 +89,7 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_saved(whole, tmp_path):
     soak.check_whole(tmp_path / "run")
 
 
+@needs_whole
 def test_sigterm_before_training_begins_ends_in_order(whole, tmp_path):
     done = soak.train(tmp_path, whole[1], ("decoding into the cache", 1, 0, int(signal.SIGTERM)))
     assert done.returncode == 130 and "Traceback" not in done.stderr
