@@ -659,13 +659,17 @@ def predict(network, pixels, batch_size=32, flip_averaging=False):
         flip_averaging: take the mean of a view's probability and its mirror image's.
     Returns: (n,) float32.
     """
+    sides = (Rows, Mirrored) if flip_averaging else (Rows,)
+    return np.mean([run_through(network, pixels, batch_size, side)[:, 0] for side in sides], axis=0)
+
+
+def run_through(network, pixels, batch_size=32, side=Rows):
+    """What a network gives for each view, (n, ...) float32; `side`: Rows, or Mirrored to give it their mirror images."""
     count = len(pixels)
     batch_size = min(batch_size, count)
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
-    sides = (Rows, Mirrored) if flip_averaging else (Rows,)
-    found = [network.predict(Batches(side(pixels, full), batch_size), verbose=0)[:count, 0] for side in sides]
-    return np.mean(found, axis=0)
+    return network.predict(Batches(side(pixels, full), batch_size), verbose=0)[:count]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

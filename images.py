@@ -92,6 +92,11 @@ def fit_square(grey, size, resize):
     return square
 
 
+def shrink(film, side):
+    """A PIL image brought down to a long side of `side` pixels where it is larger."""
+    return ImageOps.contain(film, (side, side), Image.Resampling.BILINEAR) if max(film.size) > side else film
+
+
 def contact_sheet(films, captions, columns=6, side=200):
     """Films side by side, each under its caption.
 

@@ -7,6 +7,8 @@
     python model_test.py runs/NAME --audit                      how far scores move when corners, borders, sides change
     python model_test.py runs/NAME path/to/study1_positive      one study: its images are its views
     python model_test.py runs/NAME image1.png image2.png        each image as a study of its own
+    python model_test.py runs/NAME FOLDER                       every study below a folder, into predictions.csv
+    python model_test.py runs/NAME STUDY --heatmap heatmaps     and where the network looked
 
 A view's probability is the network's, at the run's temperature. A study's is the mean over its views; at or above the run's
 threshold it is Positive. Both were fitted on tuning studies. A split's scores go to predictions.csv and scores.json in the run
@@ -37,11 +39,13 @@ import pandas as pd
 
 import audit
 import data_loader
+import heatmap
 import images
 import networks
 import phantom
 import results
 import scores
+import studies
 from data_loader import DataError
 from run_folder import PREDICTIONS, RunError, RunFolder
 
@@ -52,11 +56,13 @@ def main(argv=None):
     try:
         run = RunFolder.open(options.runs[0])
         if options.studies:
-            call_studies(load_network(run), run.settings(), options.studies)
+            studies.call_all(run, options.studies, options.csv, options.heatmap, options.skip_unreadable)
         elif options.suspects:
             show_suspects(run, options)
         elif options.audit:
             show_audit(run, options)
+        elif options.pointing:
+            show_pointing(run, options)
         else:
             runs = [RunFolder.open(path) for path in options.runs]
             show_scores([score_split(run, load_network(run), options) for run in runs], options)
@@ -75,13 +81,17 @@ def parse_options(argv):
         parser.error(f"{' '.join(repeated)} is named twice.")
     runs = [path for place, path in enumerate(options.paths) if place == 0 or is_run(path)]
     options.runs, options.studies = runs, [path for path in options.paths[1:] if not is_run(path)]
-    whole = ("data", "study_type", "split", "labels", "skip_unreadable", "markdown", "json", "suspects", "audit")
+    whole = ("data", "study_type", "split", "labels", "markdown", "json", "suspects", "audit", "pointing")
     given = ["--" + name.replace("_", "-") for name in whole if getattr(options, name)]
     if options.studies and given:
         parser.error(f"{', '.join(given)} belongs to scoring a whole split: leave it out, or name no study.")
     if options.studies and len(runs) > 1:
         parser.error(f"{' '.join(options.studies)}: a study is called by one run; name one run, or no study.")
-    single = [name for name in ("--suspects", "--audit") if name in given] + ["--split tuning"] * (options.split == "tuning")
+    single = [name for name in ("--suspects", "--audit", "--pointing") if name in given] + ["--split tuning"] * (
+        options.split == "tuning"
+    )
+    if (options.csv or options.heatmap) and not options.studies:
+        parser.error("--csv and --heatmap are for studies that are named: name a folder of studies, a study, or an image.")
     if len(runs) > 1 and single:
         parser.error(f"{single[0]} takes one run: each has tuning patients and probabilities of its own.")
     options.split = options.split or "held-out"
@@ -111,7 +121,14 @@ def build_parser():
         metavar="FILE.csv",
         help="study paths and labels that override those of the folders' names (default: those of the training, on its data)",
     )
-    split.add_argument("--skip-unreadable", action="store_true", help="leave out views that do not decode instead of stopping")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out views that do not decode instead of stopping")
+    called = parser.add_argument_group("studies that are named")
+    called.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="write a row a view instead of printing a line (default, where a folder holds several studies: predictions.csv)",
+    )
+    called.add_argument("--heatmap", metavar="FOLDER", help="draw where the network looked, a picture a study")
     form = split.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print the README's results table")
     form.add_argument("--json", action="store_true", help="print scores.json, of several runs a list of them")
@@ -119,6 +136,7 @@ def build_parser():
         "--suspects", type=positive_int, metavar="N", help="list the N studies whose probability disagrees most with the label"
     )
     form.add_argument("--audit", action="store_true", help="score changed films, too: does the network look at the bones?")
+    form.add_argument("--pointing", action="store_true", help="on phantoms: do heat maps point at what is abnormal?")
     return parser
 
 
@@ -139,12 +157,6 @@ def load_network(run):
     return networks.speed_up(run.load_network())
 
 
-def predict(network, pixels, settings):
-    """Probability of each view at the run's temperature. Returns: (n,) float64."""
-    flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
-    return scores.calibrate(data_loader.predict(network, pixels, flip_averaging=flip_averaging), settings["temperature"])
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # A whole split
 
@@ -153,7 +165,7 @@ def score_split(run, network, options):
     """Score a split and write predictions.csv and scores.json. Returns: results.Scored."""
     settings = run.settings()
     views, pixels, left_out = load_split(run, settings, options)
-    predictions = views.assign(probability=predict(network, pixels, settings))
+    predictions = views.assign(probability=studies.predict(network, pixels, settings))
     root = options.data or settings["data"]["root"]
     by_folder = data_loader.folder_labels(views)
     report = {
@@ -283,7 +295,7 @@ def show_audit(run, options):
     report, views, trained, rows = scored.report, scored.predictions, scored.settings["options"], []
     for name, change in audit.CHANGES.items():
         _, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], cache=None, change=change)
-        changed = views.assign(probability=predict(network, pixels, scored.settings))
+        changed = views.assign(probability=studies.predict(network, pixels, scored.settings))
         rows.append(audit.compare(name, views, changed, report["threshold"]))
     table = pd.DataFrame(rows)
     run.write_csv("audit.csv", table)
@@ -307,46 +319,25 @@ def again(run, options, *more):
     return shlex.join(["python", "model_test.py", str(run.path), *words, *more])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One study
-
-
-def call_studies(network, settings, names):
-    """Print a line a view, `path<TAB>Positive|Negative<TAB>probability`, and then the study's, for each folder or image."""
-    views = study_views(names)
-    views, pixels = data_loader.load_pixels(views, settings["options"]["size"], settings["options"]["resize"], cache=None)
-    views = views.assign(probability=predict(network, pixels, settings))
-    for name, study in views.groupby("study", sort=False):
-        for path, probability in zip(study["path"], study["probability"], strict=True):
-            print(line(path, probability, settings["threshold"]))
-        print(line(f"study {name}", study["probability"].mean(), settings["threshold"]))
-    note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
-    print(note, file=sys.stderr)
-
-
-def study_views(names):
-    """Table of path and study of the images named, and of those in the folders named.
-
-    Raises: DataError when a path is missing, or a folder holds folders: a patient, a split or a data root.
-    """
-    rows = []
-    for name in names:
-        path = Path(name)
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder; expected a study's folder, an image or a run folder.")
-        if path.is_dir() and data_loader.subfolders(path):
-            raise DataError(
-                f"{path} is no study folder: it holds folders. Pass folders of views, or score a data root with --data."
-            )
-        views = data_loader.images_of(path) if path.is_dir() else [path]
-        rows += [(str(view), name) for view in views]
-    return pd.DataFrame(rows, columns=["path", "study"])
-
-
-def line(name, probability, threshold):
-    """One line of output on a view or study."""
-    decision = "Positive" if scores.decisions(probability, threshold) else "Negative"
-    return f"{images.printable(name)}\t{decision}\t{probability:.3f}"
+def show_pointing(run, options):
+    """Print how often the maps' maxima lie where phantoms are abnormal."""
+    settings = run.settings()
+    views, pixels, _ = load_split(run, settings, options)
+    root, resize = data_loader.data_root(options.data or settings["data"]["root"]), settings["options"]["resize"]
+    boxes = phantom.boxes(root, views["path"])
+    abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
+    maps = heatmap.mapper(run.load_network())(data_loader.Rows(pixels, abnormal))
+    sides = [images.read_grey(path).size for path in views["path"].iloc[abnormal]]
+    peaks = [heatmap.peak(values, *side, resize) for values, side in zip(maps, sides, strict=True)]
+    found = heatmap.pointing(views.iloc[abnormal], peaks, boxes[abnormal])
+    run.write_json("pointing.json", found)
+    rows, columns = maps.shape[1:]
+    print(f"{len(abnormal)} abnormal {options.split} views of {root} (PHANTOMS); maps of {rows} x {columns} cells")
+    print(f"Maximum inside the box of what is abnormal    {results.as_text(found['hits'])}")
+    print(f"The same maxima in the boxes of other films   {found['other_films']:.3f}")
+    print(f"Gain: what the maps know of this very film    {results.as_text(found['gain'])}")
+    print(f"(Boxes cover {found['area']:.3f} of a film; the film's middle lies in {found['middle']:.3f} of them.)")
+    print(f"Wrote {run / 'pointing.json'}.")
 
 
 if __name__ == "__main__":

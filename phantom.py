@@ -556,6 +556,18 @@ def describe(root):
     return "phantom, " + ", ".join(f"{name} {value}" for name, value in json.loads(note.read_text()).items())
 
 
+def boxes(root, paths):
+    """What `draw_film` gives as the box of each view, (n, 4) left, top, right, bottom as shares of the film's sides, or nan.
+
+    Raises: DataError when the root is no phantom set.
+    """
+    truth = Path(root) / "truth.csv"
+    if not truth.is_file():
+        raise images.DataError(f"{root} holds no truth.csv: only phantoms (phantom.py) say where what is abnormal lies.")
+    found = pd.read_csv(truth).set_index("path").loc[[Path(path).relative_to(root).as_posix() for path in paths]]
+    return found[["left", "top", "right", "bottom"]].to_numpy() / found[["width", "height"] * 2].to_numpy()
+
+
 # Many plain films rather than few hard ones: what a network learns from scratch in three minutes.
 DEMO_SET = {"train_studies": 1100, "held_out_studies": 100, "size": 128, "severity": 4.0, "zoom": 2.0}
 

@@ -1,0 +1,215 @@
+"""Studies that nobody has labelled: from folders and images to decisions, as lines, a table and pictures."""
+
+import contextlib
+import functools
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm  # progress bar
+
+import data_loader
+import heatmap
+import images
+import networks
+import scores
+from images import DataError
+
+COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault"]
+CHUNK = 256  # views in memory at a time, but for a larger study
+
+
+def predict(network, pixels, settings):
+    """Probability of each view at the run's temperature. Returns: (n,) float64."""
+    flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
+    return scores.calibrate(data_loader.predict(network, pixels, flip_averaging=flip_averaging), settings["temperature"])
+
+
+def decision(probability, threshold):
+    """Positive or Negative, or "" where the probability is nan."""
+    return "" if np.isnan(probability) else ("Negative", "Positive")[int(scores.decisions(probability, threshold))]
+
+
+def find(names):
+    """Views of the studies that paths name.
+
+    Args:
+        names: images, each a study of its own, and folders: each folder in or below them that holds images is a study.
+    Returns: pandas.DataFrame with path and study, the name of its folder or image, in order; labels in names count for nothing.
+    Raises: DataError when a path is missing, or no image is found at or below one.
+    """
+    rows = []
+    for name in names:
+        path = Path(name)
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder; expected a study's folder, an image or a run folder.")
+        if not path.is_dir():
+            rows.append((str(path), name))
+            continue
+        found = [(str(image), str(folder)) for folder in folders(path) for image in data_loader.images_of(folder)]
+        if not found:
+            raise DataError(f"{path} holds no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
+        rows += found
+    return pd.DataFrame(rows, columns=["path", "study"]).drop_duplicates()
+
+
+def folders(root, seen=()):
+    """The folders at and below one that hold images, in order; a link back to a folder that leads to it is not followed."""
+    here = os.path.realpath(root)
+    if here in seen:
+        return
+    entries = data_loader.in_order(root)
+    if any(entry.suffix.lower() in data_loader.IMAGE_SUFFIXES and not entry.is_dir() for entry in entries):
+        yield root
+    for entry in entries:
+        if entry.is_dir():
+            yield from folders(entry, (*seen, here))
+
+
+def chunks(views):
+    """The table of `find` in parts of whole studies, each of about CHUNK views."""
+    number = views.groupby("study", sort=False)["path"].transform("size").groupby(views["study"], sort=False).first()
+    part = pd.Series(np.cumsum(number.to_numpy()) // CHUNK, index=number.index)
+    for _, chunk in views.groupby(views["study"].map(part), sort=False):
+        yield chunk.reset_index(drop=True)
+
+
+def call(views, settings, network, skip_unreadable=False):
+    """Decode and score views.
+
+    Args:
+        views: table of `find`.
+        settings: run.json.
+        network: the run's, ready to predict.
+        skip_unreadable: call a study by its other views where one does not decode, instead of not at all.
+    Yields: (table, pixels) of some whole studies. The table has COLUMNS: where a view does not decode, probability is nan and
+        fault says why; where a study is not called, study_probability, the mean over its views, is nan and decision "".
+        Pixels are (n, size, size, 1) uint8.
+    """
+    size, resize = settings["options"]["size"], settings["options"]["resize"]
+    bar = tqdm(total=len(views), desc="Calling studies", unit="view", leave=False, delay=2, disable=None)
+    for chunk in chunks(views):
+        pixels = np.zeros((len(chunk), size, size, 1), np.uint8)
+        bad = data_loader.decode_all(chunk["path"], size, resize, pixels)
+        good = np.setdiff1d(np.arange(len(chunk)), bad["place"])
+        chunk = chunk.assign(probability=np.nan, fault="")
+        chunk.loc[bad["place"], "fault"] = bad["reason"].to_numpy()
+        if len(good):
+            chunk.loc[good, "probability"] = predict(network, data_loader.Rows(pixels, good), settings)
+        by_study = chunk.groupby("study", sort=False)["probability"]
+        chunk["study_probability"] = by_study.transform(lambda probability: probability.mean(skipna=skip_unreadable))
+        chunk["decision"] = [decision(mean, settings["threshold"]) for mean in chunk["study_probability"]]
+        yield chunk[COLUMNS], pixels
+        bar.update(len(chunk))
+    bar.close()
+
+
+@contextlib.contextmanager
+def csv_file(file):
+    """The function that adds a table to a .csv file, which gets its name when the block ends: until then it is *.partial.
+
+    Raises: DataError when there is such a file.
+    """
+    if Path(file).exists():
+        raise DataError(f"{file} exists. Remove it, or pass another --csv.")
+    partial = Path(f"{file}.partial")
+    with open(partial, "w", newline="", errors="surrogateescape") as out:
+        pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
+        yield lambda table: table.to_csv(out, index=False, header=False)
+    partial.replace(file)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From the command line
+
+
+def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
+    """Print or write the probabilities of the studies that paths name, and draw a panel of each where asked to.
+
+    Args:
+        run: RunFolder.
+        names: see `find`.
+        csv: file to write instead of lines; None is predictions.csv where a folder holds several studies, else lines.
+        heatmaps: folder for the panels, or None.
+    Raises: DataError at the end when views were unreadable; what is known of the others is printed or written then.
+    """
+    settings, views = run.settings(), find(names)
+    csv = csv or ("predictions.csv" if views["study"].nunique() > len(names) else None)
+    with csv_file(csv) if csv else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell:
+        network = run.load_network()
+        draw = panels(network, settings, Path(heatmaps)) if heatmaps else lambda table, pixels: None
+        decided, faults = [], []
+        for table, pixels in call(views, settings, networks.speed_up(network), skip_unreadable):
+            tell(table)
+            draw(table, pixels)
+            decided += table.drop_duplicates("study")["decision"].to_list()
+            bad = table[table["fault"] != ""]
+            faults += [f"  {images.printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
+    if csv:
+        counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
+        print(f"Wrote {csv}: {len(views)} views of {len(decided)} studies, {counts}.")
+    note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
+    print(note, file=sys.stderr)
+    if faults:
+        tell_faults(f"{len(faults)} of {len(views)} images cannot be decoded:\n" + "\n".join(faults), skip_unreadable)
+
+
+def tell_faults(message, skip_unreadable):
+    """Say which views do not decode: as a fault, or as a note where they may be left out."""
+    if not skip_unreadable:
+        raise DataError(
+            f"{message}\nTheir studies were not called. Mend or remove these files, or pass --skip-unreadable: studies are "
+            "then called by their other views."
+        )
+    print(f"{message}\nTheir studies were called by their other views, where there are any.", file=sys.stderr)
+
+
+def print_lines(threshold, table):
+    """Print a line a view, name<TAB>decision<TAB>probability, and then the study's, for each study of a table of `call`."""
+    for name, study in table.groupby("study", sort=False):
+        lines = [*zip(study["path"], study["probability"], strict=True), (f"study {name}", study["study_probability"].iloc[0])]
+        for what, probability in lines:
+            if not np.isnan(probability):
+                print(f"{images.printable(what)}\t{decision(probability, threshold)}\t{probability:.3f}")
+
+
+def panels(network, settings, folder):
+    """The function that draws a table of `call` and its pixels into a folder, a panel a study.
+
+    Args:
+        network: keras.Model as it was saved.
+        settings: run.json.
+        folder: Path; it is made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    find_maps, taken = heatmap.mapper(network), set()
+
+    def draw(table, pixels):
+        for name, study in table[table["fault"] == ""].groupby("study", sort=False):
+            films = [images.read_grey(path) for path in study["path"]]
+            figure = panel(name, study, films, find_maps(pixels[study.index]), settings)
+            heatmap.save(figure, folder / free_name(name, taken))
+
+    return draw
+
+
+def panel(name, study, films, maps, settings):
+    """heatmap.panel of one study. Args: its name, its rows of `call`, their PIL images and maps, run.json."""
+    mean, threshold = study["study_probability"].iloc[0], settings["threshold"]
+    outcome = f"{study['decision'].iloc[0] or 'Not called'}, {mean:.3f} (Positive from {threshold:.3f} on)"
+    captions = [f"{Path(path).name}: {value:.3f}" for path, value in zip(study["path"], study["probability"], strict=True)]
+    title = f"{images.printable(name)}\n{outcome}"
+    return heatmap.panel(title, films, captions, maps, settings["options"]["resize"])
+
+
+def free_name(study, taken):
+    """A file name for a study's panel, from the last two parts of its path, that none of those taken is; it becomes taken."""
+    stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:]
+    ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    name = next(f"{stem}{end}.png" for end in ends if f"{stem}{end}.png" not in taken)
+    taken.add(name)
+    return name
