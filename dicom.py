@@ -56,6 +56,7 @@ EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
 MEMORY = 2**31  # bytes of address space for decoding one film in a process of its own: four times what 89 million pixels take
 PATIENCE = 120  # seconds for the same; RLE of a large film takes some ten
+POINT = 1e-9  # width of a range that is a point
 DAMAGED_HEADER = "its header is damaged"
 DAMAGED_PIXELS = "its pixels do not decode: damaged, or cut short"
 
@@ -261,7 +262,7 @@ def brightness_of(possible, present, dataset):
         return brightness
     if depth > 8 and present.any():
         low, high = values[present].min(), values[present].max()
-    return (values - low) / max(high - low, np.finfo(float).tiny)
+    return (values - low) / max(high - low, POINT)
 
 
 def every_value(stored):
@@ -323,7 +324,7 @@ def voi_brightness(values, dataset):
         return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))  # beyond 709 exp overflows
     # LINEAR is ((x - (c - 0.5)) / (w - 1) + 0.5), which begins at c - w / 2 as LINEAR_EXACT does, but is one value narrower.
     span = width - 1 if function == "LINEAR" else width
-    return (values - (centre - width / 2)) / max(span, np.finfo(float).tiny)
+    return (values - (centre - width / 2)) / max(span, POINT)
 
 
 def look_up(values, descriptor, data, dataset):
