@@ -1,7 +1,7 @@
 """From a DICOM file to a picture of 8 bits: stored values -> modality LUT or rescale -> VOI LUT or window -> black to white.
 
-Nothing about the patient is read: pydicom keeps of a file what describes its pixels, and the rest is skipped. Nothing of a
-file is passed on either: pydicom's messages and warnings quote values, which in a damaged file may be anything, so they are
+Nothing about the patient is kept: pydicom is asked for what describes the pixels, and skips the rest of a file. Nor is any text
+of a file passed on: pydicom's messages and warnings quote values, which in a damaged file may be anything. So they are
 silenced, and every reason why a file is not read is in our own words.
 
 Source: DICOM PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/part03.html.
@@ -54,8 +54,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 PLAIN_HEAD = b"\0" * 128 + b"DICM" + b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2.1\0"
 EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
-MEMORY = 2**31  # bytes of address space for decoding one film in a process of its own: four times what 89 million pixels take
-PATIENCE = 120  # seconds for the same; RLE of a large film takes some ten
+MEMORY = 2**31  # bytes of address space for decoding one film in a process of its own: 89 million pixels of 16 bits fit
+PATIENCE = 120  # seconds for the same; a film of 8 million pixels takes 1.5, one of 89 million 6
+LARGEST = 2**30  # bytes of a file, which is read whole; films take some 30 million
 POINT = 1e-9  # width of a range that is a point
 DAMAGED_HEADER = "its header is damaged"
 DAMAGED_PIXELS = "its pixels do not decode: damaged, or cut short"
@@ -115,6 +116,8 @@ def read_header(file):
     A file without preamble is refused: what one may be is a guess, and any text passes for one.
     """
     pydicom = library()
+    if os.fstat(file.fileno()).st_size > LARGEST:
+        raise DicomError(f"it is larger than {LARGEST:,} bytes (expected a film)")
     if file.read(132)[128:] != b"DICM":
         raise DicomError("no DICOM file (expected DICM at byte 128)")
     meta = pydicom.filereader.read_file_meta_info(file.name)
@@ -352,14 +355,12 @@ def look_up(values, descriptor, data, dataset):
 
 def number(dataset, name, default=None):
     """A number of a data set, the first where there are several; the default where it is missing or empty."""
-    value = dataset.get(name)
-    if isinstance(value, (list, library().multival.MultiValue)):
-        value = value[0] if value else None
-    if value in (None, ""):
+    if dataset.get(name) in (None, ""):
         return default
-    if not np.isfinite(float(value)):
+    value = float(np.atleast_1d(np.asarray(dataset[name].value, float))[0])
+    if not np.isfinite(value):
         raise DicomError(f"its {name} is no number")
-    return float(value)
+    return value
 
 
 def colour(stored, dataset):

@@ -439,6 +439,12 @@ def test_bombs_are_refused(in_tmp):
     assert len(content) < 250_000 and "refused as a decompression bomb: deflated" in refusal("film.dcm")
 
 
+def test_files_of_gigabytes_are_refused_unread(in_tmp):
+    with open(save(film(RAMP)), "r+b") as file:
+        file.truncate(3 * 2**30)  # a hole: takes no room on the disk
+    assert "it is larger than 1,073,741,824 bytes" in refusal("film.dcm")
+
+
 def huge(content, marker):
     """A JPEG or JPEG-LS stream whose header says 30,000 x 30,000 pixels."""
     place = content.index(marker) + 5
