@@ -192,9 +192,9 @@ def stored_pixels(dataset, path):
 def decoded_apart(path):
     """What `stored_pixels` returns, decoded in a process of its own.
 
-    Of a few hundred damaged films each, gdcm's decoders of lossless JPEG and JPEG-LS crashed on one, and took Python with
-    them; they print to standard error, and take the memory that the compressed frame claims to need, not the file. RLE, which
-    pydicom decodes in Python, may grow 64 times. A process costs half a second.
+    One changed byte can crash gdcm's decoders of lossless JPEG and JPEG-LS, and Python with them; they print to standard error,
+    and take the memory that the compressed frame claims to need, whatever the header says. RLE, which pydicom decodes in
+    Python, may grow 64 times. A process costs half a second.
     """
     command, single = [sys.executable, __file__, os.fspath(path)], {"OPENBLAS_NUM_THREADS": "1"}
     try:
