@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn import metrics  # AUROC of image mode and size
 from tqdm import tqdm  # progress bar
 
-from images import UnreadableImageError, printable, read_grey
+from images import UnreadableImageError, mode, printable, read_grey
 from scores import STUDY
 
 # MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
@@ -83,8 +82,7 @@ def examine_image(path):
         grey = read_grey(path)
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         low, high = np.percentile(np.asarray(grey), [1, 99])
-        with Image.open(path) as image:
-            return image.mode, *grey.size, digest, high - low, None
+        return mode(path), *grey.size, digest, high - low, None
     except (UnreadableImageError, OSError) as error:
         return None, None, None, None, None, str(error)
 

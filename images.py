@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps  # decodes PNG and JPEG
 
+import dicom
+
 # Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -28,21 +30,21 @@ def read_grey(path):
     """Luminance of an image file.
 
     Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
-    orientation is applied; of an animation the first frame counts.
+    orientation is applied; of an animation the first frame counts. DICOM is shown as the file asks for, see `dicom.grey`.
 
     Args:
-        path: .png or .jpg file.
+        path: .png, .jpg or .dcm file.
     Returns: PIL.Image of mode L.
     Raises: UnreadableImageError with the reason.
     """
     path = Path(path)
-    if path.suffix.lower() == ".dcm":
-        raise UnreadableImageError("DICOM is not read yet: convert it to PNG")
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise UnreadableImageError("no file" if path.exists() else "no such file")
         if path.stat().st_size == 0:
             raise UnreadableImageError("0 bytes (expected an image)")
+        if is_dicom(path):
+            return to_grey(dicom.read(path))
         with Image.open(path) as image:
             image.load()
             return to_grey(ImageOps.exif_transpose(image))
@@ -54,8 +56,22 @@ def read_grey(path):
         truncated = "truncated" in str(error)
         reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
         raise UnreadableImageError(reason) from None
-    except (SyntaxError, ValueError, EOFError, MemoryError) as error:  # Pillow's plugins raise these on damaged files
+    # Pillow's plugins raise these on damaged files; a DicomError is a ValueError.
+    except (SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise UnreadableImageError(str(error) or type(error).__name__) from None
+
+
+def is_dicom(path):
+    """Whether a file's name says that it is DICOM."""
+    return Path(path).suffix.lower() == ".dcm"
+
+
+def mode(path):
+    """How an image file that was read holds its pixels: Pillow's mode (L, RGB, I;16, ...), or DICOM."""
+    if is_dicom(path):
+        return "DICOM"
+    with Image.open(path) as image:
+        return image.mode
 
 
 def to_grey(image):

@@ -317,7 +317,7 @@ def test_fit_square():
 BROKEN = {
     "image1.png": (b"", "0 bytes"),
     "image2.png": (b"no image at all", "no image that Pillow knows"),
-    "image3.dcm": (b"\0" * 128 + b"DICM", "DICOM is not read yet"),
+    "image3.dcm": (b"\0" * 128 + b"DICM", "its header names no transfer syntax"),
     "image4.png": (None, "ends after 300 bytes"),
 }
 
