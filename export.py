@@ -132,7 +132,7 @@ def export_run(run, options):
         )
     first = options.format[0]
     print("Research software, not a medical device.")
-    print("Next:", FORMATS[first].example(targets[first], settings["options"]["size"]))
+    print("Next:", FORMATS[first].example(targets[first], size))
 
 
 def place(run, name, out):
@@ -162,9 +162,7 @@ def load_sample(settings, data):
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
     views, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip_unreadable=True, cache=None)
     if views.empty:
-        raise DataError(
-            f"{root}: none of the views that were picked decodes, so that nothing can be compared. Pass --data ROOT."
-        )
+        raise DataError(f"{root}: none of the views picked decodes, so nothing can be compared. Pass --data ROOT.")
     mark = " (PHANTOMS)" if phantom.describe(root) else ""
     return pixels[np.arange(len(views))], f"{len(views)} {split} views of {root}{mark}"
 
@@ -260,7 +258,7 @@ def check(found, expected, limit, target):
     difference = np.abs(found - expected).max()
     if not difference <= limit:  # NaN is not
         raise ExportError(
-            f"{target} was not made: its probabilities differ from Keras's by up to {difference:.2g} (expected {limit:g} or less)."
+            f"{target} was not made: its probabilities differ from Keras's by up to {difference:.2g} (expected at most {limit:g})."
             "\nTry another --format, and check that the packages are those of requirements-extra.txt."
         )
 
@@ -319,12 +317,15 @@ def read_onnx_metadata(path):
     return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
-def write_litert(network, path, metadata, **options):
+def write_litert(network, path, metadata, optimizations=()):
+    import tensorflow as tf
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
-    network.export(path, format="litert", verbose=False, **options)
-    model = flatbuffer_utils.read_model(path)
+    # Not by Keras's own export, which lets operations through that need TensorFlow beside LiteRT.
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(write_graph(network, path.with_name("graph"))))
+    converter.optimizations = [getattr(tf.lite.Optimize, name) for name in optimizations]
+    model = flatbuffer_utils.read_model_from_bytearray(converter.convert())
     for name, text in metadata.items():
         buffer, entry = schema.BufferT(), schema.MetadataT()
         buffer.data, entry.name, entry.buffer = np.frombuffer(text.encode(), np.uint8), name, len(model.buffers)
@@ -335,9 +336,7 @@ def write_litert(network, path, metadata, **options):
 
 def write_litert_int8(network, path, metadata):
     """Weights in 8 bits; what flows between layers stays float32, so no views are needed to find its range."""
-    import tensorflow as tf
-
-    write_litert(network, path, metadata, optimizations=[tf.lite.Optimize.DEFAULT])
+    write_litert(network, path, metadata, ["DEFAULT"])
 
 
 def load_litert(path):
@@ -354,8 +353,17 @@ def read_litert_metadata(path):
     return {entry.name.decode(): bytes(model.buffers[entry.buffer].data).decode(errors="replace") for entry in model.metadata}
 
 
+def write_graph(network, path):
+    """A SavedModel without metadata, which LiteRT and OpenVINO convert, too. Returns: its path."""
+    # network.export would write every weight twice: as Keras's variable and as the TensorFlow variable in it.
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint("serve", lambda grey: network(grey, training=False), [network.input])
+    archive.write_out(str(path), verbose=False)
+    return path
+
+
 def write_saved_model(network, path, metadata):
-    network.export(path, format="tf_saved_model", verbose=False)
+    write_graph(network, path)
     extra = path / "assets.extra"  # TensorFlow's place for what it does not read itself
     extra.mkdir()
     (extra / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
@@ -375,12 +383,10 @@ def read_saved_model_metadata(path):
 def write_openvino(network, path, metadata):
     import openvino
 
-    bare = path.with_name("bare.xml")  # weights are mapped from the file that is read, so it cannot be written over
-    network.export(bare, format="openvino", verbose=False)
-    model = openvino.Core().read_model(bare)
+    model = openvino.convert_model(write_graph(network, path.with_name("graph")))
     for name, text in metadata.items():
         model.set_rt_info(text, [INFO, name])
-    openvino.save_model(model, path, compress_to_fp16=False)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 def load_openvino(path):
