@@ -111,28 +111,29 @@ def export_run(run, options):
     """Write every format asked for, and print a line each."""
     settings, network = run.settings(), networks.in_float32(run.load_network())
     flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
-    temperature, threshold = settings["temperature"], settings["threshold"]
+    temperature, size = settings["temperature"], settings["options"]["size"]
     targets = {name: place(run, name, options.out) for name in options.format}
     grey, about = load_sample(settings, options.data)
     expected = scores.calibrate(data_loader.predict(network, grey, flip_averaging=flip_averaging), temperature)
     calibrated, metadata = networks.calibrated(network, temperature, flip_averaging), describe(settings)
     averaging = " and flip averaging" if flip_averaging else ""
-    print(
-        f"{run.path}: {network.name}, {settings['options']['size']} px, temperature {temperature:.2f}{averaging} in the graph"
-    )
-    print(f"Compared with Keras in float32 on {about}, threshold {threshold:.3f}")
+    print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
+    print(f"Compared with Keras in float32 on {about}, threshold {settings['threshold']:.3f}")
     print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
     for name, target in targets.items():
         found = export(FORMATS[name], calibrated, metadata, target, grey, expected)
-        differ = np.count_nonzero(scores.decisions(found, threshold) != scores.decisions(expected, threshold))
-        print(
-            f"{target}: {megabytes(FORMATS[name].files(target))}, largest difference of probability "
-            f"{np.abs(found - expected).max():.1e}, {differ} of {len(grey)} decisions differ",
-            flush=True,
-        )
+        difference = compare(found, expected, settings["threshold"])
+        print(f"{target}: {megabytes(FORMATS[name].files(target))}, {difference}", flush=True)
     first = options.format[0]
     print("Research software, not a medical device.")
     print("Next:", FORMATS[first].example(targets[first], size))
+
+
+def compare(found, expected, threshold):
+    """How far probabilities and decisions are from Keras's, in words."""
+    differ = np.count_nonzero(scores.decisions(found, threshold) != scores.decisions(expected, threshold))
+    largest = np.abs(found - expected).max()
+    return f"largest difference of probability {largest:.1e}, {differ} of {len(found)} decisions differ"
 
 
 def place(run, name, out):
@@ -258,7 +259,7 @@ def check(found, expected, limit, target):
     difference = np.abs(found - expected).max()
     if not difference <= limit:  # NaN is not
         raise ExportError(
-            f"{target} was not made: its probabilities differ from Keras's by up to {difference:.2g} (expected at most {limit:g})."
+            f"{target} was not made: its probabilities are up to {difference:.2g} from Keras's (expected {limit:g} or less)."
             "\nTry another --format, and check that the packages are those of requirements-extra.txt."
         )
 
