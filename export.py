@@ -416,7 +416,8 @@ class Format:
     load: Callable  # path -> f((n, size, size, 1) float32) -> (n, 1) float32
     read_metadata: Callable  # path -> {name: text}
     imports: str  # of an example in Python
-    call: str  # how it scores, of path and grey
+    opening: str  # how the example opens a path as `model`
+    call: str  # how `model` scores `grey`
     limit: float = LIMIT
 
     def files(self, path):
@@ -426,8 +427,8 @@ class Format:
     def example(self, path, size):
         """A command that loads an export and has it score a black view."""
         black = f'grey = numpy.zeros((1, {size}, {size}, 1), "float32")'
-        call = self.call.format(path=json.dumps(str(path)))
-        return shlex.join(["python", "-c", f"import numpy, {self.imports}; {black}; print({call})"])
+        opening = f"model = {self.opening.format(json.dumps(str(path)))}"
+        return shlex.join(["python", "-c", f"import numpy, {self.imports}; {black}; {opening}; print({self.call})"])
 
 
 LITERT = Format(
@@ -438,7 +439,8 @@ LITERT = Format(
     load=load_litert,
     read_metadata=read_litert_metadata,
     imports="ai_edge_litert.interpreter as litert",
-    call="litert.Interpreter({path}).get_signature_runner()(grey=grey)",
+    opening="litert.Interpreter({}).get_signature_runner()",
+    call="model(grey=grey)",
 )
 FORMATS = {
     "onnx": Format(
@@ -449,7 +451,8 @@ FORMATS = {
         load=load_onnx,
         read_metadata=read_onnx_metadata,
         imports="onnxruntime",
-        call='onnxruntime.InferenceSession({path}).run(None, {{"grey": grey}})',
+        opening="onnxruntime.InferenceSession({})",
+        call='model.run(None, {"grey": grey})',
     ),
     "litert": LITERT,
     "litert_int8": dataclasses.replace(LITERT, ending="_int8.tflite", write=write_litert_int8, limit=INT8_LIMIT),
@@ -461,7 +464,8 @@ FORMATS = {
         load=load_saved_model,
         read_metadata=read_saved_model_metadata,
         imports="tensorflow",
-        call="tensorflow.saved_model.load({path}).serve(grey)",
+        opening="tensorflow.saved_model.load({})",
+        call="model.serve(grey)",
     ),
     "openvino": Format(
         ending=".xml",
@@ -471,7 +475,8 @@ FORMATS = {
         load=load_openvino,
         read_metadata=read_openvino_metadata,
         imports="openvino",
-        call="openvino.compile_model({path})(grey)",
+        opening="openvino.compile_model({})",
+        call="model(grey)",
     ),
 }
 
