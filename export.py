@@ -49,7 +49,7 @@ from run_folder import PARTIAL, RunError, RunFolder
 
 COMPARED = 32  # views, at most
 LIMIT = 1e-3  # largest difference of a probability from Keras's; measured with DenseNet-169: 2e-6
-INT8_LIMIT = 0.1  # the same with weights of 8 bits
+INT8_LIMIT = 0.1  # the same with weights of 8 bits; measured: 0.01 after 20 epochs on FracAtlas, 0.07 after a demo
 INFO = "model_info"  # where OpenVINO's own tools keep what they know of a network
 
 

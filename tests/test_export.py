@@ -136,10 +136,10 @@ def test_standardised_views(run, phantoms):
 )
 def test_real_networks(run, build, size, kinds, phantoms):
     network = as_if_trained(build(size), np.random.default_rng(0))
-    pixels = other_views(phantoms, size)
+    network.trainable, pixels = True, other_views(phantoms, size)
     # With moving statistics that are not its own, so deep a random network says the same of all views.
     batch_statistics.Averager(network).take(pixels)
-    change_run(run, network, options={"network": network.name, "size": size})
+    change_run(run, network, temperature=0.5, options={"network": network.name, "size": size})
     assert export.main([str(run), "--format", *kinds]) == 0
     expected = model_test.predict(network, pixels, run_folder.RunFolder(run).settings())
     assert np.ptp(expected) > 0.05, "the network says the same of all views"
