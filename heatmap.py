@@ -1,9 +1,12 @@
 """Where a network looked: maps of what speaks for "abnormal" at each place of a view, laid over the film.
 
-A map's values are shares of the logit: their mean over the map is the network's logit, before the temperature. A network that
-ends in global average pooling and one unit says so by itself (class activation map, exact, on every backend); for others
-gradients stand in (Grad-CAM; TensorFlow, JAX and PyTorch).
+Two maps, because neither does alone. The class activation map says exactly what the network adds up: the mean of its values is
+the logit. But its cells are few (10 x 10 at 320 px), and what one stands for need not lie under it: DenseNet's last features
+see the whole film. LayerCAM goes back to features of small cells, and on phantoms it points at the injury where the first does
+not (docs/heatmaps.md).
 """
+
+import functools
 
 import keras
 import matplotlib
@@ -19,6 +22,8 @@ import networks
 import scores
 
 COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for those who see red and green as one
+FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32
+BATCH = 16  # views at a time where gradients are taken
 LEAST_TOP = 4.0  # of the colour scale, in units of the logit: else noise on a normal film would glow as a fracture does
 
 
@@ -55,28 +60,58 @@ def class_activation(network):
 
 
 def grad_cam(network, pixels):
-    """Maps of any network that ends in one unit: the last features weighted by the mean gradient of the logit.
+    """Maps of any network that ends in one unit: its last features weighted by the mean gradient of the logit.
 
     map = rows * columns * relu(sum_k a_k feature_k), a_k the mean of d logit / d feature_k over the map. The factor makes it
     agree with `class_activation`, but for the bias and the cut at 0.
 
     Args:
+        network: keras.Model.
         pixels: (n, size, size, 1).
     Returns: (n, rows, columns) float32.
     Source: Selvaraju et al. 2017, arXiv 1610.02391.
     """
-    unit = network.layers[-1]
-    last = [layer.output for layer in network.layers if len(layer.output.shape) == 4]
-    if not last:
+
+    def weigh(features, gradient):
+        rows, columns = features.shape[1:3]
+        return rows * columns * np.maximum((gradient.mean((1, 2), keepdims=True) * features).sum(-1), 0)
+
+    return by_gradient(network, layers_with_places(network)[-1], pixels, weigh)
+
+
+def layer_cam(network, pixels):
+    """Maps of the deepest features that have FINE cells or more a side, each weighted by its own gradient where it is positive.
+
+    map = sum_k feature_k relu(d logit / d feature_k): what the logit would lose, to first order, without what is seen there.
+
+    Args, returns: as `grad_cam`.
+    Source: Jiang et al. 2021, doi:10.1109/TIP.2021.3089943.
+    """
+    places = layers_with_places(network)
+    fine = [layer for layer in places if layer.output.shape[1] >= FINE]
+    layer = fine[-1] if fine else max(places, key=lambda layer: layer.output.shape[1])
+    return by_gradient(network, layer, pixels, lambda features, gradient: (features * np.maximum(gradient, 0)).sum(-1))
+
+
+def layers_with_places(network):
+    """The layers that give rows and columns of features, in order."""
+    found = [layer for layer in network.layers[1:] if len(layer.output.shape) == 4]
+    if not found:
         raise HeatmapError(f"{network.name} has no layer with rows and columns, so it has no place to show.")
-    logit = layers.Dense(1, dtype="float32", name="logit")
-    head = keras.Model(last[-1], logit(unit.input))
+    return found
+
+
+def by_gradient(network, layer, pixels, weigh):
+    """Maps from a layer's features and d logit / d features, each (views, rows, columns, features) float32."""
+    unit, logit = network.layers[-1], layers.Dense(1, dtype="float32", name="logit")
+    head, base = keras.Model(layer.output, logit(unit.input)), keras.Model(network.input, layer.output)
     logit.set_weights(unit.get_weights())
-    features = keras.Model(network.input, last[-1])(keras.ops.convert_to_tensor(pixels, "float32"), training=False)
-    gradient = keras.ops.convert_to_numpy(gradient_of(head, features)).astype(np.float32)
-    features = keras.ops.convert_to_numpy(features).astype(np.float32)
-    rows, columns = features.shape[1:3]
-    return rows * columns * np.maximum((gradient.mean((1, 2), keepdims=True) * features).sum(-1), 0)
+    maps = []
+    for start in range(0, len(pixels), BATCH):
+        features = base(keras.ops.convert_to_tensor(pixels[start : start + BATCH], "float32"), training=False)
+        parts = (keras.ops.convert_to_numpy(keras.ops.cast(part, "float32")) for part in (features, gradient_of(head, features)))
+        maps.append(weigh(*parts))
+    return np.concatenate(maps)
 
 
 def gradient_of(head, features):
@@ -99,23 +134,28 @@ def gradient_of(head, features):
         head(features, training=False).sum().backward()
         return features.grad
     raise HeatmapError(
-        f"KERAS_BACKEND is {backend}, which has no gradients, and {head.name} needs them: it does not end in global average "
-        "pooling and one unit. Pass KERAS_BACKEND=tensorflow."
+        f"KERAS_BACKEND is {backend}, which has no gradients. A network that does not end in global average pooling and one unit "
+        "needs them for its map: pass KERAS_BACKEND=tensorflow."
     )
 
 
 def mapper(network):
-    """The function from pixels to maps for a network: class activation where it can be had, Grad-CAM elsewhere.
+    """The function from pixels to the maps of a network.
 
     Args:
         network: keras.Model as it was saved, before networks.speed_up.
-    Returns: f(pixels, (n, size, size, 1) uint8) -> (n, rows, columns) float32.
+    Returns: f((n, size, size, 1) uint8) -> {name of a kind of map: (n, rows, columns) float32}. "class activation", or
+        "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.
     """
-    activation = class_activation(network)
+    activation, plain = class_activation(network), networks.in_float32(network)
+    kinds = {}
     if activation is None:
-        return lambda pixels: np.concatenate([grad_cam(network, pixels[[place]]) for place in range(len(pixels))])
-    activation = networks.speed_up(activation)
-    return lambda pixels: data_loader.run_through(activation, pixels)
+        kinds["Grad-CAM"] = functools.partial(grad_cam, plain)
+    else:
+        kinds["class activation"] = functools.partial(data_loader.run_through, networks.speed_up(activation))
+    if keras.backend.backend() != "openvino":
+        kinds["LayerCAM"] = functools.partial(layer_cam, plain)
+    return lambda pixels: {kind: find(pixels) for kind, find in kinds.items()}
 
 
 def on_film(values, width, height, resize):
@@ -156,37 +196,48 @@ def overlay(film, values, top, resize):
     return np.uint8(255 * ((1 - cover) * grey + cover * colours) + 0.5)
 
 
-def scale_top(maps):
-    """The last colour's value for the maps of one study: the greatest of them, but no less than LEAST_TOP."""
-    return max(LEAST_TOP, max(float(values.max()) for values in maps))
+def scale_tops(maps):
+    """The last colour's value for each kind of map of one study.
+
+    Args:
+        maps: {kind: (n, rows, columns)}.
+    Returns: {kind: float}: the greatest value; of those in units of the logit, no less than LEAST_TOP.
+    """
+    return {kind: max(float(values.max()), 1e-9 if kind == "LayerCAM" else LEAST_TOP) for kind, values in maps.items()}
+
+
+def describe_scale(tops):
+    """What the colours from 0 to 1 stand for."""
+    parts = [f"{kind}: 1 is {'the greatest of this study' if kind == 'LayerCAM' else f'{top:.1f} in the logit'}" for kind, top in tops.items()]
+    return "what speaks for abnormal\n" + "\n".join(parts)
 
 
 def panel(title, films, captions, maps, resize):
-    """The views of one study, each beside itself with its map over it, and the scale of the maps.
+    """The views of one study, each beside itself under its maps, and the scale of the maps.
 
     Args:
         title: text above it, of one or several lines.
-        films: PIL images of mode L.
+        films: n PIL images of mode L.
         captions: one text a film.
-        maps: (rows, columns) each.
+        maps: {kind: (n, rows, columns)}.
         resize: the run's.
     Returns: matplotlib.figure.Figure.
     """
-    pairs = min(2, len(films))  # side by side
-    rows, top = -(-len(films) // pairs), scale_top(maps)
-    figure = Figure(figsize=(5.6 * pairs + 1.2, 3.6 * rows + 0.8), dpi=110, layout="constrained")
-    places = figure.subplots(rows, 2 * pairs, squeeze=False).reshape(-1, 2)
+    tops, columns = scale_tops(maps), 1 + len(maps)
+    figure = Figure(figsize=(3.4 * columns + 1.6, 3.6 * len(films) + 0.8), dpi=110, layout="constrained")
+    places = figure.subplots(len(films), columns, squeeze=False)
     for axes in places.ravel():
         axes.set_axis_off()
         axes.set_anchor("N")
-    for (plain, covered), film, caption, values in zip(places, films, captions, maps, strict=False):
+    for place, (row, film, caption) in enumerate(zip(places, films, captions, strict=True)):
         small = images.shrink(film, 700)
-        plain.imshow(small, cmap="gray", vmin=0, vmax=255)
-        covered.imshow(overlay(small, values, top, resize))
-        plain.set_title(caption, fontsize=11, loc="left")
-    colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, top), COLOURS)
-    bar = figure.colorbar(colours, ax=list(places.ravel()), shrink=0.8, pad=0.02, aspect=30)
-    bar.set_label('speaks for "abnormal"\n(share of the logit)', fontsize=11)
+        row[0].imshow(small, cmap="gray", vmin=0, vmax=255)
+        row[0].set_title(caption, fontsize=11, loc="left")
+        for axes, (kind, values) in zip(row[1:], maps.items(), strict=True):
+            axes.imshow(overlay(small, values[place], tops[kind], resize))
+            axes.set_title(kind, fontsize=11, loc="left")
+    bar = figure.colorbar(matplotlib.cm.ScalarMappable(cmap=COLOURS), ax=places, shrink=min(1, 2 / len(films)), aspect=30)
+    bar.set_label(describe_scale(tops), fontsize=10)
     figure.suptitle(title, fontsize=13)
     return figure
 

@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 import backend
 
-backend.choose(scoring=True)
+backend.choose(scoring=not {"--heatmap", "--pointing"} & set(sys.argv))  # maps take gradients, which OpenVINO lacks
 
 import keras
 import numpy as np
@@ -328,15 +328,16 @@ def show_pointing(run, options):
     abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
     maps = heatmap.mapper(run.load_network())(data_loader.Rows(pixels, abnormal))
     sides = [images.read_grey(path).size for path in views["path"].iloc[abnormal]]
-    peaks = [heatmap.peak(values, *side, resize) for values, side in zip(maps, sides, strict=True)]
-    found = heatmap.pointing(views.iloc[abnormal], peaks, boxes[abnormal])
+    found = {}
+    for kind, values in maps.items():
+        peaks = [heatmap.peak(one, *side, resize) for one, side in zip(values, sides, strict=True)]
+        found[kind] = heatmap.pointing(views.iloc[abnormal], peaks, boxes[abnormal])
     run.write_json("pointing.json", found)
-    rows, columns = maps.shape[1:]
-    print(f"{len(abnormal)} abnormal {options.split} views of {root} (PHANTOMS); maps of {rows} x {columns} cells")
-    print(f"Maximum inside the box of what is abnormal    {results.as_text(found['hits'])}")
-    print(f"The same maxima in the boxes of other films   {found['other_films']:.3f}")
-    print(f"Gain: what the maps know of this very film    {results.as_text(found['gain'])}")
-    print(f"(Boxes cover {found['area']:.3f} of a film; the film's middle lies in {found['middle']:.3f} of them.)")
+    print(f"{len(abnormal)} abnormal {options.split} views of {root} (PHANTOMS): where the maximum of each map lies\n")
+    print(results.pointing_table(found, {kind: values.shape[1:] for kind, values in maps.items()}).to_string())
+    first = next(iter(found.values()))
+    print(f"\nBoxes cover {first['area']:.3f} of a film; the film's middle lies in {first['middle']:.3f} of them.")
+    print("Other films' boxes: what maps get that know where injuries lie in general. The gain is what they know of this film.")
     print(f"Wrote {run / 'pointing.json'}.")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py  # reads weights files, which Keras writes as HDF5
 import keras
-from keras import layers, regularizers
+from keras import layers, ops, regularizers
 
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
 # expect ("torch" mode of keras.applications.imagenet_utils.preprocess_input).
@@ -268,11 +268,10 @@ def channels_first(network):
     OpenVINO computes so, and transposes around each layer otherwise, which takes nine tenths of its time. Keras keeps kernels
     in one form whatever the order, so the weights are the same. OpenVINO itself uses bfloat16 where the processor has it.
     """
-    config = network.get_config()
+    config = float32_config(network)
     for layer in config["layers"]:
         options = layer["config"]
         layer.pop("build_config", None)  # shapes of the other order
-        options["dtype"] = "float32"
         if "data_format" in options:
             options["data_format"] = "channels_first"
         if layer["class_name"] in ("BatchNormalization", "Concatenate", "GroupNormalization"):
@@ -286,6 +285,46 @@ def channels_first(network):
     turned.set_weights(network.get_weights())
     grey = keras.Input(network.input_shape[1:], name="grey")
     return keras.Model(grey, turned(layers.Permute((3, 1, 2))(grey)), name=network.name)
+
+
+def float32_config(network):
+    """What `keras.Model.from_config` makes the same network of, computing in float32 whatever it was trained in."""
+    config = network.get_config()
+    for layer in config["layers"]:
+        layer["config"]["dtype"] = "float32"
+    return config
+
+
+def in_float32(network):
+    """A copy of a network that computes in float32, with stock layers."""
+    exact = keras.Model.from_config(float32_config(network))
+    exact.set_weights(network.get_weights())
+    return exact
+
+
+def calibrated(network, temperature, flip_averaging=False):
+    """A network that gives the probability that model_test.py prints, for other runtimes to score with.
+
+    What `data_loader.predict` and `scores.calibrate` do around the network becomes part of the graph.
+
+    Args:
+        network: keras.Model in float32.
+        temperature: the run's.
+        flip_averaging: take the mean of a view's probability and its mirror image's.
+    Returns: keras.Model from "grey", (n, size, size, 1) float32 of 0 to 255, to {"probability": (n, 1) float32}. The weights
+        are those of `network`, not copies.
+    """
+    grey = keras.Input(network.input_shape[1:], name="grey")
+    # Both sides as one batch: called twice, the network would stand in the file twice.
+    sides = ops.concatenate([grey, grey[:, :, ::-1]], axis=0) if flip_averaging else grey  # (2n or n, size, size, 1)
+    probability = network(sides)
+    if flip_averaging:
+        probability = ops.mean(ops.reshape(probability, (2, -1, 1)), axis=0)
+    if temperature != 1.0:
+        # In float32 1 - 1e-7 is 1 - 1.2e-7, so the share of "normal" is clipped on its own. No log1p: tf2onnx lacks it.
+        logit = ops.log(ops.clip(probability, 1e-7, 1.0)) - ops.log(ops.clip(1.0 - probability, 1e-7, 1.0))
+        probability = ops.sigmoid(logit / temperature)
+    return keras.Model(grey, {"probability": probability}, name=network.name)
 
 
 def adam(learning_rate, **options):

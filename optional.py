@@ -1,24 +1,24 @@
-"""Packages that only some parts need: told by name, with the line that installs them, where they are missing."""
+"""Packages that only some parts need: looked for when a part is used, and named with the install line where one is missing."""
 
 import importlib
 
 
 class MissingPackageError(Exception):
-    """A package that is not installed; the message says what needs it and how to get it."""
+    """An optional package that is not there; the message names it, what needs it, and how to install it."""
 
 
-def need(module, purpose):
-    """An optional module, imported.
+def need(module, what):
+    """Import an optional package.
 
     Args:
-        module: its name.
-        purpose: what needs it, as in "reading DICOM".
-    Raises: MissingPackageError.
+        module: its name in Python, such as "onnxruntime".
+        what: what needs it, in the user's words, such as "export.py --format onnx".
+    Returns: the module.
+    Raises: MissingPackageError when it is not installed, or does not load.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingPackageError(
-            f"{module} is not installed, and {purpose} needs it ({error}).\n"
-            "Expected the optional packages: pip install -r requirements-extra.txt"
-        ) from None
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
+        fault = "is not installed" if is_absent else f"does not load ({error})"
+        raise MissingPackageError(f"{module} {fault}, and {what} needs it: pip install -r requirements-extra.txt") from None

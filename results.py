@@ -196,3 +196,17 @@ def type_table(report, names=("auroc", "kappa", "accuracy")):
         for study_type, found in report["by_study_type"].items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def pointing_table(found, cells):
+    """What `heatmap.pointing` found of each kind of map, (rows, columns) cells, as a table."""
+    rows = {
+        kind: {
+            "cells": f"{cells[kind][0]} x {cells[kind][1]}",
+            "inside the box": as_text(one["hits"]),
+            "in other films' boxes": f"{one['other_films']:.3f}",
+            "gain": as_text(one["gain"]),
+        }
+        for kind, one in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,7 +138,7 @@ class RunFolder:
         try:
             lock.acquire()
             for file in self.path.rglob(PARTIAL + "*"):  # of a process that was killed while it wrote
-                file.unlink()
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
         except filelock.Timeout:
             raise RunError(f"{self.path}: another process trains into it. Wait for its end, or pass another --out.") from None
         except OSError as error:

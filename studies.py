@@ -198,7 +198,7 @@ def panels(network, settings, folder):
 
 
 def panel(name, study, films, maps, settings):
-    """heatmap.panel of one study. Args: its name, its rows of `call`, their PIL images and maps, run.json."""
+    """heatmap.panel of one study. Args: its name, its rows of `call`, its films and what `heatmap.mapper` found, run.json."""
     mean, threshold = study["study_probability"].iloc[0], settings["threshold"]
     outcome = f"{study['decision'].iloc[0] or 'Not called'}, {mean:.3f} (Positive from {threshold:.3f} on)"
     captions = [f"{Path(path).name}: {value:.3f}" for path, value in zip(study["path"], study["probability"], strict=True)]
