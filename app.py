@@ -10,6 +10,7 @@ Exit status: 0 stopped by Ctrl-C; 1 a fault of checkpoint, address or packages; 
 
 import argparse
 import base64
+import contextlib
 import html
 import io
 import os
@@ -44,15 +45,18 @@ LARGEST = "50mb"  # of one file, refused while it arrives
 WAITING = 100  # requests that may wait for their turn
 SIDE = 560  # pixels of a film on the page, at most
 EXAMPLES = {"Example: displaced fracture": "displaced", "Example: plate and screws": "plate", "Example: normal": None}
+EXAMPLE_FILMS = {"size": 256, "severity": 4.0, "zoom": 2.0, "seed": 3}  # as plain as those of the demo
 # What a browser may load for the page: nothing from elsewhere, whatever Gradio's own page asks for.
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:; "
     "frame-ancestors 'self'; form-action 'self'"
 )
 STYLE = """
-.views {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem}
+.views {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; margin: 1rem 0}
 .views figure {margin: 0}
-.views img {width: 100%; height: auto; border-radius: 4px}
+.pictures {display: grid; grid-template-columns: repeat(3, 1fr); gap: .4rem}
+.pictures img {width: 100%; height: auto; border-radius: 4px}
+.pictures span {font-size: .8rem}
 .decision {font-size: 1.5rem; font-weight: 600; margin: .25rem 0}
 .fault {border-left: 4px solid #b00020; padding: .25rem .75rem}
 .note {border-left: 4px solid #b26a00; padding: .25rem .75rem}
@@ -121,14 +125,15 @@ class Page:
         ((study, pixels),) = studies.call(views, self.settings, self.network)
         bad = study[study["fault"] != ""]
         if len(bad):
-            reasons = "; ".join(
-                f"{shown_name(path)}: {reason}" for path, reason in zip(bad["path"], bad["fault"], strict=True)
-            )
+            reasons = "; ".join(f"{shown_name(path)}: {reason}" for path, reason in zip(bad["path"], bad["fault"], strict=True))
             return fault(f"Not called. {reasons}. Expected .png, .jpg or .dcm films; drop the study again without these.")
         maps = self.find_maps(pixels)
-        top = heatmap.scale_top(maps)
-        films = [figure(row, values, top, self.settings) for row, values in zip(study.itertuples(), maps, strict=True)]
-        return f"{self.verdict(study)}<div class='views'>{''.join(films)}</div>{scale(top)}{self.about}"
+        tops = heatmap.scale_tops(maps)
+        films = [
+            figure(row, {kind: values[place] for kind, values in maps.items()}, tops, self.settings["options"]["resize"])
+            for place, row in enumerate(study.itertuples())
+        ]
+        return f"{self.verdict(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.about}"
 
     def verdict(self, study):
         """The study's decision and where it comes from."""
@@ -144,7 +149,9 @@ def about(run, settings):
     """What the numbers mean, and what they do not: HTML from the run's own scores."""
     lines = []
     if settings["data"].get("phantom"):
-        lines.append("<b>This network was trained on phantoms (drawn films): what it says of a patient's film means nothing.</b>")
+        lines.append(
+            "<b>This network was trained on phantoms (drawn films): what it says of a patient's film means nothing.</b>"
+        )
     try:
         scored = run.read_json("scores.json")
         study = scored["studies"]
@@ -173,24 +180,26 @@ def shown_name(path):
     return images.printable(Path(path).name)
 
 
-def figure(row, values, top, settings):
-    """One view beside its map, as HTML."""
+def figure(row, maps, tops, resize):
+    """One view beside its maps, as HTML."""
     film = images.shrink(images.read_grey(row.path), SIDE)
-    covered = heatmap.overlay(film, values, top, settings["options"]["resize"])
-    side_by_side = np.concatenate([np.repeat(np.asarray(film)[..., None], 3, axis=2), covered], axis=1)
+    pictures = {"the film": np.repeat(np.asarray(film)[..., None], 3, axis=2)}
+    pictures |= {kind: heatmap.overlay(film, values, tops[kind], resize) for kind, values in maps.items()}
     name = html.escape(shown_name(row.path), quote=True)
-    return (
-        f"<figure><img src='{as_url(side_by_side)}' alt='{name}: the film, and beside it the same film under its heat map'>"
-        f"<figcaption>{name}: {row.probability:.3f}</figcaption></figure>"
+    shown = "".join(
+        f"<div><img src='{as_url(picture)}' alt='{name}, {kind}'><span>{kind}</span></div>"
+        for kind, picture in pictures.items()
     )
+    return f"<figure><figcaption>{name}: {row.probability:.3f}</figcaption><div class='pictures'>{shown}</div></figure>"
 
 
-def scale(top):
+def scale(tops):
     """The colours of the maps, as HTML."""
     ramp = np.repeat(heatmap.COLOURS(np.linspace(0, 1, 256))[None, :, :3], 8, axis=0)
+    meaning = "<br>".join(html.escape(line) for line in heatmap.describe_scale(tops).split("\n"))
     return (
         f"<div class='scale'><img src='{as_url(np.uint8(255 * ramp))}' alt='Colours from black over red to yellow'>"
-        f"<span><span>0</span><span>speaks for “abnormal” (share of the logit)</span><span>{top:.1f}</span></span></div>"
+        f"<span><span>0</span><span>1</span></span><small>{meaning}</small></div>"
     )
 
 
@@ -209,7 +218,7 @@ def draw_examples(folder):
     """Phantom studies for those who have none at hand. Returns: {button text: [paths]}."""
     found = {}
     for number, (text, kind) in enumerate(EXAMPLES.items(), start=1):
-        rows = phantom.draw_study(folder, "valid", number, 1, int(kind is not None), kind, 512, 2.0, 1.5, seed=8)
+        rows = phantom.draw_study(folder, "valid", number, 1, int(kind is not None), kind, **EXAMPLE_FILMS)
         found[text] = [str(folder / row[0]) for row in rows]
     return found
 
@@ -273,14 +282,16 @@ def serve(gradio, page, options, folder):
             prevent_thread_lock=True,
         )
     except OSError:
-        raise RunError(f"{options.host}:{options.port} is taken, or is no address of this machine. Pass another --port.") from None
+        raise RunError(
+            f"{options.host}:{options.port} is taken, or is no address of this machine. Pass another --port."
+        ) from None
     print(f"http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
     if options.host not in ("127.0.0.1", "localhost", "::1"):
-        print("Everyone who reaches this machine reaches the page: it asks for no password and does not encrypt.", file=sys.stderr)
-    try:
+        print(
+            "Everyone who reaches this machine reaches the page: it asks for no password and does not encrypt.", file=sys.stderr
+        )
+    with contextlib.suppress(KeyboardInterrupt):
         blocks.block_thread()
-    except KeyboardInterrupt:
-        pass
     blocks.close(verbose=False)
     print("Stopped.")
 

@@ -109,7 +109,9 @@ def by_gradient(network, layer, pixels, weigh):
     maps = []
     for start in range(0, len(pixels), BATCH):
         features = base(keras.ops.convert_to_tensor(pixels[start : start + BATCH], "float32"), training=False)
-        parts = (keras.ops.convert_to_numpy(keras.ops.cast(part, "float32")) for part in (features, gradient_of(head, features)))
+        parts = (
+            keras.ops.convert_to_numpy(keras.ops.cast(part, "float32")) for part in (features, gradient_of(head, features))
+        )
         maps.append(weigh(*parts))
     return np.concatenate(maps)
 
@@ -207,9 +209,11 @@ def scale_tops(maps):
 
 
 def describe_scale(tops):
-    """What the colours from 0 to 1 stand for."""
-    parts = [f"{kind}: 1 is {'the greatest of this study' if kind == 'LayerCAM' else f'{top:.1f} in the logit'}" for kind, top in tops.items()]
-    return "what speaks for abnormal\n" + "\n".join(parts)
+    """What the colours from 0 to 1 stand for, a line a kind of map."""
+    lines = ["what speaks for abnormal"]
+    for kind, top in tops.items():
+        lines.append(f"{kind}: 1 is " + ("the greatest of this study" if kind == "LayerCAM" else f"{top:.1f} in the logit"))
+    return "\n".join(lines)
 
 
 def panel(title, films, captions, maps, resize):
