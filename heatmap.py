@@ -136,8 +136,8 @@ def gradient_of(head, features):
         head(features, training=False).sum().backward()
         return features.grad
     raise HeatmapError(
-        f"KERAS_BACKEND is {backend}, which has no gradients. A network that does not end in global average pooling and one unit "
-        "needs them for its map: pass KERAS_BACKEND=tensorflow."
+        f"KERAS_BACKEND is {backend}, which has no gradients. A network that does not end in global average pooling and one "
+        "unit needs them for its map: pass KERAS_BACKEND=tensorflow."
     )
 
 
@@ -272,7 +272,7 @@ def pointing(views, peaks, boxes):
         peaks: (n, 2), as `peak` gives them.
         boxes: (n, 4), left, top, right, bottom as shares of the film's sides.
     Returns: {"hits": {"value", "low", "high"}, "other_films": float, "gain": {as hits}, "area": float, "middle": float}:
-        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes, which
+        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes, as
         a map gets that knows where injuries lie in general; the difference of the two; the share of a film that its box covers;
         and the share of boxes around the film's middle.
     Source: Zhang et al. 2018, doi:10.1007/s11263-017-1059-x.

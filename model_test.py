@@ -41,6 +41,7 @@ import audit
 import data_loader
 import heatmap
 import images
+import model_card
 import networks
 import phantom
 import results
@@ -184,6 +185,7 @@ def score_split(run, network, options):
         report["folder_labels"] = scores.report(predictions.assign(label=by_folder), settings["threshold"])
     run.write_predictions(predictions[PREDICTIONS])
     run.write_json("scores.json", report)
+    model_card.write(run)
     return results.Scored(str(run.path), settings, predictions, report)
 
 
@@ -259,7 +261,7 @@ def print_report(run, options):
         print(f"\n{options.labels} changes the label of no study of this split.")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
-    print(f"\nWrote predictions.csv and scores.json into {run.name}. Research software, not a medical device.")
+    print(f"\nWrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}. Research software, not a medical device.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

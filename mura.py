@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 import data_loader
+import model_card
 import networks
 import phantom
 import recipes
@@ -120,6 +121,7 @@ def train_run(run, options, resume):
         say_it_has_stopped(run, options, saver)
         return
     run.write_json("run.json", record)
+    model_card.write(run)
     say_what_is_next(run, record, saver.best())
 
 
@@ -437,7 +439,7 @@ def say_what_is_next(run, record, best):
     """Print the outcome and the next command."""
     print(f"Best epoch {best['epoch']}: tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views).")
     print(f"Fitted on the tuning studies: threshold {record['threshold']:.3f}, temperature {record['temperature']:.2f}.")
-    print(f"{run.path} holds best.h5, last.h5, history.csv and run.json.")
+    print(f"{run.path} holds best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
 
 

@@ -178,8 +178,11 @@ class RunFolder:
     # run.json, scores.json
 
     def write_json(self, name, content):
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name, text):
         with self.writing(name) as partial:
-            partial.write_text(json.dumps(content, indent=2) + "\n")
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def read_json(self, name):
         """Content of a JSON file of the run; RunError when it is missing or no JSON object."""
