@@ -54,7 +54,7 @@ POLICY = (
 STYLE = """
 .views {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; margin: 1rem 0}
 .views figure {margin: 0}
-.pictures {display: grid; grid-template-columns: repeat(3, 1fr); gap: .4rem}
+.pictures {display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .4rem}
 .pictures img {width: 100%; height: auto; border-radius: 4px}
 .pictures span {font-size: .8rem}
 .decision {font-size: 1.5rem; font-weight: 600; margin: .25rem 0}
@@ -140,7 +140,7 @@ class Page:
         mean, threshold, count = study["study_probability"].iloc[0], self.settings["threshold"], len(study)
         source = f"the mean of its {count} views" if count > 1 else "that of its one view"
         return (
-            f"<p class='decision'>{study['decision'].iloc[0]}: probability of abnormal {mean:.3f}</p>"
+            f"<p class='decision' role='alert'>{study['decision'].iloc[0]}: probability of abnormal {mean:.3f}</p>"
             f"<p>It is {source}. Positive is {threshold:.3f} or more, the threshold fitted on the run's tuning studies.</p>"
         )
 
