@@ -14,8 +14,10 @@ import contextlib
 import html
 import io
 import os
+import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -43,6 +45,8 @@ from run_folder import RunError, RunFolder
 MOST_VIEWS = 12  # of one study; MURA's largest has 13, most have 2 or 3
 LARGEST = "50mb"  # of one file, refused while it arrives
 WAITING = 100  # requests that may wait for their turn
+UPLOADS = "uploads"  # folder that they lie in until they are answered
+PATIENCE = 1800  # seconds; a request that waits longer finds its views gone
 SIDE = 560  # pixels of a film on the page, at most
 EXAMPLES = {"Example: displaced fracture": "displaced", "Example: plate and screws": "plate", "Example: normal": None}
 EXAMPLE_FILMS = {"size": 256, "severity": 4.0, "zoom": 2.0, "seed": 3}  # as plain as those of the demo
@@ -69,10 +73,9 @@ def main(argv=None):
     """Serve as the command line says; returns the exit status."""
     options = parse_options(argv)
     try:
-        gradio = load_gradio()
-        page = Page(RunFolder.open(options.run))
         with tempfile.TemporaryDirectory(prefix="bone-page-") as folder:
-            os.environ["GRADIO_TEMP_DIR"] = folder  # uploads lie here until they are answered
+            gradio = load_gradio(os.path.join(folder, UPLOADS))
+            page = Page(RunFolder.open(options.run))
             serve(gradio, page, options, Path(folder))
     except (RunError, heatmap.HeatmapError, optional.MissingPackageError, OSError) as fault:
         print(f"app.py: {fault}", file=sys.stderr)
@@ -96,8 +99,9 @@ def parse_options(argv):
     return options
 
 
-def load_gradio():
-    """Gradio, told before it is imported to report nothing to anyone."""
+def load_gradio(folder):
+    """Gradio, told before it is imported to report nothing to anyone, and to keep uploads in a folder."""
+    os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -117,11 +121,11 @@ class Page:
         self.find_maps, self.network = heatmap.mapper(network), networks.speed_up(network)
         self.about = about(run, self.settings)
 
-    def answer(self, paths, name):
+    def answer(self, paths):
         """HTML on the views of one study; a readable fault where they cannot be called."""
         if len(paths) > MOST_VIEWS:
             return fault(f"{len(paths)} files: expected the views of one study, {MOST_VIEWS} at most. Drop fewer.")
-        views = pd.DataFrame({"path": paths, "study": name})
+        views = pd.DataFrame({"path": paths, "study": "the one of this request"})
         ((study, pixels),) = studies.call(views, self.settings, self.network)
         bad = study[study["fault"] != ""]
         if len(bad):
@@ -223,28 +227,50 @@ def draw_examples(folder):
     return found
 
 
+def upload_box(gradio, **options):
+    """A gradio.File that gives [(path, name)], and whose files are nobody else's.
+
+    Gradio's own keeps an empty file more for each upload, and names an upload by its content: one file for equal films of two
+    visitors, which would be gone for the second when the first is answered.
+    """
+    from gradio import route_utils
+
+    class Apart(route_utils.GradioUploadFile):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.sha.update(os.urandom(32))
+
+    class Views(gradio.File):
+        is_template = True  # of gradio.File, for the browser
+
+        def preprocess(self, payload):
+            return [(file.path, file.orig_name or Path(file.path).name) for file in payload.root] if payload else []
+
+    route_utils.GradioUploadFile = Apart
+    return Views(**options)
+
+
 def build(gradio, page, examples):
     """The page as gradio.Blocks."""
     fonts = ["system-ui", "sans-serif"]  # nothing is fetched
     theme = gradio.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
 
-    def answer_upload(paths):
+    def answer_upload(files):
         try:
-            return page.answer(paths, "the study"), None
+            return page.answer([path for path, _ in files]), None
         finally:
-            for path in paths:
-                Path(path).unlink(missing_ok=True)
+            for path, _ in files:
+                shutil.rmtree(Path(path).parent, ignore_errors=True)
 
-    with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False, delete_cache=(600, 600)) as blocks:
+    with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False) as blocks:
         gradio.Markdown(
             "# Is a study of the upper arm abnormal?\n"
             f"Drop all views of **one** study (.png, .jpg, .dcm; {MOST_VIEWS} at most), or try an example. "
             "**Research only, not a medical device.**"
         )
         with gradio.Row():
-            upload = gradio.File(
-                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".dcm"], label="Views of one study", height=150
-            )
+            kinds = [".png", ".jpg", ".jpeg", ".dcm"]
+            upload = upload_box(gradio, file_count="multiple", file_types=kinds, label="Views of one study", height=150)
             with gradio.Column():
                 buttons = {text: gradio.Button(text, size="sm") for text in examples}
         answer = gradio.HTML(label="Answer", elem_id="answer")
@@ -252,7 +278,7 @@ def build(gradio, page, examples):
         upload.upload(answer_upload, upload, [answer, upload], api_name="call", concurrency_id="network", concurrency_limit=1)
         for text, paths in examples.items():
             buttons[text].click(
-                lambda paths=paths, text=text: page.answer(paths, text),
+                lambda paths=paths: page.answer(paths),
                 None,
                 answer,
                 api_visibility="private",
@@ -291,9 +317,18 @@ def serve(gradio, page, options, folder):
             "Everyone who reaches this machine reaches the page: it asks for no password and does not encrypt.", file=sys.stderr
         )
     with contextlib.suppress(KeyboardInterrupt):
-        blocks.block_thread()
+        while True:
+            time.sleep(60)
+            sweep(folder / UPLOADS)
     blocks.close(verbose=False)
     print("Stopped.")
+
+
+def sweep(folder):
+    """Remove uploads that nobody asked an answer for, or that were refused: they are older than PATIENCE."""
+    for path in folder.glob("*"):
+        if time.time() - path.stat().st_mtime > PATIENCE:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 class WithPolicy:
@@ -312,4 +347,6 @@ class WithPolicy:
 
 
 if __name__ == "__main__":
-    sys.exit(interrupts.run(main))
+    status = interrupts.run(main)
+    sys.stdout.flush()
+    os._exit(status)  # not sys.exit: the end of the interpreter would crash a thread that is still answering
