@@ -228,7 +228,7 @@ def draw_examples(folder):
 
 
 def upload_box(gradio, **options):
-    """A gradio.File that gives [(path, name)], and whose files are nobody else's.
+    """A gradio.File that gives [path], and whose files are nobody else's.
 
     Gradio's own keeps an empty file more for each upload, and names an upload by its content: one file for equal films of two
     visitors, which would be gone for the second when the first is answered.
@@ -240,14 +240,10 @@ def upload_box(gradio, **options):
             super().__init__(*arguments, **options)
             self.sha.update(os.urandom(32))
 
-    class Views(gradio.File):
-        is_template = True  # of gradio.File, for the browser
-
-        def preprocess(self, payload):
-            return [(file.path, file.orig_name or Path(file.path).name) for file in payload.root] if payload else []
-
     route_utils.GradioUploadFile = Apart
-    return Views(**options)
+    box = gradio.File(**options)
+    box.preprocess = lambda payload: [file.path for file in payload.root]  # a class of our own would have Gradio write app.pyi
+    return box
 
 
 def build(gradio, page, examples):
@@ -255,11 +251,11 @@ def build(gradio, page, examples):
     fonts = ["system-ui", "sans-serif"]  # nothing is fetched
     theme = gradio.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
 
-    def answer_upload(files):
+    def answer_upload(paths):
         try:
-            return page.answer([path for path, _ in files]), None
+            return page.answer(paths), None
         finally:
-            for path, _ in files:
+            for path in paths:
                 shutil.rmtree(Path(path).parent, ignore_errors=True)
 
     with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False) as blocks:
