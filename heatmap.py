@@ -51,7 +51,8 @@ def class_activation(network):
     weigh = layers.Conv2D(1, 1, dtype="float32", name="class_activation")
     share = weigh(pool.input)  # (n, rows, columns, 1)
     weigh.set_weights([kernel[None, None], bias])
-    return keras.Model(network.input, layers.Reshape(share.shape[1:3], name="map")(share), name=network.name)
+    whole = layers.Reshape(share.shape[1:3], dtype="float32", name="map")(share)
+    return keras.Model(network.input, whole, name=network.name)
 
 
 def grad_cam(network, pixels):
@@ -80,7 +81,7 @@ def grad_cam(network, pixels):
 
 
 def gradient_of(head, features):
-    """d sum(head(features)) / d features on the backend at work."""
+    """d sum(head(features)) / d features on TensorFlow, JAX or PyTorch."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -94,14 +95,18 @@ def gradient_of(head, features):
 
         weights = [variable.value for variable in head.trainable_variables], [v.value for v in head.non_trainable_variables]
         return jax.grad(lambda inputs: head.stateless_call(*weights, inputs, training=False)[0].sum())(features)
-    if backend == "torch":
-        features = features.detach().requires_grad_()
-        head(features, training=False).sum().backward()
-        return features.grad
-    raise HeatmapError(
-        f"KERAS_BACKEND is {backend}, which has no gradients, and {head.name} needs them: it does not end in global average "
-        "pooling and one unit. Pass KERAS_BACKEND=tensorflow."
-    )
+    features = features.detach().requires_grad_()
+    head(features, training=False).sum().backward()
+    return features.grad
+
+
+def check_gradients(network):
+    """Raise HeatmapError where the backend at work has no gradients."""
+    if keras.backend.backend() == "openvino":
+        raise HeatmapError(
+            f"KERAS_BACKEND is openvino, which has no gradients, and {network.name} needs them for heat maps: it does not end "
+            "in global average pooling and one unit. Set KERAS_BACKEND=tensorflow."
+        )
 
 
 def mapper(network):
@@ -110,9 +115,11 @@ def mapper(network):
     Args:
         network: keras.Model as it was saved, before networks.speed_up.
     Returns: f(pixels, (n, size, size, 1) uint8) -> (n, rows, columns) float32.
+    Raises: HeatmapError where it takes gradients and the backend has none.
     """
     activation = class_activation(network)
     if activation is None:
+        check_gradients(network)
         return lambda pixels: np.concatenate([grad_cam(network, pixels[[place]]) for place in range(len(pixels))])
     activation = networks.speed_up(activation)
     return lambda pixels: data_loader.run_through(activation, pixels)
@@ -180,14 +187,13 @@ def panel(title, films, captions, maps, resize):
         axes.set_axis_off()
         axes.set_anchor("N")
     for (plain, covered), film, caption, values in zip(places, films, captions, maps, strict=False):
-        small = images.shrink(film, 700)
-        plain.imshow(small, cmap="gray", vmin=0, vmax=255)
-        covered.imshow(overlay(small, values, top, resize))
-        plain.set_title(caption, fontsize=11, loc="left")
+        plain.imshow(film, cmap="gray", vmin=0, vmax=255)
+        covered.imshow(overlay(film, values, top, resize))
+        plain.set_title(caption, fontsize=11, loc="left", parse_math=False)
     colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, top), COLOURS)
     bar = figure.colorbar(colours, ax=list(places.ravel()), shrink=0.8, pad=0.02, aspect=30)
     bar.set_label('speaks for "abnormal"\n(share of the logit)', fontsize=11)
-    figure.suptitle(title, fontsize=13)
+    figure.suptitle(title, fontsize=13, parse_math=False)
     return figure
 
 
