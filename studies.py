@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import itertools
+import logging
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,11 @@ import networks
 import scores
 from images import DataError
 
+log = logging.getLogger(__name__)
+
 COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault"]
+FILM = 700  # long side of a film in a panel, pixels
+SHOWN = 24  # views in a panel; its title says where there are more
 CHUNK = 256  # views in memory at a time, but for a larger study
 
 
@@ -50,24 +56,36 @@ def find(names):
         if not path.is_dir():
             rows.append((str(path), name))
             continue
-        found = [(str(image), str(folder)) for folder in folders(path) for image in data_loader.images_of(folder)]
+        found = [(str(image), str(folder)) for folder, films in folders(path) for image in films]
         if not found:
             raise DataError(f"{path} holds no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
         rows += found
     return pd.DataFrame(rows, columns=["path", "study"]).drop_duplicates()
 
 
-def folders(root, seen=()):
-    """The folders at and below one that hold images, in order; a link back to a folder that leads to it is not followed."""
-    here = os.path.realpath(root)
-    if here in seen:
-        return
-    entries = data_loader.in_order(root)
-    if any(entry.suffix.lower() in data_loader.IMAGE_SUFFIXES and not entry.is_dir() for entry in entries):
-        yield root
-    for entry in entries:
-        if entry.is_dir():
-            yield from folders(entry, (*seen, here))
+def folders(root):
+    """The folders at and below one that hold images, in order, each with its images.
+
+    A link back to a folder that leads to it is not followed; a file that is neither an image nor a stray is passed over with a
+    warning.
+    """
+    waiting = [(Path(root), ())]  # the next one last, each with the real paths of the folders that lead to it
+    while waiting:
+        folder, above = waiting.pop()
+        here = os.path.realpath(folder)
+        if here in above:
+            continue
+        films, inner = [], []
+        for entry in data_loader.in_order(folder):
+            if entry.is_dir():
+                inner.append(entry)
+            elif entry.suffix.lower() in data_loader.IMAGE_SUFFIXES:
+                films.append(entry)
+            else:
+                log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", images.printable(entry))
+        if films:
+            yield folder, films
+        waiting += [(entry, (*above, here)) for entry in inner[::-1]]
 
 
 def chunks(views):
@@ -117,7 +135,7 @@ def csv_file(file):
     if Path(file).exists():
         raise DataError(f"{file} exists. Remove it, or pass another --csv.")
     partial = Path(f"{file}.partial")
-    with open(partial, "w", newline="", errors="surrogateescape") as out:
+    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
         yield lambda table: table.to_csv(out, index=False, header=False)
     partial.replace(file)
@@ -138,6 +156,8 @@ def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
     Raises: DataError at the end when views were unreadable; what is known of the others is printed or written then.
     """
     settings, views = run.settings(), find(names)
+    if heatmaps:
+        make_folder(heatmaps)
     csv = csv or ("predictions.csv" if views["study"].nunique() > len(names) else None)
     with csv_file(csv) if csv else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell:
         network = run.load_network()
@@ -151,7 +171,7 @@ def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
             faults += [f"  {images.printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
     if csv:
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
-        print(f"Wrote {csv}: {len(views)} views of {len(decided)} studies, {counts}.")
+        print(f"Wrote {images.printable(csv)}: {len(views)} views of {len(decided)} studies, {counts}.")
     note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
     print(note, file=sys.stderr)
     if faults:
@@ -177,38 +197,52 @@ def print_lines(threshold, table):
                 print(f"{images.printable(what)}\t{decision(probability, threshold)}\t{probability:.3f}")
 
 
+def make_folder(folder):
+    """Make a folder for panels, and see that files can be written into it. Raises: DataError."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written into: {error.strerror}. Pass another folder as --heatmap.") from None
+
+
 def panels(network, settings, folder):
     """The function that draws a table of `call` and its pixels into a folder, a panel a study.
 
     Args:
         network: keras.Model as it was saved.
         settings: run.json.
-        folder: Path; it is made.
+        folder: Path of a folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     find_maps, taken = heatmap.mapper(network), set()
 
     def draw(table, pixels):
-        for name, study in table[table["fault"] == ""].groupby("study", sort=False):
-            films = [images.read_grey(path) for path in study["path"]]
-            figure = panel(name, study, films, find_maps(pixels[study.index]), settings)
+        readable = table[table["fault"] == ""]
+        if readable.empty:
+            return
+        maps = find_maps(data_loader.Rows(pixels, readable.index))
+        for name, study in readable.groupby("study", sort=False):
+            figure = panel(name, study, maps[readable.index.get_indexer(study.index)], settings)
             heatmap.save(figure, folder / free_name(name, taken))
 
     return draw
 
 
-def panel(name, study, films, maps, settings):
-    """heatmap.panel of one study. Args: its name, its rows of `call`, their PIL images and maps, run.json."""
+def panel(name, study, maps, settings):
+    """heatmap.panel of one study. Args: its name, its rows of `call`, their maps, run.json."""
     mean, threshold = study["study_probability"].iloc[0], settings["threshold"]
     outcome = f"{study['decision'].iloc[0] or 'Not called'}, {mean:.3f} (Positive from {threshold:.3f} on)"
+    outcome += f"; {SHOWN} of {len(study)} views" * (len(study) > SHOWN)
+    study, maps = study[:SHOWN], maps[:SHOWN]
     captions = [f"{Path(path).name}: {value:.3f}" for path, value in zip(study["path"], study["probability"], strict=True)]
     title = f"{images.printable(name)}\n{outcome}"
+    films = [images.shrink(images.read_grey(path), FILM) for path in study["path"]]
     return heatmap.panel(title, films, captions, maps, settings["options"]["resize"])
 
 
 def free_name(study, taken):
     """A file name for a study's panel, from the last two parts of its path, that none of those taken is; it becomes taken."""
-    stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:]
+    stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:].lstrip("-.") or "study"
     ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     name = next(f"{stem}{end}.png" for end in ends if f"{stem}{end}.png" not in taken)
     taken.add(name)
