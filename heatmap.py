@@ -14,7 +14,6 @@ from PIL import Image  # resizes maps
 
 import bootstrap
 import data_loader
-import images
 import networks
 import scores
 
@@ -190,8 +189,12 @@ def panel(title, films, captions, maps, resize):
         plain.imshow(film, cmap="gray", vmin=0, vmax=255)
         covered.imshow(overlay(film, values, top, resize))
         plain.set_title(caption, fontsize=11, loc="left", parse_math=False)
+        for axes in (plain, covered):  # a frame, or a white film would have no edge
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_color("grey")
     colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, top), COLOURS)
-    bar = figure.colorbar(colours, ax=list(places.ravel()), shrink=0.8, pad=0.02, aspect=30)
+    bar = figure.colorbar(colours, ax=list(places.ravel()), panchor=False, shrink=0.8, pad=0.02, aspect=30)
     bar.set_label('speaks for "abnormal"\n(share of the logit)', fontsize=11)
     figure.suptitle(title, fontsize=13, parse_math=False)
     return figure
@@ -223,9 +226,9 @@ def pointing(views, peaks, boxes):
         peaks: (n, 2), as `peak` gives them.
         boxes: (n, 4), left, top, right, bottom as shares of the film's sides.
     Returns: {"hits": {"value", "low", "high"}, "other_films": float, "gain": {as hits}, "area": float, "middle": float}:
-        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes, which
-        a map gets that knows where injuries lie in general; the difference of the two; the share of a film that its box covers;
-        and the share of boxes around the film's middle.
+        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes,
+        which a map gets that knows where injuries lie in general; the difference of the two; the share of a film that its box
+        covers; and the share of boxes around the film's middle.
     Source: Zhang et al. 2018, doi:10.1007/s11263-017-1059-x.
     """
     x, y = np.asarray(peaks).T
