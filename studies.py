@@ -231,13 +231,21 @@ def panels(network, settings, folder):
 def panel(name, study, maps, settings):
     """heatmap.panel of one study. Args: its name, its rows of `call`, their maps, run.json."""
     mean, threshold = study["study_probability"].iloc[0], settings["threshold"]
-    outcome = f"{study['decision'].iloc[0] or 'Not called'}, {mean:.3f} (Positive from {threshold:.3f} on)"
+    called = f"{study['decision'].iloc[0]}, {mean:.3f}" if study["decision"].iloc[0] else "Not called"
+    outcome = f"{called} (Positive from {threshold:.3f} on)"
     outcome += f"; {SHOWN} of {len(study)} views" * (len(study) > SHOWN)
     study, maps = study[:SHOWN], maps[:SHOWN]
-    captions = [f"{Path(path).name}: {value:.3f}" for path, value in zip(study["path"], study["probability"], strict=True)]
-    title = f"{images.printable(name)}\n{outcome}"
+    files = [ending(Path(path).name, 40) for path in study["path"]]
+    captions = [f"{file}: {value:.3f}" for file, value in zip(files, study["probability"], strict=True)]
+    title = f"{ending(name, 70)}\n{outcome}"
     films = [images.shrink(images.read_grey(path), FILM) for path in study["path"]]
     return heatmap.panel(title, films, captions, maps, settings["options"]["resize"])
+
+
+def ending(name, length):
+    """A name for a picture, printable; of a longer one the last characters, where names differ."""
+    text = images.printable(name)
+    return text if len(text) <= length else f"…{text[1 - length :]}"
 
 
 def free_name(study, taken):
