@@ -19,7 +19,6 @@ import data_loader
 import heatmap
 import images
 import networks
-import phantom
 
 ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
@@ -354,8 +353,10 @@ def test_a_panel_shows_each_film_beside_its_map_undistorted(count, in_tmp):
         for axes in (plain, covered):
             box = axes.get_window_extent()
             assert box.width / box.height == pytest.approx(film.width / film.height, rel=0.02), "distorted"
-            assert 0 <= box.x0 and box.x1 <= drawn.shape[1] and 0 <= box.y0 and box.y1 <= drawn.shape[0]
+            assert min(box.x0, box.y0) >= 0 and box.x1 <= drawn.shape[1] and box.y1 <= drawn.shape[0]
             assert max(box.width, box.height) > 150, "too small to see"
+    tops = [axes.get_window_extent().y1 for axes in shown[:4]]
+    assert np.ptp(tops) < 1, "films of a row start at one height, whatever their shape"
     boxes = [axes.get_window_extent() for axes in shown] + [figure._suptitle.get_window_extent(), bar.get_window_extent()]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
 
@@ -399,6 +400,59 @@ def test_pointing_by_loops():
     by_patient = totals.groupby("patient")["hit"].agg(["sum", "size"])
     error = np.sqrt(((by_patient["sum"] - hits * by_patient["size"]) ** 2).sum()) / count
     assert found["hits"]["high"] - found["hits"]["low"] == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+# A network that has learned where to look
+
+
+def drawn_fractures(count, seed):
+    """(pixels, label, boxes) of 64 px: a bright bone at a random place and angle, in half of them with a dark gap across it."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64] + 0.5
+    pixels, label, boxes = np.zeros((count, 64, 64, 1), np.uint8), np.arange(count) % 2, np.full((count, 4), np.nan)
+    for place in range(count):
+        turn, (middle_x, middle_y) = rng.uniform(0, np.pi), rng.uniform(14, 50, 2)
+        along = np.cos(turn) * (x - middle_x) + np.sin(turn) * (y - middle_y)
+        across = np.cos(turn) * (y - middle_y) - np.sin(turn) * (x - middle_x)
+        bone = np.abs(across) < 5
+        film = 60 + 110 * bone + rng.normal(0, 12, (64, 64))
+        if label[place]:
+            film[bone & (np.abs(along) < 2.5)] -= 90
+            boxes[place] = np.array([middle_x - 7, middle_y - 7, middle_x + 7, middle_y + 7]) / 64
+        pixels[place, ..., 0] = np.clip(film, 0, 255)
+    return pixels, label, boxes
+
+
+def test_a_trained_network_points_at_what_it_has_learned():
+    keras.utils.set_random_seed(0)
+    grey = keras.Input((64, 64, 1), name="grey")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(grey)
+    for filters, strides in ((12, 2), (16, 2), (24, 1), (32, 2)):
+        x = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization(momentum=0.8)(x))
+    x = layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(grey, layers.Dense(1, activation="sigmoid")(x), name="points")
+    pixels, label, _ = drawn_fractures(640, seed=0)
+    network.compile(keras.optimizers.Adam(5e-3), "binary_crossentropy")
+    untrained = keras.models.clone_model(network)
+    network.fit(pixels, label, batch_size=32, epochs=8, verbose=0)
+    pixels, label, boxes = drawn_fractures(160, seed=1)
+    called = data_loader.predict(network, pixels) > 0.5
+    assert (called == label).mean() > 0.85, "it has not learned the task"
+    abnormal = np.flatnonzero(label)
+    views = pd.DataFrame({"patient": abnormal})
+
+    def play(network):
+        maps = heatmap.mapper(network)(pixels[abnormal])
+        assert maps.shape[1:] == (8, 8)
+        return heatmap.pointing(views, [heatmap.peak(values, 64, 64, "pad") for values in maps], boxes[abnormal])
+
+    found = play(network)
+    assert found["hits"]["value"] > 0.6 and found["other_films"] < 0.25
+    assert found["gain"]["low"] > 0.3, "what the maps know of this very film"
+    assert abs(found["area"] - (14 / 64) ** 2) < 1e-6
+    by_chance = play(untrained)
+    assert by_chance["hits"]["high"] < found["hits"]["low"]
 
 
 def test_one_view_alone():
