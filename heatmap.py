@@ -5,6 +5,8 @@ ends in global average pooling and one unit says so by itself (class activation 
 gradients stand in (Grad-CAM; TensorFlow, JAX and PyTorch).
 """
 
+import warnings
+
 import keras
 import matplotlib
 import numpy as np
@@ -203,7 +205,9 @@ def panel(title, films, captions, maps, resize):
 def save(figure, file):
     """Write a figure as .png, whole or not at all."""
     partial = file.with_name(f".partial-{file.name}")
-    figure.savefig(partial, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script; it is drawn as boxes
+        figure.savefig(partial, format="png")
     partial.replace(file)
 
 

@@ -1,6 +1,7 @@
 """Studies that nobody has labelled: from folders and images to decisions, as lines, a table and pictures."""
 
 import contextlib
+import csv
 import functools
 import itertools
 import logging
@@ -69,10 +70,11 @@ def folders(root):
     A link back to a folder that leads to it is not followed; a file that is neither an image nor a stray is passed over with a
     warning.
     """
-    waiting = [(Path(root), ())]  # the next one last, each with the real paths of the folders that lead to it
+    waiting = [(Path(root), ())]  # the next one last, each with the device and number of the folders that lead to it
     while waiting:
         folder, above = waiting.pop()
-        here = os.path.realpath(folder)
+        status = os.stat(folder)
+        here = status.st_dev, status.st_ino
         if here in above:
             continue
         films, inner = [], []
@@ -137,7 +139,8 @@ def csv_file(file):
     partial = Path(f"{file}.partial")
     with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
-        yield lambda table: table.to_csv(out, index=False, header=False)
+        # Unquoted, a carriage return in a name would end the row.
+        yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
     partial.replace(file)
 
 
@@ -145,21 +148,25 @@ def csv_file(file):
 # From the command line
 
 
-def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
+def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
     """Print or write the probabilities of the studies that paths name, and draw a panel of each where asked to.
 
     Args:
         run: RunFolder.
         names: see `find`.
-        csv: file to write instead of lines; None is predictions.csv where a folder holds several studies, else lines.
+        table_file: .csv to write instead of lines; None is predictions.csv where a folder holds several studies, else lines.
         heatmaps: folder for the panels, or None.
     Raises: DataError at the end when views were unreadable; what is known of the others is printed or written then.
     """
     settings, views = run.settings(), find(names)
     if heatmaps:
         make_folder(heatmaps)
-    csv = csv or ("predictions.csv" if views["study"].nunique() > len(names) else None)
-    with csv_file(csv) if csv else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell:
+    table_file = table_file or ("predictions.csv" if views["study"].nunique() > len(names) else None)
+    with (
+        csv_file(table_file)
+        if table_file
+        else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell
+    ):
         network = run.load_network()
         draw = panels(network, settings, Path(heatmaps)) if heatmaps else lambda table, pixels: None
         decided, faults = [], []
@@ -169,9 +176,9 @@ def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
             decided += table.drop_duplicates("study")["decision"].to_list()
             bad = table[table["fault"] != ""]
             faults += [f"  {images.printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
-    if csv:
+    if table_file:
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
-        print(f"Wrote {images.printable(csv)}: {len(views)} views of {len(decided)} studies, {counts}.")
+        print(f"Wrote {images.printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
     note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
     print(note, file=sys.stderr)
     if faults:
