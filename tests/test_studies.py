@@ -270,8 +270,7 @@ def test_a_failure_in_the_middle_leaves_no_file_under_the_real_name(run, site, c
     assert "No space left" in one_message(capsys)
     assert set(os.listdir()) - before == {"out.csv.partial"}
     assert len(pd.read_csv("out.csv.partial")) == 3, "what was known by then"
-    monkeypatch.undo()
-    os.chdir(Path("run").resolve().parent)
+    monkeypatch.setattr(studies, "predict", predict)
     assert model_test.main([run, site, "--csv", "out.csv"]) == 0
     assert set(os.listdir()) - before == {"out.csv"} and len(pd.read_csv("out.csv")) == 6
 
@@ -288,7 +287,7 @@ LATIN = b"latin\xe4".decode(errors="surrogateescape")
 ODD = ["a,b", 'quo"te', "new\nline", "return\rhere", "both\r\n", LATIN, "骨", "$x$", "-v"]
 
 
-def test_odd_names_survive_the_table_and_the_pictures(run, capsys):
+def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
     for name in ODD:
         for view in (1, 2):
             write_image(f"odd/{name}/s/{name}{view}.png")
@@ -297,6 +296,8 @@ def test_odd_names_survive_the_table_and_the_pictures(run, capsys):
     table = pd.read_csv("odd\n.csv", encoding_errors="surrogateescape")
     assert rows_of(table) == rows_of(studies.find(["odd"]))
     assert set(table["study"]) == {f"odd/{name}/s" for name in ODD}
+    assert table["probability"].between(0, 1).all() and set(table["decision"]) <= {"Positive", "Negative"}
+    assert not recwarn.list, "of a script that the font lacks"
     pictures = os.listdir("maps")
     assert len(pictures) == len(ODD) and all(name.isascii() and name.replace("_", "a")[:1].isalnum() for name in pictures)
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") for name in pictures)
