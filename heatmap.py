@@ -7,6 +7,7 @@ not (docs/heatmaps.md).
 """
 
 import functools
+import warnings
 
 import keras
 import matplotlib
@@ -17,7 +18,6 @@ from PIL import Image  # resizes maps
 
 import bootstrap
 import data_loader
-import images
 import networks
 import scores
 
@@ -56,7 +56,8 @@ def class_activation(network):
     weigh = layers.Conv2D(1, 1, dtype="float32", name="class_activation")
     share = weigh(pool.input)  # (n, rows, columns, 1)
     weigh.set_weights([kernel[None, None], bias])
-    return keras.Model(network.input, layers.Reshape(share.shape[1:3], name="map")(share), name=network.name)
+    whole = layers.Reshape(share.shape[1:3], dtype="float32", name="map")(share)
+    return keras.Model(network.input, whole, name=network.name)
 
 
 def grad_cam(network, pixels):
@@ -117,7 +118,7 @@ def by_gradient(network, layer, pixels, weigh):
 
 
 def gradient_of(head, features):
-    """d sum(head(features)) / d features on the backend at work."""
+    """d sum(head(features)) / d features on TensorFlow, JAX or PyTorch."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -131,14 +132,14 @@ def gradient_of(head, features):
 
         weights = [variable.value for variable in head.trainable_variables], [v.value for v in head.non_trainable_variables]
         return jax.grad(lambda inputs: head.stateless_call(*weights, inputs, training=False)[0].sum())(features)
-    if backend == "torch":
-        features = features.detach().requires_grad_()
-        head(features, training=False).sum().backward()
-        return features.grad
-    raise HeatmapError(
-        f"KERAS_BACKEND is {backend}, which has no gradients. A network that does not end in global average pooling and one "
-        "unit needs them for its map: pass KERAS_BACKEND=tensorflow."
-    )
+    features = features.detach().requires_grad_()
+    head(features, training=False).sum().backward()
+    return features.grad
+
+
+def has_gradients():
+    """Whether the backend at work has gradients."""
+    return keras.backend.backend() != "openvino"
 
 
 def mapper(network):
@@ -148,6 +149,7 @@ def mapper(network):
         network: keras.Model as it was saved, before networks.speed_up.
     Returns: f((n, size, size, 1) uint8) -> {name of a kind of map: (n, rows, columns) float32}. "class activation", or
         "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.
+    Raises: HeatmapError where no kind can be had.
     """
     activation, plain = class_activation(network), networks.in_float32(network)
     kinds = {}
@@ -155,8 +157,13 @@ def mapper(network):
         kinds["Grad-CAM"] = functools.partial(grad_cam, plain)
     else:
         kinds["class activation"] = functools.partial(data_loader.run_through, networks.speed_up(activation))
-    if keras.backend.backend() != "openvino":
+    if has_gradients():
         kinds["LayerCAM"] = functools.partial(layer_cam, plain)
+    elif activation is None:
+        raise HeatmapError(
+            f"KERAS_BACKEND is openvino, which has no gradients, and {network.name} needs them for heat maps: it does not end in "
+            "global average pooling and one unit. Set KERAS_BACKEND=tensorflow."
+        )
     return lambda pixels: {kind: find(pixels) for kind, find in kinds.items()}
 
 
@@ -231,25 +238,27 @@ def panel(title, films, captions, maps, resize):
     figure = Figure(figsize=(3.4 * columns + 1.6, 3.6 * len(films) + 0.8), dpi=110, layout="constrained")
     places = figure.subplots(len(films), columns, squeeze=False)
     for axes in places.ravel():
-        axes.set_axis_off()
-        axes.set_anchor("N")
+        axes.set(xticks=[], yticks=[], anchor="N")
+        axes.spines[:].set_color("grey")  # a frame, or a white film would have no edge
     for place, (row, film, caption) in enumerate(zip(places, films, captions, strict=True)):
-        small = images.shrink(film, 700)
-        row[0].imshow(small, cmap="gray", vmin=0, vmax=255)
-        row[0].set_title(caption, fontsize=11, loc="left")
+        row[0].imshow(film, cmap="gray", vmin=0, vmax=255)
+        row[0].set_title(caption, fontsize=11, loc="left", parse_math=False)
         for axes, (kind, values) in zip(row[1:], maps.items(), strict=True):
-            axes.imshow(overlay(small, values[place], tops[kind], resize))
+            axes.imshow(overlay(film, values[place], tops[kind], resize))
             axes.set_title(kind, fontsize=11, loc="left")
-    bar = figure.colorbar(matplotlib.cm.ScalarMappable(cmap=COLOURS), ax=places, shrink=min(1, 2 / len(films)), aspect=30)
+    colours = matplotlib.cm.ScalarMappable(cmap=COLOURS)
+    bar = figure.colorbar(colours, ax=places, panchor=False, shrink=min(1, 2 / len(films)), aspect=30)
     bar.set_label(describe_scale(tops), fontsize=10)
-    figure.suptitle(title, fontsize=13)
+    figure.suptitle(title, fontsize=13, parse_math=False)
     return figure
 
 
 def save(figure, file):
     """Write a figure as .png, whole or not at all."""
     partial = file.with_name(f".partial-{file.name}")
-    figure.savefig(partial, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script; it is drawn as boxes
+        figure.savefig(partial, format="png")
     partial.replace(file)
 
 

@@ -110,7 +110,8 @@ def fit_square(grey, size, resize):
 
 def shrink(film, side):
     """A PIL image brought down to a long side of `side` pixels where it is larger."""
-    return ImageOps.contain(film, (side, side), Image.Resampling.BILINEAR) if max(film.size) > side else film
+    scale = min(1, side / max(film.size))
+    return film.resize([max(1, round(scale * length)) for length in film.size], Image.Resampling.BILINEAR)
 
 
 def contact_sheet(films, captions, columns=6, side=200):

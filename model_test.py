@@ -67,7 +67,7 @@ def main(argv=None):
         else:
             runs = [RunFolder.open(path) for path in options.runs]
             show_scores([score_split(run, load_network(run), options) for run in runs], options)
-    except (DataError, RunError, OSError) as fault:
+    except (DataError, RunError, heatmap.HeatmapError, OSError) as fault:
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
     return 0

@@ -1,11 +1,14 @@
 """Studies that nobody has labelled: from folders and images to decisions, as lines, a table and pictures."""
 
 import contextlib
+import csv
 import functools
 import itertools
+import logging
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,11 @@ import networks
 import scores
 from images import DataError
 
+log = logging.getLogger(__name__)
+
 COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault"]
+FILM = 700  # long side of a film in a panel, pixels
+SHOWN = 24  # views in a panel; its title says where there are more
 CHUNK = 256  # views in memory at a time, but for a larger study
 
 
@@ -50,24 +57,37 @@ def find(names):
         if not path.is_dir():
             rows.append((str(path), name))
             continue
-        found = [(str(image), str(folder)) for folder in folders(path) for image in data_loader.images_of(folder)]
+        found = [(str(image), str(folder)) for folder, films in folders(path) for image in films]
         if not found:
             raise DataError(f"{path} holds no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
         rows += found
     return pd.DataFrame(rows, columns=["path", "study"]).drop_duplicates()
 
 
-def folders(root, seen=()):
-    """The folders at and below one that hold images, in order; a link back to a folder that leads to it is not followed."""
-    here = os.path.realpath(root)
-    if here in seen:
-        return
-    entries = data_loader.in_order(root)
-    if any(entry.suffix.lower() in data_loader.IMAGE_SUFFIXES and not entry.is_dir() for entry in entries):
-        yield root
-    for entry in entries:
-        if entry.is_dir():
-            yield from folders(entry, (*seen, here))
+def folders(root):
+    """The folders at and below one that hold images, in order, each with its images.
+
+    A link back to a folder that leads to it is not followed; a file that is neither an image nor a stray is passed over with a
+    warning.
+    """
+    waiting = [(Path(root), ())]  # the next one last, each with the device and number of the folders that lead to it
+    while waiting:
+        folder, above = waiting.pop()
+        status = os.stat(folder)
+        here = status.st_dev, status.st_ino
+        if here in above:
+            continue
+        films, inner = [], []
+        for entry in data_loader.in_order(folder):
+            if entry.is_dir():
+                inner.append(entry)
+            elif entry.suffix.lower() in data_loader.IMAGE_SUFFIXES:
+                films.append(entry)
+            else:
+                log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", images.printable(entry))
+        if films:
+            yield folder, films
+        waiting += [(entry, (*above, here)) for entry in inner[::-1]]
 
 
 def chunks(views):
@@ -117,9 +137,10 @@ def csv_file(file):
     if Path(file).exists():
         raise DataError(f"{file} exists. Remove it, or pass another --csv.")
     partial = Path(f"{file}.partial")
-    with open(partial, "w", newline="", errors="surrogateescape") as out:
+    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
-        yield lambda table: table.to_csv(out, index=False, header=False)
+        # Unquoted, a carriage return in a name would end the row.
+        yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
     partial.replace(file)
 
 
@@ -127,19 +148,25 @@ def csv_file(file):
 # From the command line
 
 
-def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
+def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
     """Print or write the probabilities of the studies that paths name, and draw a panel of each where asked to.
 
     Args:
         run: RunFolder.
         names: see `find`.
-        csv: file to write instead of lines; None is predictions.csv where a folder holds several studies, else lines.
+        table_file: .csv to write instead of lines; None is predictions.csv where a folder holds several studies, else lines.
         heatmaps: folder for the panels, or None.
     Raises: DataError at the end when views were unreadable; what is known of the others is printed or written then.
     """
     settings, views = run.settings(), find(names)
-    csv = csv or ("predictions.csv" if views["study"].nunique() > len(names) else None)
-    with csv_file(csv) if csv else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell:
+    if heatmaps:
+        make_folder(heatmaps)
+    table_file = table_file or ("predictions.csv" if views["study"].nunique() > len(names) else None)
+    with (
+        csv_file(table_file)
+        if table_file
+        else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell
+    ):
         network = run.load_network()
         draw = panels(network, settings, Path(heatmaps)) if heatmaps else lambda table, pixels: None
         decided, faults = [], []
@@ -149,9 +176,9 @@ def call_all(run, names, csv=None, heatmaps=None, skip_unreadable=False):
             decided += table.drop_duplicates("study")["decision"].to_list()
             bad = table[table["fault"] != ""]
             faults += [f"  {images.printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
-    if csv:
+    if table_file:
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
-        print(f"Wrote {csv}: {len(views)} views of {len(decided)} studies, {counts}.")
+        print(f"Wrote {images.printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
     note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
     print(note, file=sys.stderr)
     if faults:
@@ -177,38 +204,61 @@ def print_lines(threshold, table):
                 print(f"{images.printable(what)}\t{decision(probability, threshold)}\t{probability:.3f}")
 
 
+def make_folder(folder):
+    """Make a folder for panels, and see that files can be written into it. Raises: DataError."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written into: {error.strerror}. Pass another folder as --heatmap.") from None
+
+
 def panels(network, settings, folder):
     """The function that draws a table of `call` and its pixels into a folder, a panel a study.
 
     Args:
         network: keras.Model as it was saved.
         settings: run.json.
-        folder: Path; it is made.
+        folder: Path of a folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     find_maps, taken = heatmap.mapper(network), set()
 
     def draw(table, pixels):
-        for name, study in table[table["fault"] == ""].groupby("study", sort=False):
-            films = [images.read_grey(path) for path in study["path"]]
-            figure = panel(name, study, films, find_maps(pixels[study.index]), settings)
+        readable = table[table["fault"] == ""]
+        if readable.empty:
+            return
+        maps = find_maps(data_loader.Rows(pixels, readable.index))
+        for name, study in readable.groupby("study", sort=False):
+            rows = readable.index.get_indexer(study.index)
+            figure = panel(name, study, {kind: values[rows] for kind, values in maps.items()}, settings)
             heatmap.save(figure, folder / free_name(name, taken))
 
     return draw
 
 
-def panel(name, study, films, maps, settings):
-    """heatmap.panel of one study. Args: its name, its rows of `call`, its films and what `heatmap.mapper` found, run.json."""
+def panel(name, study, maps, settings):
+    """heatmap.panel of one study. Args: its name, its rows of `call`, what `heatmap.mapper` found of them, run.json."""
     mean, threshold = study["study_probability"].iloc[0], settings["threshold"]
-    outcome = f"{study['decision'].iloc[0] or 'Not called'}, {mean:.3f} (Positive from {threshold:.3f} on)"
-    captions = [f"{Path(path).name}: {value:.3f}" for path, value in zip(study["path"], study["probability"], strict=True)]
-    title = f"{images.printable(name)}\n{outcome}"
+    called = f"{study['decision'].iloc[0]}, {mean:.3f}" if study["decision"].iloc[0] else "Not called"
+    outcome = f"{called} (Positive from {threshold:.3f} on)"
+    outcome += f"; {SHOWN} of {len(study)} views" * (len(study) > SHOWN)
+    study, maps = study[:SHOWN], {kind: values[:SHOWN] for kind, values in maps.items()}
+    files = [ending(Path(path).name, 40) for path in study["path"]]
+    captions = [f"{file}: {value:.3f}" for file, value in zip(files, study["probability"], strict=True)]
+    title = f"{ending(name, 70)}\n{outcome}"
+    films = [images.shrink(images.read_grey(path), FILM) for path in study["path"]]
     return heatmap.panel(title, films, captions, maps, settings["options"]["resize"])
+
+
+def ending(name, length):
+    """A name for a picture, printable; of a longer one the last characters, where names differ."""
+    text = images.printable(name)
+    return text if len(text) <= length else f"…{text[1 - length :]}"
 
 
 def free_name(study, taken):
     """A file name for a study's panel, from the last two parts of its path, that none of those taken is; it becomes taken."""
-    stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:]
+    stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:].lstrip("-.") or "study"
     ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     name = next(f"{stem}{end}.png" for end in ends if f"{stem}{end}.png" not in taken)
     taken.add(name)

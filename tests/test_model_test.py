@@ -13,6 +13,8 @@ from sklearn import metrics
 
 import audit
 import data_loader
+import heatmap
+import images
 import model_test
 import scores
 from run_folder import PREDICTIONS, RunFolder
@@ -139,16 +141,55 @@ def test_study_faults(run, phantoms, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for argument, message in (
         (tmp_path / "absent", "no such file or folder"),
-        (phantoms, "--data"),
         (tmp_path / "bad.png", "no image that Pillow knows"),
         (tmp_path / "empty", "holds no image"),
     ):
         assert model_test.main([str(run), str(argument)]) == 1
         err = capsys.readouterr().err
-        assert err.startswith("model_test.py: ") and message in err
+        assert err.count("model_test.py: ") == 1 and message in err.split("model_test.py: ")[1]
     with pytest.raises(SystemExit) as error:
         model_test.main([str(run), str(phantoms), "--split", "tuning"])
     assert error.value.code == 2
+
+
+def test_a_data_root_is_a_folder_of_studies(run, phantoms, capsys):
+    """Called without their labels, the held-out studies get the probabilities of their split."""
+    assert model_test.main([str(run)]) == 0
+    scored = pd.read_csv(run / "predictions.csv")
+    assert model_test.main([str(run), str(phantoms / "valid")]) == 0
+    assert "Wrote predictions.csv" in capsys.readouterr().out and Path("predictions.csv").is_file()
+    called = pd.read_csv("predictions.csv").set_index("path").loc[scored["path"]]
+    assert len(called) == len(scored)
+    assert called["probability"].tolist() == pytest.approx(scored["probability"].tolist(), abs=1e-5)
+    means = scored.groupby(scored["path"].str.rsplit("/", n=1).str[0])["probability"].transform("mean")
+    assert called["study_probability"].tolist() == pytest.approx(means.tolist(), abs=1e-5)
+
+
+def test_pointing(run, phantoms, capsys):
+    assert model_test.main([str(run), "--pointing"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads((run / "pointing.json").read_text())
+    truth = pd.read_csv(phantoms / "truth.csv")
+    truth = truth[truth["path"].str.startswith("valid/") & truth["left"].notna()]
+    network, hits = RunFolder(run).load_network(), []
+    for row in truth.itertuples():
+        grey = images.read_grey(phantoms / row.path)
+        values = heatmap.grad_cam(network, images.fit_square(grey, 32, "pad")[None, ..., None])[0]
+        x, y = heatmap.peak(values, row.width, row.height, "pad")
+        hits.append(row.left <= x * row.width < row.right and row.top <= y * row.height < row.bottom)
+    assert found["hits"]["value"] == pytest.approx(np.mean(hits)) and f"{len(hits)} abnormal held-out views" in out
+    middle = truth["left"].le(truth["width"] / 2) & truth["right"].gt(truth["width"] / 2)
+    middle &= truth["top"].le(truth["height"] / 2) & truth["bottom"].gt(truth["height"] / 2)
+    assert found["middle"] == pytest.approx(middle.mean())
+    share = (truth["right"] - truth["left"]) * (truth["bottom"] - truth["top"]) / (truth["width"] * truth["height"])
+    assert found["area"] == pytest.approx(share.mean())
+    for text in (f"{found['hits']['value']:.3f}", f"{found['other_films']:.3f}", "PHANTOMS", "3 x 3 cells", "pointing.json"):
+        assert text in out
+
+
+def test_pointing_needs_phantoms(run, small_root, capsys):
+    assert model_test.main([str(run), "--pointing", "--data", str(small_root)]) == 1
+    assert "truth.csv" in capsys.readouterr().err
 
 
 def damage(run, name, content):
