@@ -161,8 +161,8 @@ def mapper(network):
         kinds["LayerCAM"] = functools.partial(layer_cam, plain)
     elif activation is None:
         raise HeatmapError(
-            f"KERAS_BACKEND is openvino, which has no gradients, and {network.name} needs them for heat maps: it does not end in "
-            "global average pooling and one unit. Set KERAS_BACKEND=tensorflow."
+            f"KERAS_BACKEND is openvino, which has no gradients, and {network.name} needs them for heat maps: it does not end "
+            "in global average pooling and one unit. Set KERAS_BACKEND=tensorflow."
         )
     return lambda pixels: {kind: find(pixels) for kind, find in kinds.items()}
 

@@ -56,6 +56,11 @@ def calm(network, spread=3.0):
     return network
 
 
+def coarse(network, pixels):
+    """The first kind of map: class activation, or Grad-CAM."""
+    return next(iter(heatmap.mapper(network)(pixels).values()))
+
+
 def small(size=32):
     """Three convolutions, average pooling, dropout and one unit: class activation applies."""
     grey = keras.Input((size, size, 1), name="grey")
@@ -88,7 +93,7 @@ def test_mean_of_the_class_activation_map_is_the_logit(build, size, options):
     side = size // 32 if build is networks.densenet169 else maps.shape[1]
     assert maps.shape == (5, side, side) and maps.dtype == np.float32
     # The probabilities come from the same network after its layers have been sped up for the maps, and stay what they were.
-    np.testing.assert_allclose(heatmap.mapper(network)(pixels), maps, atol=2e-3)
+    np.testing.assert_allclose(coarse(network, pixels), maps, atol=2e-3)
     np.testing.assert_allclose(logit(data_loader.predict(networks.speed_up(network), pixels)), expected, atol=2e-3)
 
 
@@ -101,7 +106,7 @@ def test_maps_of_a_network_of_kernels(monkeypatch):
     network = calm(as_if_trained(networks.densenet169(32), RNG))
     pixels = blocks(3, 32, seed=2)
     expected = says(heatmap.class_activation(network), pixels)
-    np.testing.assert_allclose(heatmap.mapper(network)(pixels), expected, atol=5e-3)
+    np.testing.assert_allclose(coarse(network, pixels), expected, atol=5e-3)
     assert any("call" in vars(layer) for layer in network.layers), "nothing was fused"
     probability = data_loader.predict(networks.speed_up(network), pixels)
     np.testing.assert_allclose(logit(probability), expected.mean((1, 2)), atol=5e-3)
@@ -112,7 +117,7 @@ def test_mean_of_the_map_is_the_logit_in_bfloat16(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
     network = calm(as_if_trained(build(64), RNG))
     pixels = blocks(5, 64, seed=2)
-    maps = heatmap.mapper(network)(pixels)
+    maps = coarse(network, pixels)
     assert maps.dtype == np.float32
     expected = logit(says(network, pixels)[:, 0])
     assert np.ptp(expected) > 0.5
@@ -147,7 +152,7 @@ def test_other_networks_get_grad_cam(standardise):
     """The tiny network ends in the maximum over the map; the gradients are taken by finite differences in NumPy."""
     network = calm(tiny(48, standardise=standardise))
     pixels = blocks(3, 48, seed=4)
-    found = heatmap.mapper(network)(pixels)
+    found = coarse(network, pixels)
     features = says(keras.Model(network.input, network.get_layer("relu2").output), pixels).astype(np.float64)
     kernel, bias = (weight.astype(np.float64) for weight in network.layers[-1].get_weights())
     rows, columns, channels = features.shape[1:]
@@ -173,11 +178,8 @@ def test_a_network_without_places_has_no_map():
     grey = keras.Input((8, 8, 1))
     x = layers.Dense(1, activation="sigmoid")(layers.Dense(3)(layers.Flatten()(layers.Reshape((64,))(grey))))
     network = keras.Model(grey, x, name="flat")
-    pixels = blocks(1, 8)
-    # Its input is a layer with rows and columns, so that is what it maps: linear, so the gradient is the weights' product.
-    weights = network.layers[-2].get_weights()[0] @ network.layers[-1].get_weights()[0]
-    expected = np.maximum(64 * weights.mean() * pixels[0, ..., 0].astype(np.float64), 0)
-    np.testing.assert_allclose(heatmap.grad_cam(network, pixels)[0], expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(heatmap.HeatmapError, match="flat has no layer with rows and columns"):
+        heatmap.mapper(network)(blocks(1, 8))
 
 
 # Other backends
@@ -187,7 +189,8 @@ import sys, keras, numpy as np, heatmap
 pixels = np.load(sys.argv[1])
 for name in sys.argv[2:]:
     network = keras.models.load_model(name, compile=False)
-    np.save(name + ".npy", heatmap.mapper(network)(pixels))
+    for kind, values in heatmap.mapper(network)(pixels).items():
+        np.save(f"{name}.{kind}.npy", values)
     if keras.backend.backend() != "openvino":
         np.save(name + ".gradients.npy", heatmap.grad_cam(network, pixels))
 """
@@ -216,9 +219,9 @@ def test_other_backends_draw_the_same_maps(backend, in_tmp):
     done = maps_of_backend(backend, pixels, averaging=averaging, greatest=greatest)
     assert done.returncode == 0, done.stderr
     for name, network in (("averaging", averaging), ("greatest", greatest)):
-        expected = heatmap.mapper(network)(pixels)
-        assert np.ptp(expected) > 0.01
-        np.testing.assert_allclose(np.load(f"{name}.h5.npy"), expected, rtol=1e-3, atol=1e-3)
+        for kind, expected in heatmap.mapper(network)(pixels).items():
+            assert np.ptp(expected) > 0.01
+            np.testing.assert_allclose(np.load(f"{name}.h5.{kind}.npy"), expected, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(np.load(f"{name}.h5.gradients.npy"), heatmap.grad_cam(network, pixels), rtol=1e-3, atol=1e-3)
 
 
@@ -230,8 +233,9 @@ def test_openvino_draws_the_same_class_activation(in_tmp):
     done = maps_of_backend("openvino", pixels, **networks_of)
     assert done.returncode == 0, done.stderr
     for name, network in networks_of.items():
-        expected = heatmap.mapper(network)(pixels)
-        found = np.load(f"{name}.h5.npy")
+        expected = coarse(network, pixels)
+        found = np.load(f"{name}.h5.class activation.npy")
+        assert not Path(f"{name}.h5.LayerCAM.npy").exists(), "there are no gradients"
         # It computes in bfloat16 where the processor has it.
         assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.995
         np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
@@ -239,7 +243,7 @@ def test_openvino_draws_the_same_class_activation(in_tmp):
 
 def test_openvino_has_no_gradients_and_says_so(trained, phantoms, in_tmp):
     skip_without("openvino")
-    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}  # it is taken by itself
+    environment = os.environ | {"KERAS_BACKEND": "openvino"}
     study = str(next((phantoms / "valid" / "XR_HUMERUS").glob("*/*")))
     script = [sys.executable, str(ROOT / "model_test.py"), str(trained)]
     for more in ([study, "--heatmap", "maps"], ["--pointing"]):
@@ -325,8 +329,12 @@ def test_overlay_is_clear_where_nothing_speaks_for_abnormal():
 
 
 def test_the_scale_ends_at_the_greatest_value_but_not_below_the_least_top():
-    assert heatmap.scale_top([np.array([[-9.0, 1.0]]), np.array([[2.0, 0.5]])]) == heatmap.LEAST_TOP
-    assert heatmap.scale_top([np.array([[-9.0, 1.0]]), np.array([[17.5, 0.5]])]) == 17.5
+    low, high = np.array([[[-9.0, 1.0]], [[2.0, 0.5]]]), np.array([[[-9.0, 1.0]], [[17.5, 0.5]]])
+    assert heatmap.scale_tops({"class activation": low, "LayerCAM": low}) == {
+        "class activation": heatmap.LEAST_TOP,
+        "LayerCAM": 2.0,
+    }
+    assert heatmap.scale_tops({"Grad-CAM": high, "LayerCAM": high}) == {"Grad-CAM": 17.5, "LayerCAM": 17.5}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -334,29 +342,33 @@ def test_a_panel_shows_each_film_beside_its_map_undistorted(count, in_tmp):
     shapes = [(400, 300), (200, 330), (700, 250), (90, 90), (33, 700), (300, 301), (640, 480)][:count]
     films = [Image.fromarray(RNG.integers(0, 256, shape[::-1]).astype(np.uint8)) for shape in shapes]
     captions = [f"image{number}.png: 0.{number}" for number in range(count)]
-    maps = [RNG.normal(size=(5, 5)) for _ in films]
-    maps[-1][2, 2] = 11.0
+    maps = {"class activation": RNG.normal(size=(count, 5, 5)), "LayerCAM": RNG.normal(size=(count, 32, 32))}
+    maps["class activation"][-1, 2, 2] = 11.0
+    tops = {"class activation": 11.0, "LayerCAM": maps["LayerCAM"].max()}
     figure = heatmap.panel("a $\\title of\ntwo lines", films, captions, maps, "pad")
     heatmap.save(figure, Path("panel.png"))
     assert [path.name for path in Path().glob("*panel*")] == ["panel.png"]
     with Image.open("panel.png") as picture:
         drawn = np.asarray(picture.convert("RGB"))
     assert figure._suptitle.get_text() == "a $\\title of\ntwo lines"
+    (bar,) = [axes for axes in figure.axes if axes.get_ylabel()]
+    assert "class activation: 1 is 11.0 in the logit" in bar.get_ylabel() and bar.get_ylim() == (0, 1)
     shown = [axes for axes in figure.axes if axes.images]
-    pairs, (bar,) = shown[: 2 * count], [axes for axes in figure.axes if axes.get_ylabel()]
-    assert len(shown) == 2 * count and "abnormal" in bar.get_ylabel()
-    assert bar.get_ylim() == (0, 11.0)
-    assert [axes.get_title(loc="left") for axes in pairs[::2]] == captions
-    for plain, covered, film, values in zip(pairs[::2], pairs[1::2], films, maps, strict=True):
-        np.testing.assert_array_equal(plain.images[0].get_array(), np.asarray(film))
-        np.testing.assert_array_equal(covered.images[0].get_array(), heatmap.overlay(film, values, 11.0, "pad"))
-        for axes in (plain, covered):
+    rows = [shown[place : place + 3] for place in range(0, 3 * count, 3)]
+    assert len(shown) == 3 * count and [row[0].get_title(loc="left") for row in rows] == captions
+    for place, (row, film) in enumerate(zip(rows, films, strict=True)):
+        np.testing.assert_array_equal(row[0].images[0].get_array(), np.asarray(film))
+        for axes, (kind, values) in zip(row[1:], maps.items(), strict=True):
+            assert axes.get_title(loc="left") == kind
+            expected = heatmap.overlay(film, values[place], tops[kind], "pad")
+            np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1)
+        for axes in row:
             box = axes.get_window_extent()
             assert box.width / box.height == pytest.approx(film.width / film.height, rel=0.02), "distorted"
             assert min(box.x0, box.y0) >= 0 and box.x1 <= drawn.shape[1] and box.y1 <= drawn.shape[0]
             assert max(box.width, box.height) > 150, "too small to see"
-    tops = [axes.get_window_extent().y1 for axes in shown[:4]]
-    assert np.ptp(tops) < 1, "films of a row start at one height, whatever their shape"
+        heights = [axes.get_window_extent().y1 for axes in row]
+        assert np.ptp(heights) < 1, "films of a row start at one height"
     boxes = [axes.get_window_extent() for axes in shown] + [figure._suptitle.get_window_extent(), bar.get_window_extent()]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
 
@@ -443,16 +455,31 @@ def test_a_trained_network_points_at_what_it_has_learned():
     views = pd.DataFrame({"patient": abnormal})
 
     def play(network):
-        maps = heatmap.mapper(network)(pixels[abnormal])
-        assert maps.shape[1:] == (8, 8)
-        return heatmap.pointing(views, [heatmap.peak(values, 64, 64, "pad") for values in maps], boxes[abnormal])
+        kinds = heatmap.mapper(network)(pixels[abnormal])
+        assert {kind: maps.shape[1:] for kind, maps in kinds.items()} == {"class activation": (8, 8), "LayerCAM": (32, 32)}
+        return {
+            kind: heatmap.pointing(views, [heatmap.peak(one, 64, 64, "pad") for one in maps], boxes[abnormal])
+            for kind, maps in kinds.items()
+        }
 
-    found = play(network)
-    assert found["hits"]["value"] > 0.6 and found["other_films"] < 0.25
-    assert found["gain"]["low"] > 0.3, "what the maps know of this very film"
-    assert abs(found["area"] - (14 / 64) ** 2) < 1e-6
     by_chance = play(untrained)
-    assert by_chance["hits"]["high"] < found["hits"]["low"]
+    for kind, found in play(network).items():
+        assert found["hits"]["value"] > 0.6 and found["other_films"] < 0.25, kind
+        assert found["gain"]["low"] > 0.3, "what the maps know of this very film"
+        assert abs(found["area"] - (14 / 64) ** 2) < 1e-6
+        assert by_chance[kind]["hits"]["high"] < found["hits"]["low"]
+
+
+def test_layer_cam_weighs_each_place_by_its_own_gradient():
+    """Of a network of one convolution, d logit / d feature is the final unit's weight by the number of places, everywhere."""
+    grey = keras.Input((32, 32, 1), name="grey")
+    x = layers.Conv2D(5, 3, padding="same", activation="relu")(layers.Rescaling(1 / 255)(grey))
+    network = keras.Model(grey, layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(x)), name="plain")
+    pixels = blocks(3, 32, seed=6)
+    features = says(keras.Model(network.input, x), pixels)
+    weights = network.layers[-1].get_weights()[0][:, 0] / 32**2
+    assert (weights > 0).any() and (weights < 0).any()
+    np.testing.assert_allclose(heatmap.layer_cam(network, pixels), features @ np.maximum(weights, 0), rtol=1e-4, atol=1e-7)
 
 
 def test_one_view_alone():

@@ -320,10 +320,10 @@ def test_a_picture_a_study(run, site, monkeypatch, capsys):
         outcome = "Positive" if mean >= threshold else "Negative"
         assert figures[name]._suptitle.get_text() == f"{study}\n{outcome}, {mean:.3f} (Positive from {threshold:.3f} on)"
         shown = [axes for axes in figures[name].axes if axes.images]
-        assert len(shown) == 2 * len(rows)
+        assert len(shown) == 3 * len(rows)
         expected = [f"{Path(row.path).name}: {row.probability:.3f}" for row in rows.itertuples()]
-        assert [axes.get_title(loc="left") for axes in shown[::2]] == expected
-        for axes, path in zip(shown[::2], rows["path"], strict=True):
+        assert [axes.get_title(loc="left") for axes in shown[::3]] == expected
+        for axes, path in zip(shown[::3], rows["path"], strict=True):
             with Image.open(path) as film:
                 np.testing.assert_array_equal(axes.images[0].get_array(), np.asarray(film))
         with Image.open(f"deep/maps/{name}") as picture:
@@ -345,8 +345,8 @@ def test_maps_in_pictures_are_those_of_the_views(run, site, monkeypatch):
     network = RunFolder("run").load_network()
     for name, folder in (("a_study1.png", "site/a/study1"), ("b_study10.png", "site/b/study10")):
         _, films, captions, maps = drawn[name]
-        assert len(films) == len(captions) == len(maps)
-        for film, caption, values in zip(films, captions, maps, strict=True):
+        assert list(maps) == ["Grad-CAM", "LayerCAM"]
+        for film, caption, values in zip(films, captions, maps["Grad-CAM"], strict=True):
             grey = read_grey(Path(folder) / caption.split(":")[0])
             np.testing.assert_array_equal(np.asarray(film), np.asarray(grey))
             alone = heatmap.grad_cam(network, fit_square(grey, 32, "pad")[None, ..., None])[0]
