@@ -23,6 +23,7 @@ import scores
 
 COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for those who see red and green as one
 FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32
+PADDING = (layers.InputLayer, layers.ZeroPadding2D)
 BATCH = 16  # views at a time where gradients are taken
 LEAST_TOP = 4.0  # of the colour scale, in units of the logit: else noise on a normal film would glow as a fracture does
 
@@ -95,8 +96,8 @@ def layer_cam(network, pixels):
 
 
 def layers_with_places(network):
-    """The layers that give rows and columns of features, in order."""
-    found = [layer for layer in network.layers[1:] if len(layer.output.shape) == 4]
+    """The layers that give rows and columns of features, in order; but for padding, whose cells lie beyond the film."""
+    found = [layer for layer in network.layers if len(layer.output.shape) == 4 and not isinstance(layer, PADDING)]
     if not found:
         raise HeatmapError(f"{network.name} has no layer with rows and columns, so it has no place to show.")
     return found
@@ -177,12 +178,17 @@ def on_film(values, width, height, resize):
     Returns: (height, width) float32, linear between the middles of the map's cells.
     """
     rows, columns = values.shape
-    side = max(width, height)
-    share_x, share_y = (width / side, height / side) if resize == "pad" else (1, 1)  # of the square that the film covers
+    share_x, share_y = film_share(width, height, resize)
     left, top = columns * (1 - share_x) / 2, rows * (1 - share_y) / 2
     box = (left, top, columns - left, rows - top)
     whole = Image.fromarray(np.asarray(values, np.float32))
     return np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+def film_share(width, height, resize):
+    """Shares of the square's width and height that a film covers, in its middle."""
+    side = max(width, height)
+    return (width / side, height / side) if resize == "pad" else (1, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -267,10 +273,14 @@ def save(figure, file):
 
 
 def peak(values, width, height, resize):
-    """Place of a map's maximum on the film, (x, y) as shares of its sides; the middle of it where it is flat."""
-    whole = on_film(values, width, height, resize)
-    y, x = np.argwhere(whole == whole.max()).mean(0) + 0.5
-    return x / width, y / height
+    """Middle of the cell on the film where a map is greatest, (x, y) as shares of the film's sides; the mean of several."""
+    x, y = (
+        ((np.arange(cells) + 0.5) / cells - 0.5) / share + 0.5  # below 0 and above 1 lies what was padded
+        for cells, share in zip(values.shape[::-1], film_share(width, height, resize), strict=True)
+    )
+    on_it = ((y >= 0) & (y < 1))[:, None] & (x >= 0) & (x < 1)
+    rows, columns = np.nonzero(np.where(on_it, values, -np.inf) == values.max(where=on_it, initial=-np.inf))
+    return x[columns].mean(), y[rows].mean()
 
 
 def pointing(views, peaks, boxes):
