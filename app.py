@@ -118,7 +118,8 @@ class Page:
     def __init__(self, run):
         self.settings = run.settings()
         network = run.load_network()
-        self.find_maps, self.network = heatmap.mapper(network), networks.speed_up(network)
+        # One view at a time: for studies of two views and of three, the network would be compiled twice.
+        self.find_maps, self.network = heatmap.mapper(network, batch_size=1), networks.speed_up(network)
         self.about = about(run, self.settings)
 
     def answer(self, paths):
@@ -126,7 +127,7 @@ class Page:
         if len(paths) > MOST_VIEWS:
             return fault(f"{len(paths)} files: expected the views of one study, {MOST_VIEWS} at most. Drop fewer.")
         views = pd.DataFrame({"path": paths, "study": "the one of this request"})
-        ((study, pixels),) = studies.call(views, self.settings, self.network)
+        ((study, pixels),) = studies.call(views, self.settings, self.network, batch_size=1)
         bad = study[study["fault"] != ""]
         if len(bad):
             reasons = "; ".join(f"{shown_name(path)}: {reason}" for path, reason in zip(bad["path"], bad["fault"], strict=True))
@@ -287,7 +288,9 @@ def serve(gradio, page, options, folder):
     """Show the page until Ctrl-C or SIGTERM."""
     from starlette.middleware import Middleware
 
-    blocks, theme = build(gradio, page, draw_examples(folder / "examples"))
+    examples = draw_examples(folder / "examples")
+    page.answer(next(iter(examples.values())))  # the first answer compiles the network: not for a visitor to wait for
+    blocks, theme = build(gradio, page, examples)
     try:
         blocks.launch(
             server_name=options.host,

@@ -143,28 +143,30 @@ def has_gradients():
     return keras.backend.backend() != "openvino"
 
 
-def mapper(network):
+def mapper(network, batch_size=32):
     """The function from pixels to the maps of a network.
 
     Args:
         network: keras.Model as it was saved, before networks.speed_up.
+        batch_size: views that it is given at a time for class activation.
     Returns: f((n, size, size, 1) uint8) -> {name of a kind of map: (n, rows, columns) float32}. "class activation", or
         "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.
     Raises: HeatmapError where no kind can be had.
     """
     activation, plain = class_activation(network), networks.in_float32(network)
     kinds = {}
-    if activation is None:
+    if activation is not None:
+        activation = networks.speed_up(activation)
+        kinds["class activation"] = functools.partial(data_loader.run_through, activation, batch_size=batch_size)
+    elif has_gradients():
         kinds["Grad-CAM"] = functools.partial(grad_cam, plain)
     else:
-        kinds["class activation"] = functools.partial(data_loader.run_through, networks.speed_up(activation))
-    if has_gradients():
-        kinds["LayerCAM"] = functools.partial(layer_cam, plain)
-    elif activation is None:
         raise HeatmapError(
             f"KERAS_BACKEND is openvino, which has no gradients, and {network.name} needs them for heat maps: it does not end "
             "in global average pooling and one unit. Set KERAS_BACKEND=tensorflow."
         )
+    if has_gradients():
+        kinds["LayerCAM"] = functools.partial(layer_cam, plain)
     return lambda pixels: {kind: find(pixels) for kind, find in kinds.items()}
 
 

@@ -30,10 +30,10 @@ SHOWN = 24  # views in a panel; its title says where there are more
 CHUNK = 256  # views in memory at a time, but for a larger study
 
 
-def predict(network, pixels, settings):
+def predict(network, pixels, settings, batch_size=32):
     """Probability of each view at the run's temperature. Returns: (n,) float64."""
     flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
-    return scores.calibrate(data_loader.predict(network, pixels, flip_averaging=flip_averaging), settings["temperature"])
+    return scores.calibrate(data_loader.predict(network, pixels, batch_size, flip_averaging), settings["temperature"])
 
 
 def decision(probability, threshold):
@@ -98,7 +98,7 @@ def chunks(views):
         yield chunk.reset_index(drop=True)
 
 
-def call(views, settings, network, skip_unreadable=False):
+def call(views, settings, network, skip_unreadable=False, batch_size=32):
     """Decode and score views.
 
     Args:
@@ -106,6 +106,7 @@ def call(views, settings, network, skip_unreadable=False):
         settings: run.json.
         network: the run's, ready to predict.
         skip_unreadable: call a study by its other views where one does not decode, instead of not at all.
+        batch_size: views that the network is given at a time; for each other size it is compiled anew.
     Yields: (table, pixels) of some whole studies. The table has COLUMNS: where a view does not decode, probability is nan and
         fault says why; where a study is not called, study_probability, the mean over its views, is nan and decision "".
         Pixels are (n, size, size, 1) uint8.
@@ -119,7 +120,7 @@ def call(views, settings, network, skip_unreadable=False):
         chunk = chunk.assign(probability=np.nan, fault="")
         chunk.loc[bad["place"], "fault"] = bad["reason"].to_numpy()
         if len(good):
-            chunk.loc[good, "probability"] = predict(network, data_loader.Rows(pixels, good), settings)
+            chunk.loc[good, "probability"] = predict(network, data_loader.Rows(pixels, good), settings, batch_size)
         by_study = chunk.groupby("study", sort=False)["probability"]
         chunk["study_probability"] = by_study.transform(lambda probability: probability.mean(skipna=skip_unreadable))
         chunk["decision"] = [decision(mean, settings["threshold"]) for mean in chunk["study_probability"]]
