@@ -139,8 +139,10 @@ def check_whole(out):
                 assert all(state[name] is not None for name in state.files)
         elif path.suffix == ".json":
             json.loads(path.read_text())
-        else:
+        elif path.suffix == ".csv":
             assert len(pd.read_csv(path))
+        else:
+            assert path.read_text().endswith("\n")
     history = out / "history.csv"
     if history.exists():
         epochs = pd.read_csv(history)["epoch"].tolist()

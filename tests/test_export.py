@@ -17,10 +17,10 @@ from tiny import tiny
 import batch_statistics
 import data_loader
 import export
-import model_test
 import networks
 import optional
 import run_folder
+import studies
 
 NEEDED = sorted({module for form in export.FORMATS.values() for module in form.modules})
 for module in NEEDED:
@@ -66,8 +66,8 @@ def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, prec
     keras.config.set_dtype_policy("float32")
     assert export.main([str(run), "--format", *KINDS]) == 0
     pixels, settings = other_views(phantoms), run_folder.RunFolder(run).settings()
-    expected = model_test.predict(trained, pixels, settings)
-    unlike = model_test.predict(trained, pixels, {**settings, "options": {"flip_averaging": not averaging}})
+    expected = studies.predict(trained, pixels, settings)
+    unlike = studies.predict(trained, pixels, {**settings, "options": {"flip_averaging": not averaging}})
     assert np.ptp(expected) > 0.1 and np.abs(expected - unlike).max() > 0.01, "these views tell nothing apart"
     out = capsys.readouterr().out.splitlines()
     for name in KINDS:
@@ -143,7 +143,7 @@ def test_real_networks(run, build, size, kinds, phantoms):
     batch_statistics.Averager(network).take(pixels)
     change_run(run, network, temperature=0.5, options={"network": network.name, "size": size})
     assert export.main([str(run), "--format", *kinds]) == 0
-    expected = model_test.predict(network, pixels, run_folder.RunFolder(run).settings())
+    expected = studies.predict(network, pixels, run_folder.RunFolder(run).settings())
     assert np.ptp(expected) > 0.05, "the network says the same of all views"
     for name in kinds:
         found = export.FORMATS[name].load(file_of(run, name))(pixels.astype(np.float32))[:, 0]

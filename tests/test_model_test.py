@@ -168,7 +168,9 @@ def test_a_data_root_is_a_folder_of_studies(run, phantoms, capsys):
 def test_pointing(run, phantoms, capsys):
     assert model_test.main([str(run), "--pointing"]) == 0
     out = capsys.readouterr().out
-    found = json.loads((run / "pointing.json").read_text())
+    kinds = json.loads((run / "pointing.json").read_text())
+    assert list(kinds) == ["Grad-CAM", "LayerCAM"]
+    found = kinds["Grad-CAM"]
     truth = pd.read_csv(phantoms / "truth.csv")
     truth = truth[truth["path"].str.startswith("valid/") & truth["left"].notna()]
     network, hits = RunFolder(run).load_network(), []
@@ -183,7 +185,7 @@ def test_pointing(run, phantoms, capsys):
     assert found["middle"] == pytest.approx(middle.mean())
     share = (truth["right"] - truth["left"]) * (truth["bottom"] - truth["top"]) / (truth["width"] * truth["height"])
     assert found["area"] == pytest.approx(share.mean())
-    for text in (f"{found['hits']['value']:.3f}", f"{found['other_films']:.3f}", "PHANTOMS", "3 x 3 cells", "pointing.json"):
+    for text in (f"{found['hits']['value']:.3f}", f"{found['other_films']:.3f}", "PHANTOMS", "3 x 3", "pointing.json"):
         assert text in out
 
 

@@ -36,8 +36,8 @@ def run_python(*arguments, backend=None, status=0):
 @pytest.mark.parametrize(
     ("build", "standardise", "precision", "spread"),
     [
-        (networks.densenet169, False, "mixed_bfloat16", 0.05),
-        (networks.densenet169_k12, False, "float32", 0.05),
+        pytest.param(networks.densenet169, False, "mixed_bfloat16", 0.05, marks=pytest.mark.slow),
+        pytest.param(networks.densenet169_k12, False, "float32", 0.05, marks=pytest.mark.slow),
         (tiny, True, "float32", 0.05),
     ],
 )
