@@ -273,9 +273,9 @@ def show_suspects(run, options):
     scored = score_split(run, load_network(run), options)
     views = scored.predictions
     views = views.assign(study=data_loader.study_paths(views, data_loader.data_root(scored.report["data"])))
-    studies = scores.study_probabilities(views)
-    order = np.argsort(-np.abs(studies["label"] - studies["probability"]).to_numpy(), kind="stable")[: options.suspects]
-    table = studies.iloc[order][["study", "label", "probability", "views"]].round(3)
+    called = scores.study_probabilities(views)
+    order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[: options.suspects]
+    table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
     run.write_csv("suspects.csv", table)
     # A row a view, in the table's order.
     shown = table[["study", "label", "probability"]].merge(views[["study", "path"]], on="study")

@@ -47,6 +47,7 @@ print(trainer.jit_compile, history["loss"][0] > history["loss"][-1], bool((np.as
 """
 
 
+@pytest.mark.slow
 def test_jax_compiles_the_whole_step():
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed: requirements-test.txt")

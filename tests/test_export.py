@@ -17,12 +17,13 @@ from tiny import tiny
 import batch_statistics
 import data_loader
 import export
+import formats
 import networks
 import optional
 import run_folder
 import studies
 
-NEEDED = sorted({module for form in export.FORMATS.values() for module in form.modules})
+NEEDED = sorted({module for form in formats.FORMATS.values() for module in form.modules})
 for module in NEEDED:
     pytest.importorskip(module, reason=f"{module} is optional: requirements-extra.txt")
 ROOT = Path(__file__).parent.parent
@@ -52,7 +53,7 @@ def other_views(root, size=32):
 
 
 def file_of(run, name):
-    return run / "export" / f"best{export.FORMATS[name].ending}"
+    return run / "export" / f"best{formats.FORMATS[name].ending}"
 
 
 @pytest.mark.parametrize("averaging", [False, True])
@@ -71,7 +72,7 @@ def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, prec
     assert np.ptp(expected) > 0.1 and np.abs(expected - unlike).max() > 0.01, "these views tell nothing apart"
     out = capsys.readouterr().out.splitlines()
     for name in KINDS:
-        score = export.FORMATS[name].load(file_of(run, name))
+        score = formats.FORMATS[name].load(file_of(run, name))
         for views in (pixels[:1], pixels[:3], pixels):  # the batch is free
             found = score(views.astype(np.float32))
             assert found.shape == (len(views), 1)
@@ -116,7 +117,7 @@ def test_the_command_that_it_ends_with_works(run, name, capsys):
     assert export.main([str(run), "--format", name]) == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("Next: "))
     done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
-    black = export.FORMATS[name].load(file_of(run, name))(np.zeros((1, 32, 32, 1), np.float32))[0, 0]
+    black = formats.FORMATS[name].load(file_of(run, name))(np.zeros((1, 32, 32, 1), np.float32))[0, 0]
     assert done.returncode == 0 and f"{black:.4f}"[:-1] in done.stdout, done.stderr
 
 
@@ -146,8 +147,8 @@ def test_real_networks(run, build, size, kinds, phantoms):
     expected = studies.predict(network, pixels, run_folder.RunFolder(run).settings())
     assert np.ptp(expected) > 0.05, "the network says the same of all views"
     for name in kinds:
-        found = export.FORMATS[name].load(file_of(run, name))(pixels.astype(np.float32))[:, 0]
-        np.testing.assert_allclose(found, expected, atol=export.FORMATS[name].limit)
+        found = formats.FORMATS[name].load(file_of(run, name))(pixels.astype(np.float32))[:, 0]
+        np.testing.assert_allclose(found, expected, atol=formats.FORMATS[name].limit)
 
 
 def test_real_radiographs(run, fracatlas, capsys):
@@ -167,7 +168,7 @@ def test_a_wrong_export_is_not_left(run, fault, monkeypatch, capsys):
     before = file_of(run, "onnx").stat()
 
     def load(path):
-        score = export.load_onnx(path)
+        score = formats.load_onnx(path)
         wrong = {
             "off": lambda grey: score(grey) + 0.01,
             "nan": lambda grey: score(grey) * np.where(np.arange(len(grey)) == 5, np.nan, 1)[:, None],
@@ -175,7 +176,7 @@ def test_a_wrong_export_is_not_left(run, fault, monkeypatch, capsys):
         }
         return wrong[fault]
 
-    monkeypatch.setitem(export.FORMATS, "onnx", dataclasses.replace(export.FORMATS["onnx"], load=load))
+    monkeypatch.setitem(formats.FORMATS, "onnx", dataclasses.replace(formats.FORMATS["onnx"], load=load))
     capsys.readouterr()
     for more in ([], ["--out", "other.onnx"]):
         assert export.main([str(run), *more]) == 1
@@ -188,11 +189,11 @@ def test_a_wrong_export_is_not_left(run, fault, monkeypatch, capsys):
 def test_an_export_is_replaced_but_another_file_is_not(run, capsys):
     for name in ("onnx", "saved_model"):
         assert export.main([str(run), "--format", name]) == 0
-    old = export.read_onnx_metadata(file_of(run, "onnx"))["threshold"]
+    old = formats.read_onnx_metadata(file_of(run, "onnx"))["threshold"]
     change_run(run, threshold=0.125)
     assert export.main([str(run), "--format", "onnx", "saved_model"]) == 0
-    assert export.read_onnx_metadata(file_of(run, "onnx"))["threshold"] == "0.125" != old
-    assert export.read_saved_model_metadata(file_of(run, "saved_model"))["threshold"] == "0.125"
+    assert formats.read_onnx_metadata(file_of(run, "onnx"))["threshold"] == "0.125" != old
+    assert formats.read_saved_model_metadata(file_of(run, "saved_model"))["threshold"] == "0.125"
     for taken, name, out in (("a.onnx", "onnx", "a.onnx"), ("b.bin", "openvino", "b.xml")):
         Path(taken).write_text("mine")
         assert export.main([str(run), "--format", name, "--out", out]) == 1
