@@ -46,7 +46,8 @@ MOST_VIEWS = 12  # of one study; MURA's largest has 13, most have 2 or 3
 LARGEST = "50mb"  # of one file, refused while it arrives
 WAITING = 100  # requests that may wait for their turn
 UPLOADS = "uploads"  # folder that they lie in until they are answered
-PATIENCE = 1800  # seconds; a request that waits longer finds its views gone
+PATIENCE = 600  # seconds; a request that waits longer finds its views gone
+ROOM = 2e9  # bytes that uploads may take together; beyond that new ones are refused
 SIDE = 560  # pixels of a film on the page, at most
 EXAMPLES = {"Example: displaced fracture": "displaced", "Example: plate and screws": "plate", "Example: normal": None}
 EXAMPLE_FILMS = {"size": 256, "severity": 4.0, "zoom": 2.0, "seed": 3}  # as plain as those of the demo
@@ -117,6 +118,7 @@ class Page:
 
     def __init__(self, run):
         self.settings = run.settings()
+        self.study_types = ", ".join(self.settings["options"]["study_type"])
         network = run.load_network()
         # One view at a time: for studies of two views and of three, the network would be compiled twice.
         self.find_maps, self.network = heatmap.mapper(network, batch_size=1), networks.speed_up(network)
@@ -130,7 +132,9 @@ class Page:
         ((study, pixels),) = studies.call(views, self.settings, self.network, batch_size=1)
         bad = study[study["fault"] != ""]
         if len(bad):
-            reasons = "; ".join(f"{shown_name(path)}: {reason}" for path, reason in zip(bad["path"], bad["fault"], strict=True))
+            reasons = "; ".join(
+                f"{shown_name(path)}: {reason.rstrip('.')}" for path, reason in zip(bad["path"], bad["fault"], strict=True)
+            )
             return fault(f"Not called. {reasons}. Expected .png, .jpg or .dcm films; drop the study again without these.")
         maps = self.find_maps(pixels)
         tops = heatmap.scale_tops(maps)
@@ -261,8 +265,9 @@ def build(gradio, page, examples):
 
     with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False) as blocks:
         gradio.Markdown(
-            "# Is a study of the upper arm abnormal?\n"
-            f"Drop all views of **one** study (.png, .jpg, .dcm; {MOST_VIEWS} at most), or try an example. "
+            "# Is this study abnormal?\n"
+            f"By a network that was trained on {page.study_types}. Drop all views of **one** study (.png, .jpg, .dcm; "
+            f"{MOST_VIEWS} at most), or try an example. "
             "**Research only, not a medical device.**"
         )
         with gradio.Row():
@@ -296,7 +301,7 @@ def serve(gradio, page, options, folder):
             server_name=options.host,
             server_port=options.port,
             max_file_size=LARGEST,
-            app_kwargs={"middleware": [Middleware(WithPolicy)]},
+            app_kwargs={"middleware": [Middleware(Guarded, uploads=folder / UPLOADS)]},
             theme=theme,
             css=STYLE,
             share=False,
@@ -308,7 +313,7 @@ def serve(gradio, page, options, folder):
         )
     except OSError:
         raise RunError(
-            f"{options.host}:{options.port} is taken, or is no address of this machine. Pass another --port."
+            f"{options.host}:{options.port} is taken, or is no address of this machine. Pass another --port or --host."
         ) from None
     print(f"http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
     if options.host not in ("127.0.0.1", "localhost", "::1"):
@@ -330,13 +335,23 @@ def sweep(folder):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-class WithPolicy:
-    """ASGI middleware that adds POLICY to every answer."""
+def is_full(folder):
+    """Whether uploads take as much room as they may."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) > ROOM
 
-    def __init__(self, app):
-        self.app = app
+
+class Guarded:
+    """ASGI middleware that adds POLICY to every answer, and refuses uploads where there is no room for more."""
+
+    def __init__(self, app, uploads):
+        self.app, self.uploads = app, uploads
 
     async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and scope["path"].endswith("/upload") and is_full(self.uploads):
+            await send({"type": "http.response.start", "status": 507, "headers": []})
+            await send({"type": "http.response.body", "body": b"No room for more films; try again in ten minutes."})
+            return
+
         async def send_with_policy(message):
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]

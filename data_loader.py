@@ -669,7 +669,10 @@ def run_through(network, pixels, batch_size=32, side=Rows):
     batch_size = min(batch_size, count)
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
-    return network.predict(Batches(side(pixels, full), batch_size), verbose=0)[:count]
+    batches = Batches(side(pixels, full), batch_size)
+    found = network.predict(batches, verbose=0)[:count]
+    batches.pixels = None  # TensorFlow keeps what it read from for as long as the process lives
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

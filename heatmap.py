@@ -225,7 +225,7 @@ def scale_tops(maps):
 
 def describe_scale(tops):
     """What the colours from 0 to 1 stand for, a line a kind of map."""
-    lines = ["what speaks for abnormal"]
+    lines = ["what speaks for abnormal; without colour: nothing"]
     for kind, top in tops.items():
         lines.append(f"{kind}: 1 is " + ("the greatest of this study" if kind == "LayerCAM" else f"{top:.1f} in the logit"))
     return "\n".join(lines)

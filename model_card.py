@@ -48,14 +48,19 @@ the tuning studies.
 
 ```python
 import keras
+import numpy as np
 
 network = keras.models.load_model("best.h5", compile=False)  # none of this repository's files are needed
 # films: (n, {size}, {size}, 1), grey of 0 to 255, {resize}
-probability = network.predict(films)  # (n, 1), before the temperature
+probability = network.predict(films)  # (n, 1)
+{averaging}logit = np.log(probability / (1 - probability)) / {temperature}  # the run's temperature
+probability = 1 / (1 + np.exp(-logit))  # of each view; a study's is the mean
+is_positive = probability >= {threshold}
 ```
 
 In the repository: `python model_test.py RUN STUDY_FOLDER` calls a study, `python export.py RUN` makes ONNX and other files.
 """
+AVERAGING = "probability = (probability + network.predict(films[:, :, ::-1])) / 2  # and of the mirror images\n"
 RESIZE = {"pad": "the long side fitted and the rest padded with 0", "stretch": "both sides squeezed"}
 
 
@@ -94,6 +99,7 @@ def card(name, settings, report):
         commit=settings.get("commit") or "unknown",
         options=options_table(options),
         scores=scores_section(report),
+        averaging=AVERAGING if options.get("flip_averaging") else "",
         threshold=settings["threshold"],
         temperature=settings["temperature"],
         size=options["size"],
@@ -121,7 +127,8 @@ def training_time(settings):
     if not settings.get("finished"):
         return "but not to its end"
     minutes = (settings.get("training_seconds") or 0) / 60
-    return f"for {settings['options']['epochs']} epochs ({minutes:.0f} min), epoch {settings.get('best_epoch')} kept,"
+    epochs = settings["options"]["epochs"]
+    return f"for {epochs} epoch{'s' * (epochs > 1)} ({minutes:.0f} min), epoch {settings.get('best_epoch')} kept,"
 
 
 def scores_section(report):

@@ -76,7 +76,7 @@ def main(argv=None):
 def parse_options(argv):
     """The command line, checked; the paths in front that are run folders are the runs, the others are studies."""
     parser = build_parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)  # a study may also come behind an option
     repeated = {path for path in options.paths if options.paths.count(path) > 1}
     if repeated:
         parser.error(f"{' '.join(repeated)} is named twice.")

@@ -17,7 +17,10 @@ def need(module, what):
     Raises: MissingPackageError when it is not installed, or does not load.
     """
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        if found.__file__ is None:  # folders that pip leaves behind pass for a package
+            raise ModuleNotFoundError(name=module.split(".")[0])
+        return found
     except ImportError as error:
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
         fault = "is not installed" if is_absent else f"does not load ({error})"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 from tqdm import tqdm  # progress bar
@@ -87,6 +88,8 @@ def folders(root):
                 log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", images.printable(entry))
         if films:
             yield folder, films
+        elif not inner:
+            log.warning("%s holds no image and is passed over", images.printable(folder))
         waiting += [(entry, (*above, here)) for entry in inner[::-1]]
 
 
@@ -138,6 +141,10 @@ def csv_file(file):
     if Path(file).exists():
         raise DataError(f"{file} exists. Remove it, or pass another --csv.")
     partial = Path(f"{file}.partial")
+    try:
+        partial.touch()
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
     with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
         # Unquoted, a carriage return in a name would end the row.
@@ -180,8 +187,11 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
     if table_file:
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
         print(f"Wrote {images.printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
-    note = f"Positive is a probability of {settings['threshold']:g} or more. Research software, not a medical device."
-    print(note, file=sys.stderr)
+    print(
+        f"Positive is a probability of {settings['threshold']:g} or more. Computed on {keras.backend.backend()}. "
+        "Research software, not a medical device.",
+        file=sys.stderr,
+    )
     if faults:
         tell_faults(f"{len(faults)} of {len(views)} images cannot be decoded:\n" + "\n".join(faults), skip_unreadable)
 
@@ -201,8 +211,8 @@ def print_lines(threshold, table):
     for name, study in table.groupby("study", sort=False):
         lines = [*zip(study["path"], study["probability"], strict=True), (f"study {name}", study["study_probability"].iloc[0])]
         for what, probability in lines:
-            if not np.isnan(probability):
-                print(f"{images.printable(what)}\t{decision(probability, threshold)}\t{probability:.3f}")
+            called = "Not called\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
+            print(f"{images.printable(what)}\t{called}")
 
 
 def make_folder(folder):
