@@ -56,8 +56,7 @@ def file_of(run, name):
     return run / "export" / f"best{formats.FORMATS[name].ending}"
 
 
-@pytest.mark.parametrize("averaging", [False, True])
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(("precision", "averaging"), [("float32", True), ("mixed_bfloat16", False)])
 def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, precision, capsys):
     trained = keras.models.load_model(run / "best.h5", compile=False)
     keras.config.set_dtype_policy(precision)

@@ -311,7 +311,7 @@ def test_maps_go_back_the_way_that_films_came(shape, resize):
 
 
 def test_the_peak_of_a_flat_map_is_the_middle():
-    assert heatmap.peak(np.zeros((7, 7)), 30, 50, "pad") == (0.5, 0.5)
+    assert heatmap.peak(np.zeros((7, 7)), 30, 50, "pad") == pytest.approx((0.5, 0.5))
     values = np.zeros((4, 4))
     values[0, 3] = 1
     x, y = heatmap.peak(values, 400, 400, "pad")
