@@ -88,9 +88,8 @@ def parse_options(argv):
         parser.error(f"{', '.join(given)} belongs to scoring a whole split: leave it out, or name no study.")
     if options.studies and len(runs) > 1:
         parser.error(f"{' '.join(options.studies)}: a study is called by one run; name one run, or no study.")
-    single = [name for name in ("--suspects", "--audit", "--pointing") if name in given] + ["--split tuning"] * (
-        options.split == "tuning"
-    )
+    single = [name for name in ("--suspects", "--audit", "--pointing") if name in given]
+    single += ["--split tuning"] * (options.split == "tuning")
     if (options.csv or options.heatmap) and not options.studies:
         parser.error("--csv and --heatmap are for studies that are named: name a folder of studies, a study, or an image.")
     if len(runs) > 1 and single:
@@ -326,13 +325,12 @@ def show_pointing(run, options):
     settings = run.settings()
     views, pixels, _ = load_split(run, settings, options)
     root, resize = data_loader.data_root(options.data or settings["data"]["root"]), settings["options"]["resize"]
-    boxes = phantom.boxes(root, views["path"])
+    boxes, sides = phantom.boxes(root, views["path"])
     abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
     maps = heatmap.mapper(run.load_network())(data_loader.Rows(pixels, abnormal))
-    sides = [images.read_grey(path).size for path in views["path"].iloc[abnormal]]
     found = {}
     for kind, values in maps.items():
-        peaks = [heatmap.peak(one, *side, resize) for one, side in zip(values, sides, strict=True)]
+        peaks = [heatmap.peak(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]
         found[kind] = heatmap.pointing(views.iloc[abnormal], peaks, boxes[abnormal])
     run.write_json("pointing.json", found)
     print(f"{len(abnormal)} abnormal {options.split} views of {root} (PHANTOMS): where the maximum of each map lies\n")

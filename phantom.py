@@ -557,15 +557,18 @@ def describe(root):
 
 
 def boxes(root, paths):
-    """What `draw_film` gives as the box of each view, (n, 4) left, top, right, bottom as shares of the film's sides, or nan.
+    """Where views are abnormal, as truth.csv has it.
 
+    Returns: (boxes, sides): what `draw_film` gives as box, (n, 4) left, top, right, bottom as shares of the film's sides, or
+        nan; and the films' widths and heights, (n, 2) pixels.
     Raises: DataError when the root is no phantom set.
     """
     truth = Path(root) / "truth.csv"
     if not truth.is_file():
         raise images.DataError(f"{root} holds no truth.csv: only phantoms (phantom.py) say where what is abnormal lies.")
     found = pd.read_csv(truth).set_index("path").loc[[Path(path).relative_to(root).as_posix() for path in paths]]
-    return found[["left", "top", "right", "bottom"]].to_numpy() / found[["width", "height"] * 2].to_numpy()
+    sides = found[["width", "height"]].to_numpy()
+    return found[["left", "top", "right", "bottom"]].to_numpy() / np.tile(sides, 2), sides
 
 
 # Many plain films rather than few hard ones: what a network learns from scratch in three minutes.
