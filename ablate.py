@@ -2,11 +2,12 @@
 
     python ablate.py --data ROOT --out runs/ablation                        every row, seeds 0 1 2; go on where it stopped
     python ablate.py --data ROOT --out runs/ablation --rows base ema        some rows
-    python ablate.py --out runs/ablation --table                            the table of what is there
+    python ablate.py --record docs/ablation/fracatlas --table               the table of what is there
 
 A quarter of train/'s patients is set apart in --out/develop and scored; ROOT/valid/ is not looked at, so that a recipe chosen
 by this table meets it for the first time at the end. Every row is the base with one thing changed. A difference is that of the
-means over seeds, with a 95 % interval from a bootstrap over patients, on the same patients.
+means over seeds, with a 95 % interval from a bootstrap over patients, on the same patients. What the table needs of each run is
+kept in two small files, runs.csv and probabilities.csv, in --record; a run that stands there is not trained again.
 Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by Ctrl-C.
 """
 
@@ -20,11 +21,13 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 from PIL import ImageOps  # contrast
 
 import data_loader
 import images
 import phantom
+import recipes
 import results
 import scores
 from run_folder import RunError, RunFolder
@@ -38,7 +41,6 @@ ROWS = {
     "standardise": ["--set standardise=true"],
     "ema": ["--set ema=0.99"],
     "plateau": ["--set schedule=plateau"],
-    "constant": ["--set schedule=constant"],
     "rate-1e-4": ["--learning-rate 1e-4"],
     "rate-1e-3": ["--learning-rate 1e-3"],
     "adamw": ["--set weight_decay=0.05"],
@@ -46,7 +48,6 @@ ROWS = {
     "label-smoothing": ["--set label_smoothing=0.1"],
     "mixup": ["--set mixup=0.2"],
     "erasing": ["--set erasing=0.5"],
-    "no-geometry": ["--set flip=false rotation=0"],
     "weaker-geometry": ["--set rotation=10"],
     "stronger-geometry": ["--set rotation=30 shift=0.1 zoom=0.2"],
     "exposure": ["--set contrast=0.3 brightness=0.1"],
@@ -54,7 +55,6 @@ ROWS = {
     "batch-32": ["--batch-size 32"],
     "dropout": ["--set dropout=0.5"],
     "stochastic-depth": ["--set stochastic_depth=0.1"],
-    "96-px": ["--size 96"],
     "128-px": ["--size 128"],
     "progressive": ["--epochs 8", "--size 96 --epochs 4"],
     "longer": ["--epochs 24"],
@@ -66,6 +66,7 @@ ROWS = {
     "hand-from-all": ["", "--study-type XR_HAND --epochs 4"],
 }
 COMPARED_WITH = {"hand-from-all": "hand-alone"}  # the others: base
+TRAINED_AS = {"flip-averaging": "base"}  # rows that only score otherwise: they take the other's training
 STRETCHED = ["contrast-stretch"]  # rows on films whose darkest and brightest 1 % are black and white
 SHOWN = ("auroc", "average_precision", "accuracy")
 
@@ -73,17 +74,19 @@ SHOWN = ("auroc", "average_precision", "accuracy")
 def main(argv=None):
     """Train and show as the command line says; returns the exit status."""
     options = parse_options(argv)
-    out = Path(options.out).absolute()
     try:
+        record = Record(options.record or options.out)
         if not options.table:
+            out = Path(options.out).absolute()
+            runs = [(row, seed) for seed in options.seeds for row in options.rows if not record.holds(row, seed)]
             develop(options.data, out / "develop")
-            if set(STRETCHED) & set(options.rows):
+            if any(row in STRETCHED for row, _ in runs):
                 develop(options.data, out / "develop-stretched", stretch=True)
-            failed = train_all([(row, seed) for seed in options.seeds for row in options.rows], out, options)
+            failed = train_all(runs, record, out, options)
             if failed:
                 print(f"ablate.py: failed: {', '.join(failed)}; see the .log files in {out}", file=sys.stderr)
                 return 1
-        print(table(out, options.rows, options.seeds))
+        print(table(record, options.rows, options.seeds))
     except (data_loader.DataError, RunError, OSError) as fault:
         print(f"ablate.py: {fault}", file=sys.stderr)
         return 1
@@ -100,7 +103,8 @@ def parse_options(argv):
     )
     parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is divided; left out: phantoms are drawn")
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the divided data and the run folders go")
+    parser.add_argument("--out", metavar="FOLDER", help="where the divided data and the run folders go")
+    parser.add_argument("--record", metavar="FOLDER", help="where runs.csv and probabilities.csv are (default: --out)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default 0 1 2)")
     parser.add_argument(
@@ -108,6 +112,8 @@ def parse_options(argv):
     )
     parser.add_argument("--table", action="store_true", help="train nothing, print the table of the runs in --out")
     options = parser.parse_args(argv)
+    if not options.out and not (options.table and options.record):
+        parser.error("--out is needed, where the run folders go; with --table, --record will do.")
     if not 1 <= options.jobs <= len(cores()):
         parser.error(f"--jobs takes 1 to {len(cores())} here, and is {options.jobs}.")
     return options
@@ -143,10 +149,95 @@ def develop(root, out, stretch=False):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Record
+
+
+class Record:
+    """What is kept of each run: enough to print the table anywhere, and to know which runs are done.
+
+    runs.csv has a row a run: what is in RUN. probabilities.csv has a row a view, scores.STUDY with view and label, and a column
+    a run, "row-seed", with the view's probability.
+    """
+
+    RUN = ("row", "seed", "settings", "threshold", "seconds", "device", "keras")
+    VIEW = (*scores.STUDY, "view", "label")
+
+    def __init__(self, folder):
+        self.folder, self.lock = Path(folder), threading.Lock()
+        self.runs = self.read("runs.csv", self.RUN)
+        self.views = self.read("probabilities.csv", self.VIEW)
+
+    def read(self, name, columns):
+        """One of the two files; an empty table where there is none yet.
+
+        Raises: RunError when it is not what `write` wrote.
+        """
+        file = self.folder / name
+        if not file.exists():
+            return pd.DataFrame(columns=[*columns])
+        try:
+            table = pd.read_csv(file)
+        except ValueError as error:  # pandas' parser errors are such
+            raise RunError(f"{file} is no table ({error}). Restore it, or remove it and train again.") from None
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise RunError(f"{file} lacks the columns {', '.join(missing)}. Restore it, or remove it and train again.")
+        return table
+
+    def holds(self, row, seed):
+        """Whether a run of the row as it stands in ROWS is kept."""
+        return bool((self.is_run(row, seed) & (self.runs["settings"] == settings(row))).any())
+
+    def is_run(self, row, seed):
+        """Which line of runs.csv is a run's: a boolean pandas.Series."""
+        return (self.runs["row"] == row) & (self.runs["seed"] == seed)
+
+    def add(self, row, seed, folder, training_seconds):
+        """Keep what the table needs of a scored run folder."""
+        run = RunFolder.open(folder)
+        said = run.settings()
+        keras = said["versions"]["keras"]
+        kept = [row, seed, settings(row), said["threshold"], training_seconds, said["device"], keras]
+        views = run.read_predictions().set_index([*self.VIEW])["probability"].round(5).rename(f"{row}-{seed}")
+        with self.lock:
+            others = self.runs[~self.is_run(row, seed)].to_numpy().tolist()
+            self.runs = pd.DataFrame([*others, kept], columns=[*self.RUN])
+            before = self.views.drop(columns=views.name, errors="ignore").set_index([*self.VIEW])
+            self.views = before.join(views, how="outer").reset_index()
+            self.write()
+
+    def write(self):
+        """Write both files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for table, name in ((self.runs, "runs.csv"), (self.views, "probabilities.csv")):
+            partial = self.folder / f".partial-{name}"
+            table.to_csv(partial, index=False)
+            partial.replace(self.folder / name)
+
+    def scored(self, row, seeds):
+        """{seed: (predictions, threshold)} of a row's runs, as scores.differences takes them."""
+        found = {}
+        for run in self.runs.itertuples():
+            if run.row == row and run.seed in seeds and self.holds(row, run.seed):
+                views = self.views.rename(columns={f"{row}-{run.seed}": "probability"}).dropna(subset="probability")
+                found[run.seed] = views[[*self.VIEW, "probability"]], run.threshold
+        return found
+
+    def seconds(self, row, seed):
+        """Training time of a run, all stages."""
+        return float(self.runs.loc[self.is_run(row, seed), "seconds"].iloc[0])
+
+
+def settings(row):
+    """What a row trains with, as text; a run that was trained with something else is not the row's any more."""
+    return f"{BASE}; " + "; then ".join(ROWS[row])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Runs
 
 
-def train_all(runs, out, options):
+def train_all(runs, record, out, options):
     """Train and score (row, seed) after (row, seed). Returns: the names of those that failed."""
     left, failed, stopped = collections.deque(runs), [], threading.Event()
 
@@ -157,7 +248,7 @@ def train_all(runs, out, options):
             except IndexError:  # another thread took the last one
                 return
             try:
-                train_row(row, seed, out, options.study_type, own_cores)
+                train_row(row, seed, record, out, options.study_type, own_cores)
             except subprocess.CalledProcessError:
                 failed.append(f"{row}-{seed}")
             except KeyboardInterrupt:
@@ -176,11 +267,13 @@ def train_all(runs, out, options):
     return failed
 
 
-def train_row(row, seed, out, study_types, own_cores):
-    """Train and score one row with one seed, as far as that is not done."""
+def train_row(row, seed, record, out, study_types, own_cores):
+    """Train and score one row with one seed, as far as that is not done, and keep what the table needs."""
     data, weights = out / ("develop-stretched" if row in STRETCHED else "develop"), ""
     for stage, added in enumerate(ROWS[row]):
         folder = stage_folder(out, row, seed, stage)
+        if row in TRAINED_AS:
+            take_training(stage_folder(out, TRAINED_AS[row], seed, stage), folder, added)
         if not is_finished(folder):
             fresh = ["--data", data, "--study-type", *study_types, *f"{BASE} {added} {weights} --seed {seed}".split()]
             has_begun = (folder / "run.json").is_file()
@@ -192,6 +285,23 @@ def train_row(row, seed, out, study_types, own_cores):
         weights = f"--weights {folder / 'last.h5'}"
     if not (folder / "scores.json").is_file():
         run_script(["model_test.py", folder, "--json"], folder, own_cores)
+    record.add(row, seed, folder, sum(training_seconds(stage_folder(out, row, seed, stage)) for stage in range(len(ROWS[row]))))
+
+
+def take_training(other, folder, added):
+    """Make of a finished run folder one of the same training that scores with other settings."""
+    if is_finished(other) and not folder.exists():
+        shutil.copytree(other, folder, ignore=shutil.ignore_patterns("scores.json", "predictions.csv"))
+        run = RunFolder.open(folder)
+        content = run.settings()
+        content["options"] |= dict(recipes.setting(text) for text in added.removeprefix("--set ").split())
+        # Nothing is left to train, but the threshold is to be fitted anew.
+        run.write_json("run.json", content | {"finished": None, "training_seconds": None})
+
+
+def training_seconds(folder):
+    """Training time of a finished run folder."""
+    return RunFolder.open(folder).settings()["training_seconds"]
 
 
 def stage_folder(out, row, seed, stage):
@@ -202,7 +312,7 @@ def stage_folder(out, row, seed, stage):
 
 def is_finished(folder):
     """Whether a run folder holds a training that came to its end."""
-    return (folder / "run.json").is_file() and bool(RunFolder.open(folder).settings().get("training_seconds"))
+    return (folder / "run.json").is_file() and bool(training_seconds(folder))
 
 
 def run_script(arguments, folder, own_cores):
@@ -220,42 +330,32 @@ def run_script(arguments, folder, own_cores):
 # Table
 
 
-def table(out, rows, seeds):
+def table(record, rows, seeds):
     """Markdown: of each row its scores, mean and spread over seeds, and what they are above the base's."""
-    return results.as_markdown([table_row(row, out, seeds) for row in rows])
+    return results.as_markdown([table_row(row, record, seeds) for row in rows])
 
 
-def scored_runs(out, row, seeds):
-    """{seed: results.Scored} of a row's runs that have been scored."""
-    runs = {}
-    for seed in seeds:
-        folder = stage_folder(out, row, seed, len(ROWS[row]) - 1)
-        if (folder / "scores.json").is_file():
-            run = RunFolder.open(folder)
-            runs[seed] = results.Scored(folder.name, run.settings(), run.read_predictions(), run.read_json("scores.json"))
-    return runs
-
-
-def table_row(row, out, seeds):
+def table_row(row, record, seeds):
     """One row of the table, compared with the base's runs of the same seeds."""
     other = COMPARED_WITH.get(row, "base")
-    runs, base = scored_runs(out, row, seeds), scored_runs(out, other, seeds)
+    runs, base = record.scored(row, seeds), record.scored(other, seeds)
     both = sorted(runs.keys() & base.keys())
     added = " then ".join(part or "(nothing)" for part in ROWS[row])
     cells = {"Row": row, "Added to the base": f"`{added}`", "Seeds": len(runs)}
+    found = [scores.point_scores(*columns(views), threshold)[0] for views, threshold in runs.values()]
     for name in SHOWN:
-        cells[scores.NUMBERS[name]] = results.mean_and_spread([run.report["studies"][name]["value"] for run in runs.values()])
+        cells[scores.NUMBERS[name]] = results.mean_and_spread([one[name] for one in found])
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": "", "Time": ""}
-    found = scores.differences([base[seed].decided() for seed in both], [runs[seed].decided() for seed in both], ("auroc",))
-    share = sum(seconds(out, row, seed) for seed in both) / sum(seconds(out, other, seed) for seed in both)
+    found = scores.differences([base[seed] for seed in both], [runs[seed] for seed in both], ("auroc",))
+    share = sum(record.seconds(row, seed) for seed in both) / sum(record.seconds(other, seed) for seed in both)
     return cells | {"AUROC minus base's [95 % CI]": results.as_text(found["auroc"]), "Time": f"{share:.2f}"}
 
 
-def seconds(out, row, seed):
-    """Training time of a row with a seed, all stages."""
-    folders = [stage_folder(out, row, seed, stage) for stage in range(len(ROWS[row]))]
-    return sum(RunFolder.open(folder).settings()["training_seconds"] for folder in folders)
+def columns(views):
+    """Labels and probabilities of the studies of a table of views, two arrays (studies,)."""
+    studies = scores.study_probabilities(views)
+    return studies["label"].to_numpy(), studies["probability"].to_numpy()
 
 
 if __name__ == "__main__":

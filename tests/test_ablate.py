@@ -1,6 +1,7 @@
 """The table of settings: which patients it is made on, what is trained, and what it says."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import data_loader
 import images
 import model_test
 import mura
+from run_folder import RunFolder
 
 
 @pytest.mark.parametrize("row", ablate.ROWS)
@@ -46,6 +48,9 @@ def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
     assert grey.min() == 0 and grey.max() == 255 and not np.array_equal(grey, images.read_grey(train["path"].iloc[0]))
 
 
+ROWS = {"base": [""], "two-stages": ["--learning-rate 0.01", "--epochs 2"], "mirrored": ["--set flip_averaging=true"]}
+
+
 @pytest.fixture
 def small_table(phantoms, tmp_path, monkeypatch):
     """(ablate's arguments, list of commands run): two rows of the tiny network, run in this process."""
@@ -58,19 +63,20 @@ def small_table(phantoms, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablate, "run_script", run_script)
     monkeypatch.setattr(ablate, "BASE", " ".join([*TINY, "--tuning-fraction 0.3 --epochs 1"]))
-    monkeypatch.setattr(ablate, "ROWS", {"base": [""], "two-stages": ["--learning-rate 0.01", "--epochs 2"]})
+    monkeypatch.setattr(ablate, "ROWS", ROWS)
+    monkeypatch.setattr(ablate, "TRAINED_AS", {"mirrored": "base"})
     return ["--data", str(phantoms), "--out", str(tmp_path / "out"), "--seeds", "0", "1"], commands
 
 
-def test_table(small_table, capsys):
+def test_table(small_table, tmp_path, capsys):
     arguments, commands = small_table
-    rows = ["--rows", "base", "two-stages"]
+    rows = ["--rows", "base", "two-stages", "mirrored"]
     assert ablate.main([*arguments, *rows]) == 0
-    assert sorted(commands) == ["model_test.py"] * 4 + ["mura.py"] * 6
+    assert sorted(commands) == ["model_test.py"] * 6 + ["mura.py"] * 8
     first = capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
-    head, base, other = lines[0], dict(zip(lines[0], lines[2], strict=True)), dict(zip(lines[0], lines[3], strict=True))
-    assert head[:3] == ["Row", "Added to the base", "Seeds"] and base["Row"] == "base" and other["Seeds"] == "2"
+    base, other, mirrored = (dict(zip(lines[0], line, strict=True)) for line in lines[2:])
+    assert lines[0][:3] == ["Row", "Added to the base", "Seeds"] and base["Row"] == "base" and other["Seeds"] == "2"
     out = Path(arguments[3])
     auroc = {
         row: np.mean(
@@ -82,9 +88,38 @@ def test_table(small_table, capsys):
     assert other["AUROC minus base's [95 % CI]"].startswith(f"{auroc['two-stages'] - auroc['base']:.3f} [")
     second_stage = json.loads((out / "two-stages-0" / "run.json").read_text())["options"]
     assert second_stage["weights"] == str(out / "two-stages-0-stage1" / "last.h5") and second_stage["epochs"] == 2
+    weights = [(out / f"{row}-0" / "best.h5").read_bytes() for row in ("base", "mirrored")]
+    assert weights[0] == weights[1] and mirrored["Time"] == "1.00", "it scores otherwise, and is not trained again"
+    own, others = (RunFolder.open(out / f"{row}-0").read_predictions() for row in ("mirrored", "base"))
+    assert not np.allclose(own["probability"], others["probability"], atol=1e-4)
     commands.clear()
     assert ablate.main([*arguments, *rows]) == 0 and not commands, "what is done is not done again"
-    assert ablate.main(["--out", str(out), "--seeds", "0", "1", *rows, "--table"]) == 0
+    capsys.readouterr()
+    for name in ("runs.csv", "probabilities.csv"):  # all that the table needs
+        (tmp_path / "record").mkdir(exist_ok=True)
+        shutil.copy(out / name, tmp_path / "record")
+    assert ablate.main(["--record", str(tmp_path / "record"), "--seeds", "0", "1", *rows, "--table"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("| Row") and first.endswith(table)
+
+
+def test_a_row_that_has_changed_is_trained_again(small_table, monkeypatch, capsys):
+    arguments, _ = small_table
+    assert ablate.main([*arguments, "--rows", "base"]) == 0
+    record = ablate.Record(arguments[3])
+    assert record.holds("base", 0) and record.scored("base", [0, 1]).keys() == {0, 1}
+    monkeypatch.setitem(ablate.ROWS, "base", ["--epochs 3"])
+    assert not record.holds("base", 0) and not record.scored("base", [0, 1])
+    assert not ablate.Record(Path(arguments[3]) / "nowhere").holds("base", 0)
+
+
+@pytest.mark.parametrize("content", ["", "row,seed\nbase,0\n", '"'])
+def test_damaged_records_are_told(tmp_path, capsys, content):
+    (tmp_path / "runs.csv").write_text(content)
+    assert ablate.main(["--record", str(tmp_path), "--table"]) == 1
+    assert "runs.csv" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ablate.main(["--table"])
 
 
 def test_failures_are_named(small_table, monkeypatch, capsys):
