@@ -5,7 +5,8 @@
     python mura.py --demo                             synthetic radiographs, small: minutes on two CPU cores
     python mura.py --out runs/NAME --resume           go on with a run that stopped
 
-A run folder holds all that comes out: best.h5 (highest tuning AUROC), last.h5, history.csv, run.json and resume/.
+A run folder holds all that comes out: best.h5 (of the last epoch or the best one, as the recipe says), last.h5, history.csv,
+run.json and resume/.
 Ctrl-C or SIGTERM saves the state after the step at hand; a second one stops at once.
 Exit status: 0 done, or stopped with its state saved; 1 a fault of data, checkpoint or numbers; 2 a wrong command line; 130
 stopped before the training, or at once.
@@ -437,7 +438,8 @@ def say_it_has_stopped(run, options, saver):
 
 def say_what_is_next(run, record, best):
     """Print the outcome and the next command."""
-    print(f"Best epoch {best['epoch']}: tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views).")
+    scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
+    print(f"best.h5 is of epoch {best['epoch']}: {scored}.")
     print(f"Fitted on the tuning studies: threshold {record['threshold']:.3f}, temperature {record['temperature']:.2f}.")
     print(f"{run.path} holds best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")

@@ -25,11 +25,12 @@ import matplotlib
 matplotlib.use("Agg")  # files only: works without a screen
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 import score_figures
 import scores
-from run_folder import RunError, RunFolder
+from run_folder import RunError, RunFolder, kept_epoch
 
 # Column of history.csv: (file, title, label of the vertical axis).
 CURVES = {
@@ -97,7 +98,8 @@ def main(argv=None):
 def read_runs(paths):
     """({label: history}, {label: (studies, threshold)}) of run folders, the second of those that were scored.
 
-    The label is the folder's name, marked where the data are phantoms.
+    A history has a column more, `kept`, which is true at the epoch of best.h5. The label is the folder's name, marked where the
+    data are phantoms.
     Raises: RunError when one cannot be read.
     """
     histories, scored = {}, {}
@@ -109,7 +111,9 @@ def read_runs(paths):
         label = name if name + mark not in histories else str(path)
         label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels with an underscore in front
         label = label.replace("$", r"\$") + mark  # and takes dollars for mathematics
-        histories[label] = run.read_history()
+        history = run.read_history()
+        kept = kept_epoch(history["val_auroc"], settings["options"].get("chosen", "best"))  # earlier versions had no other
+        histories[label] = history.assign(kept=np.arange(len(history)) == kept)
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()
             studies = scores.study_probabilities(predictions)
@@ -125,11 +129,6 @@ def what_was_scored(studies, predictions):
         + ", tuning" * (predictions["split"].iloc[0] == "tuning")
         + ", labels corrected" * bool((by_folder != studies["label"]).any())
     )
-
-
-def best_row(history):
-    """The epoch that best.h5 holds: highest tuning AUROC, the first among equals."""
-    return history.loc[history["val_auroc"].idxmax()]
 
 
 def draw_figures(histories, folder):
@@ -179,11 +178,11 @@ def draw_scores(scored, folder):
 
 
 def draw_curve(axes, history, column, colour, line, label, mark=True):
-    """One column over the epochs, with the best epoch marked by a ring."""
+    """One column over the epochs, with the epoch of best.h5 marked by a ring."""
     few = "." if len(history) < 15 else ""
     axes.plot(history["epoch"], history[column], line, color=colour, marker=few, label=label, alpha=1 if line == "-" else 0.55)
     if mark:
-        best = best_row(history)
+        best = history[history["kept"]].iloc[0]
         axes.plot(
             best["epoch"],
             best[column],

@@ -126,6 +126,8 @@ def default():
         flip=True,
         rotation=30,
         class_weighted=False,
+        statistics_views=160,
+        chosen="last",
     )
 
 

@@ -84,6 +84,17 @@ OPTIONS = {
 PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 
 
+def kept_epoch(val_auroc, chosen):
+    """Which epoch best.h5 is of.
+
+    Args:
+        val_auroc: tuning AUROC of each epoch so far.
+        chosen: the recipe's: "best", the highest, or "last".
+    Returns: its place from 0; the first among equals.
+    """
+    return len(val_auroc) - 1 if chosen == "last" else int(np.argmax(val_auroc))
+
+
 class RunError(Exception):
     """A fault of a run folder; the message names the file, says what was expected and what to do."""
 

@@ -7,6 +7,7 @@ import signal
 import keras
 
 import interrupts
+import run_folder
 
 
 class StoppedError(Exception):
@@ -60,8 +61,8 @@ class SaveRun(keras.callbacks.Callback):
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
     def best(self):
-        """The row of the epoch that best.h5 is of; the first among equals."""
-        return self.history[-1] if self.chosen == "last" else max(self.history, key=lambda row: row["val_auroc"])
+        """The row of the epoch that best.h5 is of."""
+        return self.history[run_folder.kept_epoch([row["val_auroc"] for row in self.history], self.chosen)]
 
     def restore(self):
         """Take up the saved state.

@@ -137,7 +137,7 @@ def test_from_clone_to_heat_maps(kernel, in_tmp, phantoms):
     assert error is None, error
     assert (home / "repository" / "mura.py").exists() and "All packages are here." in printed(book)
     assert "Nothing was found that would make training wrong." in printed(book)
-    assert "Best epoch 1" in printed(book)
+    assert "best.h5 is of epoch 1" in printed(book)
     run = in_tmp / "run"
     assert json.loads((run / "scores.json").read_text())["studies"]["count"] == 24
     assert (run / "best.h5").exists() and (run / "figures" / "plot_MURA_roc.png").exists()

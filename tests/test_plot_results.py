@@ -55,10 +55,24 @@ def test_what_is_drawn(trained, in_tmp, monkeypatch):
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
     assert axes.get_xlabel() == "epoch" and "accuracy" in axes.get_ylabel()
     ring = next(line for line in axes.lines if len(line.get_xdata()) == 1)
-    best = history.loc[history["val_auroc"].idxmax()]
-    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (best["epoch"], best["val_accuracy"])
+    kept = history[history["epoch"] == json.loads((trained / "run.json").read_text())["best_epoch"]].iloc[0]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (kept["epoch"], kept["val_accuracy"])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert "tiny (phantoms)" in labels and "second (phantoms)" in labels
+
+
+@pytest.mark.parametrize(("chosen", "epoch"), (("best", 1), ("last", 2), (None, 1)))
+def test_the_ring_is_at_the_epoch_that_best_h5_is_of(trained, in_tmp, chosen, epoch):
+    """Also of a run of an earlier version, which does not say."""
+    run = Path(shutil.copytree(trained, in_tmp / "run"))
+    history = pd.read_csv(run / "history.csv").assign(val_auroc=[0.8, 0.7])
+    history.to_csv(run / "history.csv", index=False)
+    record = json.loads((run / "run.json").read_text())
+    record["options"].pop("chosen")
+    record["options"] |= {"chosen": chosen} if chosen else {}
+    (run / "run.json").write_text(json.dumps(record))
+    (found,) = plot_results.read_runs([run])[0].values()
+    assert found.loc[found["kept"], "epoch"].tolist() == [epoch]
 
 
 @pytest.fixture
