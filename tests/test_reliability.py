@@ -1,7 +1,6 @@
 """Nothing is lost: kills, signals, full disks, two processes at once. docs/reliability.md lists the faults."""
 
 import contextlib
-import multiprocessing
 import re
 import resource
 import shutil
@@ -251,12 +250,13 @@ def decode(root, folder, answers):
     answers.put((int(pixels[np.arange(len(pixels))].sum(dtype=np.int64)), bool(decoded)))
 
 
+@needs_whole  # its processes come of the same server
 def test_two_processes_build_one_cache(phantoms, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    processes = [context.Process(target=decode, args=(phantoms, tmp_path / "cache", answers)) for _ in range(3)]
-    for process in processes:
-        process.start()
+    with soak.forkserver() as context:
+        answers = context.Queue()
+        processes = [context.Process(target=decode, args=(phantoms, tmp_path / "cache", answers)) for _ in range(3)]
+        for process in processes:
+            process.start()
     found = [answers.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
