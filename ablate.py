@@ -13,6 +13,7 @@ Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by 
 
 import argparse
 import collections
+import dataclasses
 import os
 import shlex
 import shutil
@@ -21,6 +22,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import ImageOps  # contrast
 
@@ -30,7 +32,7 @@ import phantom
 import recipes
 import results
 import scores
-from run_folder import RunError, RunFolder
+from run_folder import PREDICTIONS, RunError, RunFolder
 
 HELD_BACK = 0.25  # of train/'s patients
 BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160"
@@ -68,7 +70,7 @@ ROWS = {
 COMPARED_WITH = {"hand-from-all": "hand-alone"}  # the others: base
 TRAINED_AS = {"flip-averaging": "base"}  # rows that only score otherwise: they take the other's training
 STRETCHED = ["contrast-stretch"]  # rows on films whose darkest and brightest 1 % are black and white
-SHOWN = ("auroc", "average_precision", "accuracy")
+SHOWN = ("auroc", "average_precision", "kappa", "accuracy")
 
 
 def main(argv=None):
@@ -86,7 +88,7 @@ def main(argv=None):
             if failed:
                 print(f"ablate.py: failed: {', '.join(failed)}; see the .log files in {out}", file=sys.stderr)
                 return 1
-        print(table(record, options.rows, options.seeds))
+        print(tables(record, options.rows, options.seeds))
     except (data_loader.DataError, RunError, OSError) as fault:
         print(f"ablate.py: {fault}", file=sys.stderr)
         return 1
@@ -155,12 +157,12 @@ def develop(root, out, stretch=False):
 class Record:
     """What is kept of each run: enough to print the table anywhere, and to know which runs are done.
 
-    runs.csv has a row a run: what is in RUN. probabilities.csv has a row a view, scores.STUDY with view and label, and a column
-    a run, "row-seed", with the view's probability.
+    runs.csv has a row a run: what is in RUN. probabilities.csv has a row a view, what is in VIEW, and a column a run,
+    "row-seed", with the view's probability: of the views set apart, and of the run's own tuning views.
     """
 
-    RUN = ("row", "seed", "settings", "threshold", "seconds", "device", "keras")
-    VIEW = (*scores.STUDY, "view", "label")
+    RUN = ("row", "seed", "settings", "seconds", "device", "keras")
+    VIEW = ("split", *scores.STUDY, "view", "label")
 
     def __init__(self, folder):
         self.folder, self.lock = Path(folder), threading.Lock()
@@ -196,9 +198,9 @@ class Record:
         """Keep what the table needs of a scored run folder."""
         run = RunFolder.open(folder)
         said = run.settings()
-        keras = said["versions"]["keras"]
-        kept = [row, seed, settings(row), said["threshold"], training_seconds, said["device"], keras]
-        views = run.read_predictions().set_index([*self.VIEW])["probability"].round(5).rename(f"{row}-{seed}")
+        kept = [row, seed, settings(row), training_seconds, said["device"], said["versions"]["keras"]]
+        views = run.read_csv("predictions.csv", PREDICTIONS, "It is written by model_test.py.").set_index([*self.VIEW])
+        views = views["probability"].round(5).rename(f"{row}-{seed}")
         with self.lock:
             others = self.runs[~self.is_run(row, seed)].to_numpy().tolist()
             self.runs = pd.DataFrame([*others, kept], columns=[*self.RUN])
@@ -215,17 +217,38 @@ class Record:
             partial.replace(self.folder / name)
 
     def scored(self, row, seeds):
-        """{seed: (predictions, threshold)} of a row's runs, as scores.differences takes them."""
-        found = {}
-        for run in self.runs.itertuples():
-            if run.row == row and run.seed in seeds and self.holds(row, run.seed):
-                views = self.views.rename(columns={f"{row}-{run.seed}": "probability"}).dropna(subset="probability")
-                found[run.seed] = views[[*self.VIEW, "probability"]], run.threshold
-        return found
+        """{seed: Trained} of a row's runs."""
+        return {seed: self.trained(row, seed) for seed in seeds if self.holds(row, seed)}
 
-    def seconds(self, row, seed):
-        """Training time of a run, all stages."""
-        return float(self.runs.loc[self.is_run(row, seed), "seconds"].iloc[0])
+    def trained(self, row, seed):
+        """What the table takes of a run."""
+        views = self.views.rename(columns={f"{row}-{seed}": "probability"})[[*self.VIEW, "probability"]].dropna()
+        tuning, held_out = (views[views["split"] == split] for split in ("tuning", "held-out"))
+        return Trained(
+            held_out, scores.study_probabilities(tuning), float(self.runs.loc[self.is_run(row, seed), "seconds"].iloc[0])
+        )
+
+
+@dataclasses.dataclass
+class Trained:
+    """A run as the record has it."""
+
+    views: pd.DataFrame  # those set apart
+    tuning: pd.DataFrame  # scores.study_probabilities
+    seconds: float  # of training, all stages
+
+    def scores(self, rule=scores.fit_threshold):
+        """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""
+        return scores.point_scores(*columns(scores.study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
+
+    def decided(self):
+        """What scores.differences takes."""
+        return self.views, scores.fit_threshold(*columns(self.tuning))
+
+
+def columns(studies):
+    """Labels and probabilities of a table of studies, two arrays (n,)."""
+    return studies["label"].to_numpy(), studies["probability"].to_numpy()
 
 
 def settings(row):
@@ -284,7 +307,8 @@ def train_row(row, seed, record, out, study_types, own_cores):
                 raise KeyboardInterrupt
         weights = f"--weights {folder / 'last.h5'}"
     if not (folder / "scores.json").is_file():
-        run_script(["model_test.py", folder, "--json"], folder, own_cores)
+        for split in ("tuning", "held-out"):
+            run_script(["model_test.py", folder, "--json", "--split", split], folder, own_cores)
     record.add(row, seed, folder, sum(training_seconds(stage_folder(out, row, seed, stage)) for stage in range(len(ROWS[row]))))
 
 
@@ -330,32 +354,50 @@ def run_script(arguments, folder, own_cores):
 # Table
 
 
-def table(record, rows, seeds):
-    """Markdown: of each row its scores, mean and spread over seeds, and what they are above the base's."""
-    return results.as_markdown([table_row(row, record, seeds) for row in rows])
+def tables(record, rows, seeds):
+    """Markdown: what each row is worth, and what each rule for the threshold."""
+    runs = [run for row in rows for run in record.scored(row, seeds).values()]
+    by_row = [table_row(row, record, seeds) for row in rows]
+    return "\n\n".join([results.as_markdown(by_row), results.as_markdown([rule_row(rule, runs) for rule in RULES])])
 
 
 def table_row(row, record, seeds):
-    """One row of the table, compared with the base's runs of the same seeds."""
+    """A row's scores, mean and spread over seeds, and what they are above the base's of the same seeds."""
     other = COMPARED_WITH.get(row, "base")
     runs, base = record.scored(row, seeds), record.scored(other, seeds)
     both = sorted(runs.keys() & base.keys())
     added = " then ".join(part or "(nothing)" for part in ROWS[row])
-    cells = {"Row": row, "Added to the base": f"`{added}`", "Seeds": len(runs)}
-    found = [scores.point_scores(*columns(views), threshold)[0] for views, threshold in runs.values()]
-    for name in SHOWN:
-        cells[scores.NUMBERS[name]] = results.mean_and_spread([one[name] for one in found])
+    cells = {"Row": row, "Added to the base": f"`{added}`", "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": "", "Time": ""}
-    found = scores.differences([base[seed] for seed in both], [runs[seed] for seed in both], ("auroc",))
-    share = sum(record.seconds(row, seed) for seed in both) / sum(record.seconds(other, seed) for seed in both)
-    return cells | {"AUROC minus base's [95 % CI]": results.as_text(found["auroc"]), "Time": f"{share:.2f}"}
+    before, after = ([found[seed] for seed in both] for found in (base, runs))
+    gain = scores.differences([run.decided() for run in before], [run.decided() for run in after], ("auroc",))["auroc"]
+    share = sum(run.seconds for run in after) / sum(run.seconds for run in before)
+    return cells | {"AUROC minus base's [95 % CI]": results.as_text(gain), "Time": f"{share:.2f}"}
 
 
-def columns(views):
-    """Labels and probabilities of the studies of a table of views, two arrays (studies,)."""
-    studies = scores.study_probabilities(views)
-    return studies["label"].to_numpy(), studies["probability"].to_numpy()
+def spread(found):
+    """Cells with mean and spread of the scores in SHOWN over dicts of scores."""
+    found = list(found)
+    return {scores.NUMBERS[name]: results.mean_and_spread([one[name] for one in found]) for name in SHOWN}
+
+
+def rule_row(rule, runs):
+    """Scores at the thresholds that a rule gives, over all runs."""
+    return {"Threshold": rule, "Runs": len(runs), **spread(run.scores(RULES[rule]) for run in runs)}
+
+
+def highest_kappa(label, probability):
+    """The threshold with the highest kappa, half-way between two probabilities; of equally good ones the nearest to 0.5."""
+    ordered = np.unique(probability)
+    candidates = np.append((ordered[1:] + ordered[:-1]) / 2, 0.5)
+    kappas = np.array([scores.cohen_kappa(label, scores.decisions(probability, one)) or 0.0 for one in candidates])
+    best = candidates[kappas >= kappas.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+# How a threshold comes out of the tuning studies: f(label, probability), both (n,). The first is what a run does.
+RULES = {"as many Positive as are": scores.fit_threshold, "highest kappa": highest_kappa, "0.5": lambda label, probability: 0.5}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn import metrics
 from tiny import TINY
 
 import ablate
@@ -72,10 +74,10 @@ def test_table(small_table, tmp_path, capsys):
     arguments, commands = small_table
     rows = ["--rows", "base", "two-stages", "mirrored"]
     assert ablate.main([*arguments, *rows]) == 0
-    assert sorted(commands) == ["model_test.py"] * 6 + ["mura.py"] * 8
+    assert sorted(commands) == ["model_test.py"] * 12 + ["mura.py"] * 8  # both splits; two stages; a threshold fitted anew
     first = capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
-    base, other, mirrored = (dict(zip(lines[0], line, strict=True)) for line in lines[2:])
+    base, other, mirrored = (dict(zip(lines[0], line, strict=True)) for line in lines[2:5])
     assert lines[0][:3] == ["Row", "Added to the base", "Seeds"] and base["Row"] == "base" and other["Seeds"] == "2"
     out = Path(arguments[3])
     auroc = {
@@ -101,6 +103,20 @@ def test_table(small_table, tmp_path, capsys):
     assert ablate.main(["--record", str(tmp_path / "record"), "--seeds", "0", "1", *rows, "--table"]) == 0
     table = capsys.readouterr().out
     assert table.startswith("| Row") and first.endswith(table)
+
+
+def test_rules_for_the_threshold():
+    rng = np.random.default_rng(0)
+    label, probability = rng.integers(0, 2, 60), rng.random(60)
+    found = ablate.RULES["highest kappa"](label, probability)
+    kappas = [metrics.cohen_kappa_score(label, probability >= threshold) for threshold in np.linspace(0.0005, 0.9995, 1000)]
+    assert metrics.cohen_kappa_score(label, probability >= found) == pytest.approx(max(kappas))
+    assert next(iter(ablate.RULES.values())) is ablate.scores.fit_threshold, "the first is what a run does"
+    views = pd.DataFrame({"study_type": "XR", "patient": range(60), "study": "s", "label": label, "probability": probability})
+    run = ablate.Trained(views, views, 1.0)
+    for rule in ablate.RULES.values():
+        expected = metrics.accuracy_score(label, probability >= rule(label, probability))
+        assert run.scores(rule)["accuracy"] == pytest.approx(expected)
 
 
 def test_a_row_that_has_changed_is_trained_again(small_table, monkeypatch, capsys):

@@ -135,14 +135,14 @@ def test_report_by_view_study_and_type():
 # Threshold and temperature
 
 
-def test_the_threshold_has_the_highest_kappa():
-    best = scores.fit_threshold(LABEL, PROBABILITY)
-    kappas = {t: metrics.cohen_kappa_score(LABEL, t <= PROBABILITY) for t in np.linspace(0.0005, 0.9995, 1000)}
-    assert metrics.cohen_kappa_score(LABEL, best <= PROBABILITY) == pytest.approx(max(kappas.values()))
+def test_the_threshold_calls_as_many_positive_as_are():
+    assert (scores.fit_threshold(LABEL, PROBABILITY) <= PROBABILITY).sum() == LABEL.sum()
+    assert scores.fit_threshold([1, 0, 0, 0], [0.9, 0.9, 0.6, 0.6]) == pytest.approx(0.75), "a tie: two are nearest to one"
+    assert scores.fit_threshold([1, 1, 1, 0], [0.9, 0.8, 0.2, 0.2]) == 0.5, "a tie: two and four are as near to three"
     assert scores.fit_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == 0.5, "of equally good thresholds the nearest to 0.5"
     assert scores.fit_threshold([0, 0, 1, 1], [0.7, 0.8, 0.85, 0.9]) == pytest.approx(0.825)
     assert scores.fit_threshold([1, 0], [0.1, 0.9]) == 0.5, "worse than chance"
-    assert scores.fit_threshold([1, 1], [0.1, 0.9]) == 0.5, "one class"
+    assert scores.fit_threshold([1, 1], [0.1, 0.9]) == scores.fit_threshold([0, 0], [0.6, 0.9]) == 0.5, "one class"
 
 
 def test_the_temperature_undoes_overconfidence():
