@@ -56,6 +56,11 @@ def write_study(root, split, name, images=1, value=None, mode="L", size=(20, 16)
     return folder
 
 
+def train(root, out, *more):
+    """Exit status of mura.py with the tiny network."""
+    return mura.main(["--data", str(root), *TINY, "--tuning-fraction", "0.3", "--out", str(out), *map(str, more)])
+
+
 def as_if_trained(network, rng):
     """Give batch normalisation random weights: a new network's says almost the same of all views."""
     for layer in network.layers:
@@ -95,9 +100,7 @@ def trained(phantoms, tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert (
-            mura.main(["--data", str(phantoms), *TINY, "--epochs", "2", "--tuning-fraction", "0.3", "--out", "runs/tiny"]) == 0
-        )
+        assert train(phantoms, "runs/tiny", "--epochs", 2) == 0
     finally:
         os.chdir(before)
     return folder / "runs" / "tiny"

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import train
 from PIL import Image
-from tiny import TINY
 
 import data_loader
 import model_test
@@ -24,11 +24,6 @@ import training
 from run_folder import HISTORY, RunFolder
 
 REPOSITORY = Path(__file__).parent.parent
-
-
-def train(root, out, *more):
-    """Exit status of mura.py with the tiny network."""
-    return mura.main(["--data", str(root), *TINY, "--tuning-fraction", "0.3", "--out", str(out), *map(str, more)])
 
 
 def test_run_folder(trained, phantoms):

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soak
+from conftest import train
 from tiny import TINY
 
 import data_loader
@@ -37,11 +38,6 @@ def whole(tmp_path_factory):
     phantom.draw_set(root, train_studies=40, held_out_studies=12, size=64, seed=1)
     assert soak.advance(folder, root)
     return folder / "run", root
-
-
-def train(root, out, *more):
-    """Exit status of mura.py with the tiny network."""
-    return mura.main(["--data", str(root), *TINY, "--tuning-fraction", "0.3", "--out", str(out), *map(str, more)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
