@@ -7,6 +7,15 @@ import sys
 BACKENDS = ("tensorflow", "jax", "torch", "openvino")
 
 
+# What engines call it: TensorFlow and JAX, PyTorch, Python.
+MEMORY_FAULTS = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
+
+
+def is_out_of_memory(error):
+    """Whether an exception of TensorFlow, JAX, PyTorch or NumPy says that memory ran out."""
+    return any(kind.__name__ in MEMORY_FAULTS for kind in type(error).__mro__) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def choose(scoring=False):
     """Set KERAS_BACKEND where nobody has: to openvino, if it is installed, for scoring alone. Ends the script if it cannot be.
 

@@ -209,7 +209,7 @@ class Adam(keras.optimizers.Adam):
     """
 
     def _backend_update_step(self, gradients, variables, learning_rate):
-        step = tf.cast(self.iterations.value + 1, tf.float32)
+        step = tf.cast(self.iterations + 1, tf.float32)
         self.powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
         super()._backend_update_step(gradients, variables, learning_rate)
 

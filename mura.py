@@ -79,6 +79,11 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("mura.py: stopped at once; what was saved before is as it was", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not backend.is_out_of_memory(error):
+            raise
+        print(f"mura.py: {out_of_memory(options)}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -124,6 +129,18 @@ def train_run(run, options, resume):
     run.write_json("run.json", record)
     model_card.write(run)
     say_what_is_next(run, record, saver.best())
+
+
+def out_of_memory(options):
+    """What to say when the device's memory did not suffice."""
+    size, batches = options["batch_size"], options["accumulation"]
+    half = (
+        f"--batch-size {size // 2} --accumulation {2 * batches}, which trains on as many views a change, " if size > 1 else ""
+    )
+    return (
+        f"memory ran out at --batch-size {size} and --size {options['size']} on {run_folder.accelerator()['device']}.\n"
+        f"Try {half}a smaller --size, or --precision mixed_bfloat16, in a new run; see that nothing else uses the device."
+    )
 
 
 def build_network(options, weights):
@@ -225,6 +242,13 @@ def add_training_options(group):
     """How it is trained."""
     group.add_argument("--epochs", type=positive(int), metavar="N", help="passes over the training views (recipe default: 52)")
     group.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step (recipe default: 8)")
+    group.add_argument(
+        "--accumulation",
+        type=positive(int),
+        metavar="N",
+        help="average the gradients of N batches for each change of the weights: as if a batch were N times as large, but for "
+        "batch normalisation, in the memory of one (recipe default: 1)",
+    )
     group.add_argument("--learning-rate", type=positive(float), metavar="X", help="Adam's, before the recipe's schedule")
     group.add_argument(
         "--precision", choices=PRECISIONS, help="arithmetic; auto is mixed_bfloat16 where the processor has it (default auto)"
@@ -399,13 +423,19 @@ def summary(record, network, run, done):
     epochs, steps = done
     lines += [
         f"Network   {network.name}, {network.count_params():,} parameters, weights {options['weights']}, {options['size']} px",
-        f"Training  {options['epochs']} epochs, batch {options['batch_size']}, {options['precision']} on {record['device']}"
+        f"Training  {options['epochs']} epochs, batch {batch_in_words(options)}, {options['precision']} on {record['device']}"
         + (f"; {epochs} epochs" + (f" and {steps} steps" if steps else "") + " done" if any(done) else ""),
         "The first step takes a minute or so: the network is traced and compiled."
         if epochs < options["epochs"]
         else "Nothing is left to train.",
     ]
     return "\n".join(lines)
+
+
+def batch_in_words(options):
+    """Views a step, and those behind one change of the weights where these are more."""
+    size, batches = options["batch_size"], options["accumulation"]
+    return f"{size} x {batches} accumulated = {size * batches}" if batches > 1 else str(size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Recipe:
     dropout: float = 0.0  # share of features dropped before the last unit
     chosen: str = "best"  # the epoch that best.h5 is of: best by the tuning AUROC, or last
     stochastic_depth: float = 0.0  # share of a dense layer's views whose new features are dropped
+    accumulation: int = 1  # batches whose gradients are averaged for one change of the weights
     flip_averaging: bool = False  # score a view by the mean of its probability and its mirror image's
 
 
@@ -76,6 +77,7 @@ RULES = {
     "resize": (str, "pad or stretch", ("pad", "stretch").__contains__),
     "epochs": at_most(10**6),
     "batch_size": at_most(10**6),
+    "accumulation": at_most(10**4),
     "learning_rate": at_most(1e38, float),
 }
 

@@ -76,8 +76,10 @@ def augmentation(options):
 def optimizer(options, steps_an_epoch):
     """Adam with a recipe's schedule; weight decay is of kernels alone, as is usual: not of biases and normalisation."""
     rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
-    average = {"use_ema": True, "ema_momentum": options["ema"]} if options["ema"] else {}
-    made = networks.adam(rate, weight_decay=options["weight_decay"] or None, **average)
+    more = {"use_ema": True, "ema_momentum": options["ema"]} if options["ema"] else {}
+    if options["accumulation"] > 1:
+        more["gradient_accumulation_steps"] = options["accumulation"]
+    made = networks.adam(rate, weight_decay=options["weight_decay"] or None, **more)
     made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # At the end of `fit` Keras would put the average in the weights' place; AveragedWeights has done so.
     made.finalize_variable_values = lambda variables: None

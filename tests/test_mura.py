@@ -236,6 +236,33 @@ def test_a_batch_that_overflows_keeps_the_checkpoint_before(in_tmp, phantoms, ca
     assert mura.main(["--out", "run", "--resume"]) == 0
 
 
+def test_memory_that_runs_out_is_told_with_what_to_try(phantoms, in_tmp, capsys, monkeypatch):
+    """TensorFlow's own error: it is asked for a tensor of 400 terabytes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", lambda *arguments: keras.ops.zeros((10**7, 10**7)))
+        assert train(phantoms, "run", "--batch-size", 6) == 1
+    message = capsys.readouterr().err
+    assert "memory ran out at --batch-size 6 and --size 32" in message
+    assert "Try --batch-size 3 --accumulation 2" in message
+    with pytest.raises(ZeroDivisionError), monkeypatch.context() as patch:
+        patch.setattr(training, "fit", lambda *arguments: 1 / 0)
+        train(phantoms, "other")
+
+
+def test_accumulated_batches_are_told_and_resumed(phantoms, in_tmp, capsys, monkeypatch):
+    """Stopped behind the first of five batches that are accumulated."""
+    options = ["--batch-size", 4, "--accumulation", 5, "--epochs", 2]
+    assert train(phantoms, "whole", *options) == 0
+    assert "batch 4 x 5 accumulated = 20" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.StopSignal, "__init__", lambda signal: setattr(signal, "asked", True))
+        assert train(phantoms, "run", *options) == 0
+    assert "and 1 step of the next are saved" in capsys.readouterr().out
+    assert mura.main(["--out", "run", "--resume"]) == 0
+    for first, second in zip(*(RunFolder(name).load_network().get_weights() for name in ("whole", "run")), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
 def test_nan_probabilities_stop_the_run(trained, phantoms):
     """Weights that overflow in an epoch's last step show in no loss."""
     network = RunFolder(trained).load_network()

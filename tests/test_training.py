@@ -132,6 +132,29 @@ def test_mixup_mixes_views_and_labels_alike():
     assert not (batches[1][1] == mixed).all()
 
 
+@pytest.mark.parametrize("schedule", ("constant", "cosine"))
+def test_accumulated_batches_train_as_one(schedule):
+    """Of a network without batch normalisation."""
+    views = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 1)).astype(np.uint8)
+    label = (np.arange(32) % 2).astype(np.float32)[:, None]
+    weights = []
+    for batch_size, accumulation in ((16, 1), (4, 4)):
+        keras.utils.set_random_seed(0)
+        grey = keras.Input((16, 16, 1))
+        x = keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(grey))
+        network = keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x))
+        how = options(accumulation=accumulation, schedule=schedule, learning_rate=0.01)
+        trainer = training.build_trainer(network, how, steps_an_epoch=1000)  # a cosine that has hardly fallen
+        before = network.get_weights()
+        for batch in np.split(np.arange(32), 32 // batch_size):
+            trainer.train_on_batch(views[batch], label[batch])
+            if batch[-1] < 15:
+                assert all((one == other).all() for one, other in zip(network.get_weights(), before, strict=True))
+        weights.append(network.get_weights()[0])
+    assert np.abs(weights[0] - before[0]).max() > 0.01
+    np.testing.assert_allclose(*weights, atol=2e-4)
+
+
 def test_averaged_weights_are_put_in_after_an_epoch_and_out_before_the_next():
     network = small()
     trainer = training.build_trainer(network, options(ema=0.75), steps_an_epoch=4)
