@@ -6,7 +6,8 @@
 plot_MURA_train_acc.png, plot_MURA_valid_acc.png, plot_MURA_train_loss.png and plot_MURA_valid_loss.png keep the names of the
 first system's figures; "valid" is what this repository calls tuning. plot_MURA_curves.png shows all in one. Of runs that
 model_test.py has scored also plot_MURA_roc.png, plot_MURA_precision_recall.png, plot_MURA_reliability.png,
-plot_MURA_histogram.png and plot_MURA_confusion.png are drawn, per study, at the threshold fitted on tuning studies.
+plot_MURA_histogram.png and plot_MURA_confusion.png are drawn, per study, at the threshold fitted on tuning studies; and, of
+several study types, plot_MURA_study_types.png.
 Exit status: 0 done; 1 a run that cannot be read; 2 a wrong command line.
 """
 
@@ -162,6 +163,11 @@ def draw_scores(scored, folder):
         figure, axes = plt.subplots(figsize=(6, 6.4 + 0.4 * len(runs)))
         draw(axes, runs)
         files.append(save(figure, folder / name))
+    if any(run.by_type for run in runs.values()):
+        types = max(len(run.by_type) for run in runs.values())
+        figure, axes = plt.subplots(figsize=(7, 2.4 + types * (0.4 + 0.25 * len(runs))))
+        score_figures.draw_study_types(axes, runs)
+        files.append(save(figure, folder / "plot_MURA_study_types.png"))
     columns = min(3, len(runs))
     rows = -(-len(runs) // columns)
     for name, (title, draw) in PANELS.items():

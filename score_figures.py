@@ -28,6 +28,8 @@ class Scored:
     def __post_init__(self):
         self.scores = scores.score(self.studies, self.threshold)
         self.bands = scores.curves(self.studies, GRID)
+        parts = {name: scores.score(part, self.threshold, ("auroc",)) for name, part in self.studies.groupby("study_type")}
+        self.by_type = {"all": self.scores, **parts} if len(parts) > 1 else {}
 
 
 def draw_roc(axes, runs):
@@ -56,6 +58,28 @@ def draw_precision_recall(axes, runs):
         axes.axhline(studies["label"].mean(), linestyle=":", color=f"C{colour}", linewidth=1)
     square(axes, "Precision and recall of studies", "recall (sensitivity)", "precision")
     legend(axes, "Band: 95 % over patients. Dotted: share of abnormal.")
+
+
+def draw_study_types(axes, runs):
+    """AUROC of {label: Scored} by study type, with intervals; a type of one class has none."""
+    types = list(dict.fromkeys(name for run in runs.values() for name in run.by_type))
+    counts = {name: f"{one['count']} ({one['positive']})" for run in runs.values() for name, one in run.by_type.items()}
+    for colour, (name, run) in enumerate(runs.items()):
+        beside = 0.6 * (colour + 0.5) / len(runs) - 0.3  # runs of a type stand below each other
+        for place, study_type in enumerate(types):
+            found = run.by_type.get(study_type, {}).get("auroc", {"value": None})
+            if found["value"] is not None:
+                at, label = place + beside, name if study_type == "all" else None
+                axes.plot(found["value"], at, "o", color=f"C{colour}", label=label)
+                axes.annotate(
+                    f"{found['value']:.3f}", (found["value"], at), xytext=(0, 5), textcoords="offset points", fontsize=8
+                )
+                if found["low"] is not None:
+                    axes.plot([found["low"], found["high"]], [at, at], color=f"C{colour}", alpha=0.6)
+    axes.axvline(0.5, linestyle=":", color="grey", linewidth=1)
+    axes.set_yticks(range(len(types)), [f"{name}\n{counts[name]}" for name in types])
+    axes.set(title="Studies by type", xlabel="AUROC", xlim=(0, 1.02), ylim=(len(types) - 0.5, -0.5))
+    legend(axes, "Lines: 95 % over patients. In brackets: abnormal studies.")
 
 
 def draw_reliability(axes, name, run):

@@ -135,6 +135,29 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
                 assert image.width >= 600 and np.asarray(image.convert("L")).std() > 5
 
 
+def test_several_study_types_are_drawn_side_by_side(scored, in_tmp, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(plot_results, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+    assert plot_results.main([str(scored)]) == 0
+    assert "plot_MURA_study_types.png" not in figures, "there is one type"
+    plot_results.plt.close("all")
+    table = pd.read_csv(scored / "predictions.csv")
+    patients = sorted(table["patient"].unique())
+    wrist = table["patient"].isin(patients[::2])
+    table.assign(study_type=np.where(wrist, "XR_WRIST", "XR_ELBOW")).to_csv(scored / "predictions.csv", index=False)
+    assert plot_results.main([str(scored)]) == 0
+    axes = figures["plot_MURA_study_types.png"].axes[0]
+    studies = scores.study_probabilities(table[table["split"] == "held-out"].assign(study_type="all"))
+    expected = {"all": studies}
+    for study_type, part in (("XR_ELBOW", ~wrist), ("XR_WRIST", wrist)):
+        expected[study_type] = scores.study_probabilities(table[part & (table["split"] == "held-out")])
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == [f"{name}\n{len(part)} ({part['label'].sum()})" for name, part in expected.items()]
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx([scores.auroc(part["label"], part["probability"]) for part in expected.values()])
+    plot_results.plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     (
