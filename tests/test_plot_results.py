@@ -43,9 +43,21 @@ def test_figures(trained, in_tmp, capsys):
     assert "Next: " in capsys.readouterr().out
 
 
-def test_what_is_drawn(trained, in_tmp, monkeypatch):
-    figures = {}
-    monkeypatch.setattr(plot_results, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+@pytest.fixture
+def figures(monkeypatch):
+    """{file name: figure} of what is drawn, in place of files."""
+    drawn = {}
+
+    def keep(figure, path):
+        drawn[path.name] = figure
+        plot_results.plt.close(figure)
+        return path
+
+    monkeypatch.setattr(plot_results, "save", keep)
+    return drawn
+
+
+def test_what_is_drawn(trained, in_tmp, figures):
     shutil.copytree(trained, in_tmp / "second")
     assert plot_results.main([str(trained), str(in_tmp / "second")]) == 0
     axes = figures["plot_MURA_valid_acc.png"].axes[0]
@@ -84,9 +96,7 @@ def scored(trained, tmp_path):
     return tmp_path / "scored"
 
 
-def test_figures_of_predictions(scored, trained, in_tmp, monkeypatch, capsys):
-    figures = {}
-    monkeypatch.setattr(plot_results, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+def test_figures_of_predictions(scored, trained, in_tmp, figures, capsys):
     capsys.readouterr()
     assert plot_results.main([str(scored), str(trained)]) == 0
     assert f"{trained} was not scored yet" in capsys.readouterr().out
@@ -135,12 +145,9 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
                 assert image.width >= 600 and np.asarray(image.convert("L")).std() > 5
 
 
-def test_several_study_types_are_drawn_side_by_side(scored, in_tmp, monkeypatch):
-    figures = {}
-    monkeypatch.setattr(plot_results, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+def test_several_study_types_are_drawn_side_by_side(scored, in_tmp, figures):
     assert plot_results.main([str(scored)]) == 0
     assert "plot_MURA_study_types.png" not in figures, "there is one type"
-    plot_results.plt.close("all")
     table = pd.read_csv(scored / "predictions.csv")
     patients = sorted(table["patient"].unique())
     wrist = table["patient"].isin(patients[::2])
@@ -155,7 +162,6 @@ def test_several_study_types_are_drawn_side_by_side(scored, in_tmp, monkeypatch)
     assert labels == [f"{name}\n{len(part)} ({part['label'].sum()})" for name, part in expected.items()]
     dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
     assert dots == pytest.approx([scores.auroc(part["label"], part["probability"]) for part in expected.values()])
-    plot_results.plt.close("all")
 
 
 @pytest.mark.parametrize(
