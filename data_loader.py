@@ -585,7 +585,7 @@ class Batches(keras.utils.PyDataset):
     JAX would compile the network a second time for it.
     """
 
-    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None, mixup=0.0):
+    def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None, mixup=0.0, readers=2):
         """
         Args:
             pixels: (n, size, size, 1) uint8.
@@ -594,10 +594,11 @@ class Batches(keras.utils.PyDataset):
             shuffle_seed: None keeps the order.
             mixup: alpha; views and labels of a batch are mixed in pairs by shares drawn from Beta(alpha, alpha), the heavier
                 one's first. 0: none. Source: Zhang et al. 2018, arXiv 1710.09412.
+            readers: threads that read ahead.
         """
-        # Two threads read ahead. With one, TensorFlow tunes the reading, and `fit` and `predict` end only when that wakes up:
+        # Of two readers: with one, TensorFlow tunes the reading, and `fit` and `predict` end only when that wakes up:
         # up to a minute later (docs/performance.md).
-        super().__init__(workers=2)
+        super().__init__(workers=readers)
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
         self.weight = None if weight is None else np.asarray(weight, np.float32)
@@ -666,7 +667,9 @@ def predict(network, pixels, batch_size=32, flip_averaging=False):
 def run_through(network, pixels, batch_size=32, side=Rows):
     """What a network gives for each view, (n, ...) float32; `side`: Rows, or Mirrored to give it their mirror images."""
     count = len(pixels)
-    batch_size = min(batch_size, count)
+    shared = keras.distribution.distribution()  # JAX's devices each take a part of a batch
+    parts = shared.num_model_replicas if shared else 1
+    batch_size = -(-min(batch_size, count) // parts) * parts
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
     batches = Batches(side(pixels, full), batch_size)

@@ -26,6 +26,11 @@ WIDE = 128  # channels; below, a kernel takes twice the time a value
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
+def is_alone():
+    """Whether what is built now is for one device: the operations here know of no copies on others."""
+    return not tf.distribute.has_strategy()
+
+
 @functools.cache
 def keep_memory():
     """Have glibc reuse the memory of freed tensors of up to 32 MB, the most that it takes.
@@ -46,7 +51,7 @@ def fuse(network, least_size=LEAST_SIZE):
         network: keras.Model.
         least_size: side of the input, pixels, from which on kernels.py is used; below, it is TensorFlow's own operation.
     """
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or not is_alone():
         return
     keep_memory()
     for layer in network._flatten_layers():

@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 
 import data_loader
+import devices
 import model_card
 import networks
 import phantom
@@ -45,7 +46,15 @@ import scores
 import training
 from run_folder import RunError, RunFolder
 
-FAULTS = (data_loader.DataError, networks.WeightsError, phantom.PhantomError, RunError, FloatingPointError, OSError)
+FAULTS = (
+    data_loader.DataError,
+    devices.DevicesError,
+    networks.WeightsError,
+    phantom.PhantomError,
+    RunError,
+    FloatingPointError,
+    OSError,
+)
 # What holds where neither the command line nor the recipe says otherwise.
 DEFAULTS = {
     "data": None,
@@ -56,6 +65,7 @@ DEFAULTS = {
     "recipe": "default",
     "precision": "auto",
     "seed": 0,
+    "devices": "auto",
     "demo": False,
 }
 # The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
@@ -71,8 +81,8 @@ def main(argv=None):
         return 1
     try:
         run = RunFolder.open(options["out"]) if resume else RunFolder.create(options["out"])
-        with run.locked():
-            train_run(run, options, resume)
+        with run.locked(), devices.together(options["devices"]) as scope:
+            train_run(run, options, resume, scope)
     except FAULTS as fault:
         print(f"mura.py: {fault}", file=sys.stderr)
         return 1
@@ -87,23 +97,30 @@ def main(argv=None):
     return 0
 
 
-def train_run(run, options, resume):
-    """From options to a finished run folder."""
+def train_run(run, options, resume, scope):
+    """From options to a finished run folder; `scope` is devices.together's."""
     keras.utils.set_random_seed(options["seed"])
     keras.mixed_precision.set_global_policy(options["precision"])
     train, tuning, left_out = load_views(options)
     data = describe_data(options, train, tuning, left_out)
     record = resumed_record(run, options, data) if resume else describe_run(options, data)
 
+    batches = data_loader.Batches(
+        train.pixels,
+        views_a_step(options),
+        train.label,
+        train.weight,
+        shuffle_seed=options["seed"],
+        mixup=options["mixup"],
+        readers=devices.readers(options["devices"]),
+    )
     # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
     weights = "none" if run.has_state() else options["weights"]
-    network = build_network(options, weights)
-    batches = data_loader.Batches(
-        train.pixels, options["batch_size"], train.label, train.weight, shuffle_seed=options["seed"], mixup=options["mixup"]
-    )
-    trainer = training.build_trainer(network, options, steps_an_epoch=len(batches))
+    with scope():
+        network = build_network(options, weights)
+        trainer = training.build_trainer(network, options, steps_an_epoch=len(batches))
     stall = [training.plateau()] if options["schedule"] == "plateau" else []
-    views_an_epoch = min(len(batches) * options["batch_size"], len(train.pixels))
+    views_an_epoch = min(len(batches) * batches.batch_size, len(train.pixels))
     tuning_scores = training.ScoreTuning(network, tuning, views_an_epoch, options)
     stop = saving.StopSignal()
     saver = saving.SaveRun(run, network, trainer, tuning_scores, options["chosen"], stop, *stall)
@@ -169,6 +186,9 @@ def parse_options(argv):
     options = {**DEFAULTS, **dataclasses.asdict(recipe), **demo, **given}
     if options["demo"] and options["data"]:
         parser.error("--demo brings its own data: leave out --data or --demo.")
+    options["devices"] = resolved_devices(parser, options["devices"])
+    if keras.backend.backend() == "tensorflow" and options["devices"] > 1 and options["accumulation"] > 1:
+        parser.error("--accumulation does not go together with several --devices on TensorFlow; it does on KERAS_BACKEND=jax.")
     if options["precision"] == "auto":
         options["precision"] = "mixed_bfloat16" if run_folder.accelerator()["bfloat16"] else "float32"
     options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
@@ -241,7 +261,13 @@ def add_network_options(group):
 def add_training_options(group):
     """How it is trained."""
     group.add_argument("--epochs", type=positive(int), metavar="N", help="passes over the training views (recipe default: 52)")
-    group.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step (recipe default: 8)")
+    group.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step and device (recipe default: 8)")
+    group.add_argument(
+        "--devices",
+        type=number_of_devices,
+        metavar="auto|N",
+        help="devices that train together: auto is all GPUs (default auto); the learning rate stays as it is",
+    )
     group.add_argument(
         "--accumulation",
         type=positive(int),
@@ -279,6 +305,11 @@ def positive(kind):
     return convert
 
 
+def number_of_devices(text):
+    """argparse type: auto, or an int above 0."""
+    return text if text == "auto" else positive(int)(text)
+
+
 def seed(text):
     """argparse type: an int that random number generators take."""
     value = int(text)
@@ -296,7 +327,7 @@ def fraction(text):
 
 
 def resumed_options(parser, given):
-    """Options of the run in --out; only --data may differ, for data that has moved."""
+    """Options of the run in --out; only --data may differ, for data that has moved, and --devices, at the same views a step."""
     if "out" not in given:
         parser.error("--resume needs --out with the folder of the run to go on with.")
     try:
@@ -316,11 +347,27 @@ def resumed_options(parser, given):
             raise ValueError(f"nobody knows the network {options['network']!r} or the precision {options['precision']!r}")
     except ValueError as error:
         parser.exit(1, f"mura.py: {given['out']}/run.json: {error}. Restore it from a copy.\n")
-    changed = [name for name, value in given.items() if name not in ("out", "data") and options.get(name) != value]
+    changed = [name for name, value in given.items() if name not in ("out", "data", "devices") and options.get(name) != value]
     if changed:
         names = ", ".join(f"--set {name}" if name in recipes.FREE else "--" + name.replace("_", "-") for name in changed)
         parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
-    return {**options, "data": settings["data"]["root"], **given}
+    return {**options, "data": settings["data"]["root"], **given, **divided_anew(parser, options, given.get("devices"))}
+
+
+def divided_anew(parser, options, asked):
+    """Devices, and views a device, of a run that goes on, perhaps on other devices than before."""
+    views, count = views_a_step(options), resolved_devices(parser, asked or options["devices"])
+    if views % count:
+        parser.error(f"--devices {count}: the run takes {views} views a step, which do not divide by {count}.")
+    return {"devices": count, "batch_size": views // count}
+
+
+def resolved_devices(parser, asked):
+    """How many devices to train on; ends the script where they are not to be had."""
+    try:
+        return devices.resolve(asked)
+    except devices.DevicesError as error:
+        parser.exit(1, f"mura.py: {error}\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -434,8 +481,14 @@ def summary(record, network, run, done):
 
 def batch_in_words(options):
     """Views a step, and those behind one change of the weights where these are more."""
-    size, batches = options["batch_size"], options["accumulation"]
-    return f"{size} x {batches} accumulated = {size * batches}" if batches > 1 else str(size)
+    size, copies, batches = options["batch_size"], options["devices"], options["accumulation"]
+    parts = [f" x {copies} devices"] * (copies > 1) + [f" x {batches} accumulated"] * (batches > 1)
+    return "".join([str(size), *parts, *([f" = {size * copies * batches}"] if parts else [])])
+
+
+def views_a_step(options):
+    """Views that all devices together take in one step."""
+    return options["batch_size"] * options["devices"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

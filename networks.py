@@ -328,11 +328,12 @@ def calibrated(network, temperature, flip_averaging=False):
 
 
 def adam(learning_rate, **options):
-    """Keras's Adam with its options, on TensorFlow as one operation a variable (fused.py)."""
+    """Keras's Adam with its options, on one device of TensorFlow as one operation a variable (fused.py)."""
     if keras.backend.backend() == "tensorflow":
         import fused
 
-        return fused.Adam(learning_rate, name="adam", **options)
+        if fused.is_alone():
+            return fused.Adam(learning_rate, name="adam", **options)
     return keras.optimizers.Adam(learning_rate, **options)
 
 

@@ -38,6 +38,7 @@ class Recipe:
     chosen: str = "best"  # the epoch that best.h5 is of: best by the tuning AUROC, or last
     stochastic_depth: float = 0.0  # share of a dense layer's views whose new features are dropped
     accumulation: int = 1  # batches whose gradients are averaged for one change of the weights
+    synchronised: bool = False  # batch normalisation over the views of all devices (TensorFlow; JAX does so anyway)
     flip_averaging: bool = False  # score a view by the mean of its probability and its mirror image's
 
 
@@ -54,6 +55,7 @@ FREE = {
     "class_weighted": SWITCH,
     "standardise": SWITCH,
     "flip_averaging": SWITCH,
+    "synchronised": SWITCH,
     "statistics_views": (int, "a number of views, 0 or more", lambda value: value >= 0),
     **dict.fromkeys(
         ("shift", "zoom", "contrast", "brightness", "erasing", "label_smoothing", "ema", "dropout", "stochastic_depth"), SHARE
@@ -78,6 +80,7 @@ RULES = {
     "epochs": at_most(10**6),
     "batch_size": at_most(10**6),
     "accumulation": at_most(10**4),
+    "devices": at_most(10**4),  # an option of mura.py's own
     "learning_rate": at_most(1e38, float),
 }
 

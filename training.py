@@ -8,6 +8,7 @@ import numpy as np
 
 import batch_statistics
 import data_loader
+import devices
 import networks
 import run_folder
 import scores
@@ -23,6 +24,8 @@ STEPS_A_CALL = 16
 def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
     networks.speed_up(network)
+    if options["synchronised"]:
+        devices.synchronise(network)
     if options["l2"]:
         for variable in network.trainable_variables:
             if variable.name == "kernel":
