@@ -151,9 +151,8 @@ def train_run(run, options, resume, scope):
 def out_of_memory(options):
     """What to say when the device's memory did not suffice."""
     size, batches = options["batch_size"], options["accumulation"]
-    half = (
-        f"--batch-size {size // 2} --accumulation {2 * batches}, which trains on as many views a change, " if size > 1 else ""
-    )
+    halved = f"--batch-size {size // 2} --accumulation {2 * batches}, which trains on as many views a change, "
+    half = halved if size > 1 and options["devices"] == 1 else ""  # several devices do not accumulate everywhere
     return (
         f"memory ran out at --batch-size {size} and --size {options['size']} on {run_folder.accelerator()['device']}.\n"
         f"Try {half}a smaller --size, or --precision mixed_bfloat16, in a new run; see that nothing else uses the device."
