@@ -15,6 +15,7 @@ import data_loader
 import images
 import model_test
 import mura
+import record
 from run_folder import RunFolder
 
 
@@ -113,7 +114,7 @@ def test_rules_for_the_threshold():
     assert metrics.cohen_kappa_score(label, probability >= found) == pytest.approx(max(kappas))
     assert next(iter(ablate.RULES.values())) is ablate.scores.fit_threshold, "the first is what a run does"
     views = pd.DataFrame({"study_type": "XR", "patient": range(60), "study": "s", "label": label, "probability": probability})
-    run = ablate.Trained(views, views, 1.0)
+    run = record.Trained(views, views, 1.0)
     for rule in ablate.RULES.values():
         expected = metrics.accuracy_score(label, probability >= rule(label, probability))
         assert run.scores(rule)["accuracy"] == pytest.approx(expected)
@@ -122,11 +123,11 @@ def test_rules_for_the_threshold():
 def test_a_row_that_has_changed_is_trained_again(small_table, monkeypatch, capsys):
     arguments, _ = small_table
     assert ablate.main([*arguments, "--rows", "base"]) == 0
-    record = ablate.Record(arguments[3])
-    assert record.holds("base", 0) and record.scored("base", [0, 1]).keys() == {0, 1}
+    kept = record.Record(arguments[3], ablate.settings)
+    assert kept.holds("base", 0) and kept.scored("base", [0, 1]).keys() == {0, 1}
     monkeypatch.setitem(ablate.ROWS, "base", ["--epochs 3"])
-    assert not record.holds("base", 0) and not record.scored("base", [0, 1])
-    assert not ablate.Record(Path(arguments[3]) / "nowhere").holds("base", 0)
+    assert not kept.holds("base", 0) and not kept.scored("base", [0, 1])
+    assert not record.Record(Path(arguments[3]) / "nowhere", ablate.settings).holds("base", 0)
 
 
 @pytest.mark.parametrize("content", ["", "row,seed\nbase,0\n", '"'])
