@@ -34,7 +34,7 @@ from record import Record
 from run_folder import RunError, RunFolder
 
 HELD_BACK = 0.25  # of train/'s patients
-BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160"
+BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160 standardise=false"
 # Row -> what is added to the base's command; where there are several, each goes on from the weights of the one before.
 ROWS = {
     "base": [""],
