@@ -253,7 +253,10 @@ def run_script(arguments, folder, own_cores):
 
 
 def tables(record, rows, seeds):
-    """Markdown: what each row is worth, and what each rule for the threshold."""
+    """Markdown: what each row that has been trained is worth, and what each rule for the threshold."""
+    rows = [row for row in rows if record.scored(row, seeds)]
+    if not rows:
+        return f"{record.folder} holds no run of these rows and seeds."
     runs = [run for row in rows for run in record.scored(row, seeds).values()]
     by_row = [table_row(row, record, seeds) for row in rows]
     return "\n\n".join([results.as_markdown(by_row), results.as_markdown([rule_row(rule, runs) for rule in RULES])])
@@ -264,8 +267,8 @@ def table_row(row, record, seeds):
     other = COMPARED_WITH.get(row, "base")
     runs, base = record.scored(row, seeds), record.scored(other, seeds)
     both = sorted(runs.keys() & base.keys())
-    added = " then ".join(part or "(nothing)" for part in ROWS[row])
-    cells = {"Row": row, "Added to the base": f"`{added}`", "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
+    added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", films stretched" * (row in STRETCHED)
+    cells = {"Row": row, "Added to the base": added, "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": "", "Time": ""}
     before, after = ([found[seed] for seed in both] for found in (base, runs))
@@ -274,15 +277,16 @@ def table_row(row, record, seeds):
     return cells | {"AUROC minus base's [95 % CI]": results.as_text(gain), "Time": f"{share:.2f}"}
 
 
-def spread(found):
-    """Cells with mean and spread of the scores in SHOWN over dicts of scores."""
+def spread(found, names=SHOWN):
+    """Cells with mean and spread of scores over dicts of scores."""
     found = list(found)
-    return {scores.NUMBERS[name]: results.mean_and_spread([one[name] for one in found]) for name in SHOWN}
+    return {scores.NUMBERS[name]: results.mean_and_spread([one[name] for one in found]) for name in names}
 
 
 def rule_row(rule, runs):
     """Scores at the thresholds that a rule gives, over all runs."""
-    return {"Threshold": rule, "Runs": len(runs), **spread(run.scores(RULES[rule]) for run in runs)}
+    found = [run.scores(RULES[rule]) for run in runs]
+    return {"Threshold": rule, "Runs": len(runs), **spread(found, ("kappa", "accuracy", "sensitivity", "specificity"))}
 
 
 def highest_kappa(label, probability):

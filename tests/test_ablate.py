@@ -137,6 +137,8 @@ def test_damaged_records_are_told(tmp_path, capsys, content):
     assert "runs.csv" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         ablate.main(["--table"])
+    assert ablate.main(["--record", str(tmp_path / "nowhere"), "--table"]) == 0
+    assert "nowhere holds no run" in capsys.readouterr().out
 
 
 def test_failures_are_named(small_table, monkeypatch, capsys):
