@@ -306,7 +306,11 @@ def positive(kind):
 
 def number_of_devices(text):
     """argparse type: auto, or an int above 0."""
-    return text if text == "auto" else positive(int)(text)
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a whole number above 0")
+    return int(text)
 
 
 def seed(text):

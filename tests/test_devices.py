@@ -101,6 +101,10 @@ def test_devices_that_are_not_there_are_told(phantoms, trained, in_tmp, monkeypa
     with pytest.raises(SystemExit) as error:
         mura.main(["--out", str(trained), "--resume", "--devices", "3"])
     assert error.value.code == 2 and "8 views a step, which do not divide by 3" in capsys.readouterr().err
+    for text in ("0", "-1", "x", "1.5"):
+        with pytest.raises(SystemExit) as error:
+            train(phantoms, "run", f"--devices={text}")
+        assert error.value.code == 2 and f"{text} is neither auto nor" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:
         train(phantoms, "run", "--devices", 2, "--accumulation", 2)
     assert error.value.code == 2 and "KERAS_BACKEND=jax" in capsys.readouterr().err
