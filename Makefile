@@ -1,5 +1,5 @@
 # make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
-# make test    lint and tests: about eleven minutes on two cores
+# make test    lint and tests: six to eleven minutes on two cores
 # make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
 # make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes
 # Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
