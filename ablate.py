@@ -291,11 +291,9 @@ def rule_row(rule, runs):
 
 def highest_kappa(label, probability):
     """The threshold with the highest kappa, half-way between two probabilities; of equally good ones the nearest to 0.5."""
-    ordered = np.unique(probability)
-    candidates = np.append((ordered[1:] + ordered[:-1]) / 2, 0.5)
+    candidates = scores.candidate_thresholds(probability)
     kappas = np.array([scores.cohen_kappa(label, scores.decisions(probability, one)) or 0.0 for one in candidates])
-    best = candidates[kappas >= kappas.max() - 1e-12]
-    return float(best[np.argmin(np.abs(best - 0.5))])
+    return scores.nearest_to_half(candidates[kappas >= kappas.max() - 1e-12])
 
 
 # How a threshold comes out of the tuning studies: f(label, probability), both (n,). The first is what a run does.

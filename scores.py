@@ -94,14 +94,23 @@ def fit_threshold(label, probability):
         label, probability: (n,) of tuning studies.
     Source: "PredPrev=Obs" of Freeman and Moisen 2008, doi:10.1016/j.ecolmodel.2008.05.015.
     """
-    label, ordered = np.asarray(label), np.unique(probability)
+    label, candidates = np.asarray(label), candidate_thresholds(probability)
     if label.min() == label.max():
         return 0.5
-    candidates = np.append((ordered[1:] + ordered[:-1]) / 2, 0.5)
     called = len(label) - np.searchsorted(np.sort(probability), candidates)
     off = np.abs(called - label.sum())
-    best = candidates[off == off.min()]
-    return float(best[np.argmin(np.abs(best - 0.5))])
+    return nearest_to_half(candidates[off == off.min()])
+
+
+def candidate_thresholds(probability):
+    """Thresholds that tell probabilities apart: half-way between each two neighbours, and 0.5."""
+    ordered = np.unique(probability)
+    return np.append((ordered[1:] + ordered[:-1]) / 2, 0.5)
+
+
+def nearest_to_half(thresholds):
+    """Of equally good thresholds the nearest to 0.5."""
+    return float(thresholds[np.argmin(np.abs(thresholds - 0.5))])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -111,7 +111,9 @@ def run(folder, plan, script, *arguments):
         process = context.Process(target=child, args=(folder, outputs, plan, script, arguments))
         process.start()
         process.join(600)
-        assert process.exitcode is not None, f"{script} did not end within ten minutes"
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"{script} did not end within ten minutes")
         said = [path.read_text() for path in outputs]
     return subprocess.CompletedProcess([script, *arguments], process.exitcode, *said)
 
