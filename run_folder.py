@@ -369,7 +369,8 @@ class RunFolder:
                 raise RunError(f"{path} is missing, so the epochs done cannot be gone on from. Train again into another --out.")
             return None
         try:
-            with np.load(path, allow_pickle=False) as state:
+            # Opened here: of a damaged file, np.load raises and leaves its own open.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as state:
                 arrays = [state[name] for name in sorted(state.files) if name.startswith("variable")]
                 notes = json.loads(str(state["notes"]))
             if not (notes["history"] or notes.get("begun")) or any(row.keys() != set(HISTORY) for row in notes["history"]):

@@ -311,7 +311,8 @@ def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
     assert rows_of(table) == rows_of(studies.find(["odd"]))
     assert set(table["study"]) == {f"odd/{name}/s" for name in ODD}
     assert table["probability"].between(0, 1).all() and set(table["decision"]) <= {"Positive", "Negative"}
-    assert not recwarn.list, "of a script that the font lacks"
+    # Only of glyphs: a file that another test left open warns whenever it is collected.
+    assert not [each for each in recwarn if "Glyph" in str(each.message)], "of a script that the font lacks"
     pictures = os.listdir("maps")
     assert len(pictures) == len(ODD) and all(name.isascii() and name.replace("_", "a")[:1].isalnum() for name in pictures)
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") for name in pictures)
