@@ -33,6 +33,7 @@ from tqdm import tqdm  # progress bars
 
 import data_check
 import disk
+import hosts
 import phantom
 from images import DataError, UnreadableImageError, fit_square, printable, read_grey
 from scores import STUDY
@@ -580,6 +581,8 @@ def class_weights(views):
 class Batches(keras.utils.PyDataset):
     """Batches of (pixels, label, weight) for fit, or of (pixels,) for predict.
 
+    Where several hosts train, a batch is this host's share of it (hosts.py).
+
     The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one does.
     A shuffled epoch has whole batches only; the few views left over sit it out. A smaller batch would have poor statistics, and
     JAX would compile the network a second time for it.
@@ -602,7 +605,7 @@ class Batches(keras.utils.PyDataset):
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
         self.weight = None if weight is None else np.asarray(weight, np.float32)
-        self.shuffle_seed, self.mixup = shuffle_seed, mixup
+        self.shuffle_seed, self.mixup, self.host = shuffle_seed, mixup, hosts.place()  # which a reading thread would not know
         self.start_at(0)
 
     def start_at(self, epoch):
@@ -621,8 +624,15 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         places = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        parts = (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
-        return self.mixed(parts, np.random.default_rng([self.shuffle_seed, self.epoch, index])) if self.mixup else parts
+        own = hosts.share(len(places), *self.host)
+        if not self.mixup:
+            return self.read(places[own])
+        mixed = self.mixed(self.read(places), np.random.default_rng([self.shuffle_seed, self.epoch, index]))
+        return tuple(part[own] for part in mixed)
+
+    def read(self, places):
+        """Pixels and, where there are any, label and weight of some views."""
+        return (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
 
     def mixed(self, parts, rng):
         """Each part of a batch mixed with another order of itself."""
@@ -673,7 +683,8 @@ def run_through(network, pixels, batch_size=32, side=Rows):
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
     batches = Batches(side(pixels, full), batch_size)
-    found = network.predict(batches, verbose=0)[:count]
+    with hosts.heard_by_all(network):
+        found = network.predict(batches, verbose=0)[:count]
     batches.pixels = None  # TensorFlow keeps what it read from for as long as the process lives
     return found
 

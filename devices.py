@@ -1,6 +1,7 @@
 """Several devices of one machine train together: each batch is divided among them, and their gradients are averaged.
 
-TensorFlow does so with tf.distribute.MirroredStrategy, JAX with keras.distribution.DataParallel; PyTorch has one.
+TensorFlow does so with tf.distribute.MirroredStrategy, JAX with keras.distribution.DataParallel, also over several hosts
+(hosts.py); PyTorch has one.
 Without a GPU, devices are parts of the processor: a way to test, no faster than one.
 """
 
@@ -9,6 +10,8 @@ import functools
 
 import keras
 from keras import layers
+
+import hosts
 
 TOGETHER = ("tensorflow", "jax")  # backends whose devices can train together
 
@@ -46,7 +49,7 @@ def gpus():
         return len(tf.config.list_physical_devices("GPU"))
     import jax
 
-    return sum(device.platform != "cpu" for device in jax.devices())
+    return sum(device.platform != "cpu" for device in jax.local_devices())
 
 
 def divide_processor(count):
@@ -69,18 +72,34 @@ def divide_processor(count):
 
 
 @contextlib.contextmanager
-def together(count):
-    """Where networks are trained by several devices at once.
+def together(count, num_hosts=1):
+    """Where networks are trained by several devices at once: so many of each host.
 
     Yields: a function whose context is the one to build networks and optimizers in.
     """
-    if count == 1:
+    if count * num_hosts == 1:
         yield contextlib.nullcontext
     elif keras.backend.backend() == "tensorflow":
         yield mirrored(count).scope
     else:
-        with keras.distribution.DataParallel(devices=keras.distribution.list_devices()[:count]).scope():
+        with keras.distribution.DataParallel(devices=of_each_host(count), auto_shard_dataset=False).scope():
+            hosts.gathered(0)  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
             yield contextlib.nullcontext
+
+
+def of_each_host(count):
+    """Keras's names of the first devices of each host, on JAX.
+
+    Raises: DevicesError when a host has fewer.
+    """
+    import jax
+
+    names = {}
+    for device in jax.devices():
+        names.setdefault(device.process_index, []).append(f"{device.platform}:{device.id}")
+    if any(len(own) < count for own in names.values()):
+        raise DevicesError(f"--devices {count}: not every host has so many. Pass a number that each has.")
+    return [name for own in names.values() for name in own[:count]]
 
 
 @functools.cache

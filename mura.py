@@ -12,13 +12,10 @@ Exit status: 0 done, or stopped with its state saved; 1 a fault of data, checkpo
 stopped before the training, or at once.
 """
 
-import argparse
 import dataclasses
 import datetime
-import os
 import shlex
 import sys
-import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -34,54 +31,50 @@ import keras
 import numpy as np
 import pandas as pd
 
+import command_line
 import data_loader
 import devices
+import hosts
 import model_card
 import networks
 import phantom
-import recipes
 import run_folder
 import saving
 import scores
 import training
-from run_folder import RunError, RunFolder
+from run_folder import Onlooker, RunError, RunFolder
 
 FAULTS = (
     data_loader.DataError,
     devices.DevicesError,
+    hosts.HostsError,
     networks.WeightsError,
     phantom.PhantomError,
     RunError,
     FloatingPointError,
     OSError,
 )
-# What holds where neither the command line nor the recipe says otherwise.
-DEFAULTS = {
-    "data": None,
-    "study_type": ["XR_HUMERUS"],
-    "labels": None,
-    "tuning_fraction": 0.1,
-    "skip_unreadable": False,
-    "recipe": "default",
-    "precision": "auto",
-    "seed": 0,
-    "devices": "auto",
-    "demo": False,
-}
-# The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
-DEMO = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16, "rotation": 0}
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 def main(argv=None):
     """Train as the command line says; returns the exit status."""
-    options, resume = parse_options(argv)
+    status = 1
+    try:
+        status = train(argv)
+    finally:
+        hosts.leave(status)
+    return status
+
+
+def train(argv):
+    """What `main` does, without a word to other hosts."""
+    options, resume = command_line.parse_options(argv, __doc__)
     if keras.backend.backend() == "openvino":
         print("mura.py: KERAS_BACKEND is openvino, which only scores. Train with tensorflow, jax or torch.", file=sys.stderr)
         return 1
     try:
-        run = RunFolder.open(options["out"]) if resume else RunFolder.create(options["out"])
-        with run.locked(), devices.together(options["devices"]) as scope:
+        run = open_folder(options["out"], resume)
+        with run.locked(), devices.together(options["devices"], options["hosts"]) as scope:
             train_run(run, options, resume, scope)
     except FAULTS as fault:
         print(f"mura.py: {fault}", file=sys.stderr)
@@ -90,11 +83,22 @@ def main(argv=None):
         print("mura.py: stopped at once; what was saved before is as it was", file=sys.stderr)
         return 130
     except Exception as error:
-        if not backend.is_out_of_memory(error):
+        if backend.is_out_of_memory(error):
+            message = out_of_memory(options)
+        elif hosts.is_lost(error):
+            message = hosts.LOST
+        else:
             raise
-        print(f"mura.py: {out_of_memory(options)}", file=sys.stderr)
+        print(f"mura.py: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def open_folder(path, resume):
+    """The run folder, which the first host makes and writes."""
+    if not hosts.is_first():
+        return Onlooker(path)
+    return RunFolder.open(path) if resume else RunFolder.create(path)
 
 
 def train_run(run, options, resume, scope):
@@ -103,11 +107,12 @@ def train_run(run, options, resume, scope):
     keras.mixed_precision.set_global_policy(options["precision"])
     train, tuning, left_out = load_views(options)
     data = describe_data(options, train, tuning, left_out)
+    check_devices_have_work(options, data)
     record = resumed_record(run, options, data) if resume else describe_run(options, data)
 
     batches = data_loader.Batches(
         train.pixels,
-        views_a_step(options),
+        command_line.views_a_step(options),
         train.label,
         train.weight,
         shuffle_seed=options["seed"],
@@ -125,6 +130,7 @@ def train_run(run, options, resume, scope):
     stop = saving.StopSignal()
     saver = saving.SaveRun(run, network, trainer, tuning_scores, options["chosen"], stop, *stall)
     done = saver.restore() if resume else (0, 0)
+    hosts.check_alike(resume=done)
     run.write_json("run.json", record)
     print(summary(record, network, run, done), flush=True)
 
@@ -136,6 +142,15 @@ def train_run(run, options, resume, scope):
     except saving.StoppedError:
         say_it_has_stopped(run, options, saver)
         return
+    if hosts.is_first():
+        with hosts.by_itself():
+            finish(run, record, saver, tuning)
+    hosts.check_alike(saved=True)  # the others wait for the first
+
+
+def finish(run, record, saver, tuning):
+    """Fit threshold and temperature, and write the run's record and model card."""
+    options = record["options"]
     if not record["finished"]:
         record |= how_it_went(saver.history, saver.best())
     try:
@@ -164,213 +179,6 @@ def build_network(options, weights):
     build = networks.BUILDERS[options["network"]]
     network = build(options["size"], weights, options["standardise"], options["dropout"])
     return networks.drop_features(network, options["stochastic_depth"]) if options["stochastic_depth"] else network
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Command line
-
-
-def parse_options(argv):
-    """The command line -> (options, resume): a dict with every option resolved, and whether to go on with a run.
-
-    What the command line says beats the demo's settings, which beat the recipe's, which beat DEFAULTS.
-    """
-    parser = build_parser()
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    given |= dict(given.pop("set", []))
-    if given.pop("resume", False):
-        return resumed_options(parser, given), True
-    recipe = recipes.RECIPES[given.get("recipe", DEFAULTS["recipe"])]()
-    demo = DEMO if given.get("demo") else {}
-    options = {**DEFAULTS, **dataclasses.asdict(recipe), **demo, **given}
-    if options["demo"] and options["data"]:
-        parser.error("--demo brings its own data: leave out --data or --demo.")
-    options["devices"] = resolved_devices(parser, options["devices"])
-    if keras.backend.backend() == "tensorflow" and options["devices"] > 1 and options["accumulation"] > 1:
-        parser.error("--accumulation does not go together with several --devices on TensorFlow; it does on KERAS_BACKEND=jax.")
-    if options["precision"] == "auto":
-        options["precision"] = "mixed_bfloat16" if run_folder.accelerator()["bfloat16"] else "float32"
-    options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
-    try:
-        recipes.check(options)
-    except ValueError as error:
-        parser.error(f"{error}.")
-    return options, False
-
-
-def build_parser():
-    """Every option, with None where it is left out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add_data_options(parser.add_argument_group("data"))
-    add_network_options(parser.add_argument_group("network (left out: the recipe decides)"))
-    add_training_options(parser.add_argument_group("training"))
-    output = parser.add_argument_group("output")
-    output.add_argument("--out", metavar="FOLDER", help="run folder to make (default runs/RECIPE-DATE-TIME)")
-    output.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
-    return parser
-
-
-def add_data_options(group):
-    """What is trained on."""
-    group.add_argument(
-        "--data", metavar="ROOT", help="folder with train/ and valid/ as MURA unpacks; left out: phantoms are drawn"
-    )
-    group.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types to train on, or all (default XR_HUMERUS)")
-    group.add_argument(
-        "--labels",
-        type=os.path.abspath,
-        metavar="FILE.csv",
-        help="study paths and labels that override those of the folders' names",
-    )
-    group.add_argument(
-        "--tuning-fraction",
-        type=fraction,
-        metavar="F",
-        help="share of train/'s patients kept for choosing epoch, threshold and temperature (default 0.1)",
-    )
-    group.add_argument(
-        "--skip-unreadable", action="store_true", default=None, help="leave out views that do not decode instead of stopping"
-    )
-    group.add_argument("--demo", action="store_true", default=None, help="a small phantom set and settings for two CPU cores")
-
-
-def add_network_options(group):
-    """What is trained, and from which weights."""
-    group.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see recipes.py (default default)")
-    group.add_argument(
-        "--set",
-        type=recipe_setting,
-        nargs="+",
-        action="extend",
-        metavar="NAME=VALUE",
-        help=f"settings of the recipe without an option of their own: {', '.join(recipes.FREE)}",
-    )
-    group.add_argument("--network", choices=networks.BUILDERS, help="architecture")
-    group.add_argument("--weights", metavar="none|imagenet|FILE", help="starting weights: random, ImageNet's, or a file's")
-    group.add_argument(
-        "--size", type=positive(int), metavar="PX", help="side of the square input, pixels (recipe default: 320)"
-    )
-    group.add_argument(
-        "--resize", choices=("pad", "stretch"), help="fit the long side and pad with black, or squeeze both sides"
-    )
-
-
-def add_training_options(group):
-    """How it is trained."""
-    group.add_argument("--epochs", type=positive(int), metavar="N", help="passes over the training views (recipe default: 52)")
-    group.add_argument("--batch-size", type=positive(int), metavar="N", help="views a step and device (recipe default: 8)")
-    group.add_argument(
-        "--devices",
-        type=number_of_devices,
-        metavar="auto|N",
-        help="devices that train together: auto is all GPUs (default auto); the learning rate stays as it is",
-    )
-    group.add_argument(
-        "--accumulation",
-        type=positive(int),
-        metavar="N",
-        help="average the gradients of N batches for each change of the weights: as if a batch were N times as large, but for "
-        "batch normalisation, in the memory of one (recipe default: 1)",
-    )
-    group.add_argument("--learning-rate", type=positive(float), metavar="X", help="Adam's, before the recipe's schedule")
-    group.add_argument(
-        "--precision", choices=PRECISIONS, help="arithmetic; auto is mixed_bfloat16 where the processor has it (default auto)"
-    )
-    group.add_argument(
-        "--seed", type=seed, metavar="N", help="draws the tuning patients, weights, order and augmentation (default 0)"
-    )
-
-
-def recipe_setting(text):
-    """argparse type: a setting of the recipe."""
-    try:
-        return recipes.setting(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def positive(kind):
-    """argparse type: an int or float above 0."""
-
-    def convert(text):
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    convert.__name__ = kind.__name__
-    return convert
-
-
-def number_of_devices(text):
-    """argparse type: auto, or an int above 0."""
-    if text == "auto":
-        return text
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a whole number above 0")
-    return int(text)
-
-
-def seed(text):
-    """argparse type: an int that random number generators take."""
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
-    return value
-
-
-def fraction(text):
-    """argparse type: a float above 0 and below 1."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def resumed_options(parser, given):
-    """Options of the run in --out; only --data may differ, for data that has moved, and --devices, at the same views a step."""
-    if "out" not in given:
-        parser.error("--resume needs --out with the folder of the run to go on with.")
-    try:
-        settings = RunFolder.open(given["out"]).settings()
-    except (RunError, OSError) as error:
-        parser.exit(1, f"mura.py: {error}\n")
-    options = settings["options"]
-    fields = dataclasses.fields(recipes.Recipe)
-    later = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    options = {**DEFAULTS, **later, **options}  # a run of an earlier version lacks the options that came later
-    missing = sorted({field.name for field in fields} - options.keys())
-    if missing:
-        parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
-    try:
-        recipes.check(options)
-        if options["network"] not in networks.BUILDERS or options["precision"] not in PRECISIONS:
-            raise ValueError(f"nobody knows the network {options['network']!r} or the precision {options['precision']!r}")
-    except ValueError as error:
-        parser.exit(1, f"mura.py: {given['out']}/run.json: {error}. Restore it from a copy.\n")
-    changed = [name for name, value in given.items() if name not in ("out", "data", "devices") and options.get(name) != value]
-    if changed:
-        names = ", ".join(f"--set {name}" if name in recipes.FREE else "--" + name.replace("_", "-") for name in changed)
-        parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
-    return {**options, "data": settings["data"]["root"], **given, **divided_anew(parser, options, given.get("devices"))}
-
-
-def divided_anew(parser, options, asked):
-    """Devices, and views a device, of a run that goes on, perhaps on other devices than before."""
-    views, count = views_a_step(options), resolved_devices(parser, asked or options["devices"])
-    if views % count:
-        parser.error(f"--devices {count}: the run takes {views} views a step, which do not divide by {count}.")
-    return {"devices": count, "batch_size": views // count}
-
-
-def resolved_devices(parser, asked):
-    """How many devices to train on; ends the script where they are not to be had."""
-    try:
-        return devices.resolve(asked)
-    except devices.DevicesError as error:
-        parser.exit(1, f"mura.py: {error}\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -404,6 +212,23 @@ def check_held_out(options):
         return
     views = data_loader.find_views(options["data"], "held-out", options["study_type"], options["labels"])
     data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+
+
+def check_devices_have_work(options, data):
+    """Raise HostsError unless all hosts train with the same on the same, and DataError where a step would be short of views."""
+    own = {"data", "labels", "out"}  # the data may lie elsewhere on each
+    hosts.check_alike(
+        versions=run_folder.versions(),
+        train=data["train"],
+        tuning=data["tuning"],
+        **{name: value for name, value in options.items() if name not in own},
+    )
+    views, devices_in_all = command_line.views_a_step(options), options["devices"] * options["hosts"]
+    if devices_in_all > 1 and data["train"]["views"] < views:
+        raise data_loader.DataError(
+            f"a step of {devices_in_all} devices takes {views} views, and there are {data['train']['views']} to train on.\n"
+            "Pass a smaller --batch-size or fewer --devices."
+        )
 
 
 def resumed_record(run, options, data):
@@ -484,14 +309,10 @@ def summary(record, network, run, done):
 
 def batch_in_words(options):
     """Views a step, and those behind one change of the weights where these are more."""
-    size, copies, batches = options["batch_size"], options["devices"], options["accumulation"]
-    parts = [f" x {copies} devices"] * (copies > 1) + [f" x {batches} accumulated"] * (batches > 1)
-    return "".join([str(size), *parts, *([f" = {size * copies * batches}"] if parts else [])])
-
-
-def views_a_step(options):
-    """Views that all devices together take in one step."""
-    return options["batch_size"] * options["devices"]
+    counts = [(options["devices"], "devices"), (options["hosts"], "hosts"), (options["accumulation"], "accumulated")]
+    parts = [f" x {count} {of}" for count, of in counts if count > 1]
+    whole = f" = {command_line.views_a_step(options) * options['accumulation']}" if parts else ""
+    return "".join([str(options["batch_size"]), *parts, whole])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

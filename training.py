@@ -49,6 +49,8 @@ def build_trainer(network, options, steps_an_epoch):
     one = np.ones((1, 1), np.float32)
     trainer.compute_metrics(None, one, one, one)
     trainer.reset_metrics()
+    # With a loss that is not built, Keras looks at a first batch, and on JAX goes on with the epoch that it then has begun.
+    trainer.compute_loss(None, one, one, one)
     return trainer
 
 

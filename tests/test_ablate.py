@@ -11,6 +11,7 @@ from sklearn import metrics
 from tiny import TINY
 
 import ablate
+import command_line
 import data_loader
 import images
 import model_test
@@ -22,13 +23,13 @@ from run_folder import RunFolder
 @pytest.mark.parametrize("row", ablate.ROWS)
 def test_rows_are_command_lines(row):
     for added in ablate.ROWS[row]:
-        options, _ = mura.parse_options(f"{ablate.BASE} {added}".split())
+        options, _ = command_line.parse_options(f"{ablate.BASE} {added}".split())
         assert options["weights"] == "none" and options["recipe"] == "default"
     changed = [name for name, value in options.items() if name != "out" and value != BASE[name]]
     assert bool(changed) == (row not in ("base", *ablate.STRETCHED))
 
 
-BASE, _ = mura.parse_options([*ablate.BASE.split(), "--out", "x"])
+BASE, _ = command_line.parse_options([*ablate.BASE.split(), "--out", "x"])
 
 
 def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):

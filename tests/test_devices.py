@@ -12,6 +12,7 @@ import soak
 from conftest import train
 from tiny import TINY
 
+import command_line
 import devices
 import mura
 from run_folder import RunFolder
@@ -92,9 +93,11 @@ def test_a_run_on_two_devices_goes_on_on_one(tmp_path, phantoms):
 
 
 def test_devices_that_are_not_there_are_told(phantoms, trained, in_tmp, monkeypatch, capsys):
-    assert mura.parse_options([])[0]["devices"] == 1, "there is no GPU"
+    assert command_line.parse_options([])[0]["devices"] == 1, "there is no GPU"
     monkeypatch.setattr(devices, "gpus", lambda: 4)
-    assert mura.parse_options([])[0]["devices"] == 4 and mura.parse_options(["--devices", "2"])[0]["devices"] == 2
+    assert (
+        command_line.parse_options([])[0]["devices"] == 4 and command_line.parse_options(["--devices", "2"])[0]["devices"] == 2
+    )
     with pytest.raises(SystemExit) as error:
         train(phantoms, "run", "--devices", 8)
     assert error.value.code == 1 and "--devices 8: there are 4 GPUs" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_untrusted import BAD, ODD
 
+import command_line
 import data_loader
 import images
 import model_test
@@ -102,7 +103,7 @@ def test_any_command_line(script, in_tmp, capsys):
     def check(arguments):
         try:
             if script is mura:
-                mura.parse_options(arguments)
+                command_line.parse_options(arguments)
             else:
                 assert script.main(arguments) == 1, "there is no run to be found"
         except SystemExit as end:

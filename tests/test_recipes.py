@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-import mura
+import command_line
 import networks
 import recipes
 import training
@@ -59,7 +59,7 @@ def test_constant_and_plateau_start_as_given():
 
 
 def test_command_line_beats_recipe():
-    options, resume = mura.parse_options(
+    options, resume = command_line.parse_options(
         ["--recipe", "original", "--size", "64", "--learning-rate", "0.5", "--precision", "float32"]
     )
     assert not resume
@@ -68,5 +68,5 @@ def test_command_line_beats_recipe():
 
 
 def test_command_line_beats_demo_beats_recipe():
-    options, _ = mura.parse_options(["--demo", "--epochs", "1"])
-    assert options["epochs"] == 1 and options["weights"] == "none" and options["size"] == mura.DEMO["size"]
+    options, _ = command_line.parse_options(["--demo", "--epochs", "1"])
+    assert options["epochs"] == 1 and options["weights"] == "none" and options["size"] == command_line.DEMO["size"]
