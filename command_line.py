@@ -220,7 +220,8 @@ def resumed_options(parser, given):
     options = settings["options"]
     fields = dataclasses.fields(recipes.Recipe)
     later = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    options = {**DEFAULTS, **later, **options}  # a run of an earlier version lacks the options that came later
+    # A run of an earlier version lacks the options that came later, and trained on one device.
+    options = {**DEFAULTS, "devices": 1, **later, **options}
     missing = sorted({field.name for field in fields} - options.keys())
     if missing:
         parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")

@@ -1,6 +1,5 @@
 """What `data_loader.py --check` finds in a table of views: counts beside MURA's; broken, doubled, blank and telltale images."""
 
-import concurrent.futures
 import hashlib
 import os
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
-from tqdm import tqdm  # progress bar
 
-from images import UnreadableImageError, mode, printable, read_grey
+from images import UnreadableImageError, in_threads, mode, printable, read_grey
 from scores import STUDY
 
 # MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
@@ -70,9 +68,7 @@ def check(root, views, faults, mura=True):
 
 def examine(views):
     """The views with what their files hold: mode, width, height, sha256 of the bytes, contrast, and reason where unreadable."""
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = pool.map(examine_image, views["path"])
-        rows = list(tqdm(rows, total=len(views), desc="Reading views", unit="view", leave=False, delay=1, disable=None))
+    rows = list(in_threads(examine_image, views["path"], "Reading views"))
     return pd.concat([views, pd.DataFrame(rows, columns=["mode", "width", "height", "sha256", "contrast", "reason"])], axis=1)
 
 

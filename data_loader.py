@@ -7,7 +7,6 @@ batches = Batches(pixels, train["label"], batch_size=8)    what `model.fit` take
 """
 
 import argparse
-import concurrent.futures
 import hashlib
 import logging
 import mmap
@@ -29,13 +28,12 @@ import keras
 import numpy as np
 import pandas as pd
 from PIL import Image  # pixels between arrays and files
-from tqdm import tqdm  # progress bars
 
 import data_check
 import disk
 import hosts
 import phantom
-from images import DataError, UnreadableImageError, fit_square, printable, read_grey
+from images import DataError, UnreadableImageError, fit_square, in_threads, printable, read_grey
 from scores import STUDY
 
 log = logging.getLogger(__name__)
@@ -46,6 +44,7 @@ LABELS = {"_negative": 0, "_positive": 1}
 WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of corrections
 COLUMNS = ["path", "split", "study_type", "patient", "study", "view", "label"]
 CACHE = Path("data/cache")
+LET_GO = 256  # views that are decoded before their pixels leave this process's memory
 SKIP_ADVICE = "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -441,14 +440,19 @@ class Rows:
 
     def __getitem__(self, places):
         values = self.array[self.rows[places]]
-        mapped = self.array.base
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)  # keeps memory flat: what was read stays in the system's own cache
+        let_go(self.array)
         return values
 
     def of(self, views, part):
         """The Rows of some views: self holds those of the table `views`, and `part` is a table of some of them."""
         return Rows(self.array, self.rows[pd.Index(views["path"]).get_indexer(part["path"])])
+
+
+def let_go(array):
+    """Keep memory flat: what was read or written of an array that is mapped from disk stays in the system's own cache alone."""
+    mapped = getattr(array, "base", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class Mirrored(Rows):
@@ -519,7 +523,7 @@ def create_array(path, shape):
 
 
 def decode_all(paths, size, resize, pixels, change=None):
-    """Decode every path into `pixels`, (n, size, size, 1), in threads: Pillow lets go of Python's lock while it works.
+    """Decode every path into `pixels`, (n, size, size, 1), in threads.
 
     Returns: pandas.DataFrame with the place in `paths` of each unreadable image, and the reason.
     """
@@ -533,9 +537,9 @@ def decode_all(paths, size, resize, pixels, change=None):
         except UnreadableImageError as error:
             bad.append((place, str(error)))
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        places = pool.map(decode, range(len(paths)))
-        list(tqdm(places, total=len(paths), desc="Decoding views", unit="view", leave=False, delay=1, disable=None))
+    for done, _ in enumerate(in_threads(decode, range(len(paths)), "Decoding views")):
+        if done % LET_GO == 0:
+            let_go(pixels)
     return pd.DataFrame(sorted(bad), columns=["place", "reason"])
 
 

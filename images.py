@@ -1,13 +1,17 @@
 """From an image file to a square of grey pixels, or to one reason why not; and films side by side on a contact sheet."""
 
+import concurrent.futures
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps  # decodes PNG and JPEG
+from tqdm import tqdm  # progress bar
 
 import dicom
 
+AHEAD = 1024  # images that threads are given at once: a million would take a gigabyte before the first is done
 # Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -24,6 +28,23 @@ def printable(name):
     """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as in Python: \\n, \\xff."""
     escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}
     return str(name).translate(str.maketrans(escaped))
+
+
+def in_threads(work, images, words):
+    """What a function gives for each of many images, in order: Pillow lets go of Python's lock while it works.
+
+    Args:
+        words: what the progress bar says.
+    """
+    images = list(images)
+    with (
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(images), desc=words, unit="view", leave=False, delay=1, disable=None) as bar,
+    ):
+        for start in range(0, len(images), AHEAD):
+            for found in pool.map(work, images[start : start + AHEAD]):
+                bar.update()
+                yield found
 
 
 def read_grey(path):

@@ -65,7 +65,7 @@ def test_a_run_of_an_earlier_version_is_fitted_on_resume(trained, tmp_path, caps
     shutil.copytree(trained, tmp_path / "run")
     record = json.loads((trained / "run.json").read_text())
     before = {**record, "options": {**record["options"]}, "threshold": 0.5, "temperature": 1.0}
-    for later in ("labels", "accumulation", "mixup"):
+    for later in ("labels", "accumulation", "mixup", "devices", "hosts"):
         del before["options"][later]
     (tmp_path / "run" / "run.json").write_text(json.dumps(before))
     assert mura.main(["--out", str(tmp_path / "run"), "--resume"]) == 0

@@ -1,0 +1,130 @@
+"""How time and memory grow with the number of views, from a humerus to a million films: the tables of docs/scaling.md.
+
+    python scaling.py --views 1272 36808 1000000 --out /tmp/scaling
+
+Phantoms at 64 px are drawn once and copied with bytes of their own, under patients of their own; each stage of the work is then
+done by a process of its own, whose time and memory are taken. Copies lie in the system's file cache: a slow disk adds to this.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm  # progress bar
+
+import results
+
+SIZE = 64
+BATCH_SIZE = 8
+DRAWN = 250  # studies that are copied
+# What is done, in this order: each goes on from what the ones before it have left on the disk.
+STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "epoch")
+
+
+def main(argv=None):
+    """Measure as the command line says; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--views", nargs="+", type=int, default=[1272, 36808], metavar="N", help="sizes of the training set")
+    parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="where the films go (default %(default)s)")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.stage:
+        print(json.dumps(measure(options.stage, Path(options.out))))
+        return 0
+    rows = []
+    for count in options.views:
+        root = Path(options.out) / str(count)
+        copy_films(Path(options.out) / "drawn", root, count)
+        rows += [{"views": count, "stage": stage, **in_a_process(stage, root.absolute())} for stage in STAGES]
+    table = pd.DataFrame(rows)
+    print(results.as_markdown(as_rows(table, "seconds", "{:.2f} s")))
+    print()
+    print(results.as_markdown(as_rows(table, "resident", "{:.0f} MB")))
+    return 0
+
+
+def as_rows(table, column, form):
+    """Table rows, one a stage, with a column for each number of views."""
+    wide = table.pivot(index="stage", columns="views", values=column).loc[list(STAGES)]
+    return [
+        {"Stage": stage} | {f"{count:,} views": form.format(value) for count, value in row.items()}
+        for stage, row in wide.iterrows()
+    ]
+
+
+def copy_films(drawn, root, count):
+    """Make, once, a data root with so many training views."""
+    import phantom
+
+    if root.is_dir():
+        return
+    if not drawn.is_dir():
+        phantom.draw_set(drawn, train_studies=DRAWN, held_out_studies=4, size=SIZE, seed=0)
+    studies = [
+        (study, [image.read_bytes() for image in sorted(study.iterdir())]) for study in sorted(drawn.glob("train/*/*/*"))
+    ]
+    partial, made = root.with_name("." + root.name), 0
+    with tqdm(total=count, desc="Copying films", unit="view", leave=False, disable=None) as bar:
+        while made < count:
+            study, images = studies[made % len(studies)]
+            folder = partial / "train" / "XR_HUMERUS" / f"patient{made:07d}" / study.name
+            folder.mkdir(parents=True)
+            for view, content in enumerate(images[: count - made]):
+                # What follows a film's last chunk is not looked at, and makes the file another.
+                (folder / f"image{view + 1}.png").write_bytes(content + made.to_bytes(4, "big"))
+                made += 1
+            bar.update(len(images))
+    partial.rename(root)
+
+
+def in_a_process(stage, root):
+    """What `measure` gives, of a new process: memory is that of this stage alone."""
+    command = [sys.executable, __file__, "--stage", stage, "--out", str(root)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(stage, root):
+    """Do one stage of the work. Returns: {"seconds", "resident"}: its time, and the most memory that the process had, MB."""
+    import data_check
+    import data_loader
+
+    options = {"data": root, "study_type": ["XR_HUMERUS"], "labels": None, "size": SIZE, "resize": "pad"}
+    options |= {"skip_unreadable": False, "tuning_fraction": 0.1, "seed": 0}
+    os.chdir(root)  # the cache goes to data/cache in it
+    if stage in ("check", "decode"):
+        views = data_loader.find_views(root, "train")
+    elif stage in ("first batch", "epoch"):
+        (views, pixels), *_ = data_loader.load_parts(options)
+        batches = data_loader.Batches(pixels, BATCH_SIZE, views["label"], shuffle_seed=0)
+    start = time.perf_counter()
+    if stage == "find":
+        data_loader.find_views(root, "train")
+    elif stage == "check":
+        data_check.check(root, views, [])
+    elif stage == "decode":
+        data_loader.load_pixels(views, SIZE, "pad")
+    elif stage == "start again":  # all that a training does before it builds the network
+        for views, _ in data_loader.load_parts(options)[:2]:
+            data_loader.fingerprint(views, root)
+    elif stage == "first batch":
+        batches[0]
+    elif stage == "epoch":
+        batches.on_epoch_end()
+        for place in range(len(batches)):
+            batches[place]
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.exit(main())
