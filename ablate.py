@@ -270,11 +270,10 @@ def table_row(row, record, seeds):
     added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", films stretched" * (row in STRETCHED)
     cells = {"Row": row, "Added to the base": added, "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
     if row in ("base", *COMPARED_WITH.values()) or not both:
-        return cells | {"AUROC minus base's [95 % CI]": "", "Time": ""}
+        return cells | {"AUROC minus base's [95 % CI]": ""}
     before, after = ([found[seed] for seed in both] for found in (base, runs))
     gain = scores.differences([run.decided() for run in before], [run.decided() for run in after], ("auroc",))["auroc"]
-    share = sum(run.seconds for run in after) / sum(run.seconds for run in before)
-    return cells | {"AUROC minus base's [95 % CI]": results.as_text(gain), "Time": f"{share:.2f}"}
+    return cells | {"AUROC minus base's [95 % CI]": results.as_text(gain)}
 
 
 def spread(found, names=SHOWN):

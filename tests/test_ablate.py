@@ -93,7 +93,7 @@ def test_table(small_table, tmp_path, capsys):
     second_stage = json.loads((out / "two-stages-0" / "run.json").read_text())["options"]
     assert second_stage["weights"] == str(out / "two-stages-0-stage1" / "last.h5") and second_stage["epochs"] == 2
     weights = [(out / f"{row}-0" / "best.h5").read_bytes() for row in ("base", "mirrored")]
-    assert weights[0] == weights[1] and mirrored["Time"] == "1.00", "it scores otherwise, and is not trained again"
+    assert weights[0] == weights[1], "it scores otherwise, and is not trained again"
     own, others = (RunFolder.open(out / f"{row}-0").read_predictions() for row in ("mirrored", "base"))
     assert not np.allclose(own["probability"], others["probability"], atol=1e-4)
     commands.clear()
