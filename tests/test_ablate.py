@@ -79,7 +79,7 @@ def test_table(small_table, tmp_path, capsys):
     assert sorted(commands) == ["model_test.py"] * 12 + ["mura.py"] * 8  # both splits; two stages; a threshold fitted anew
     first = capsys.readouterr().out
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
-    base, other, mirrored = (dict(zip(lines[0], line, strict=True)) for line in lines[2:5])
+    base, other = (dict(zip(lines[0], line, strict=True)) for line in lines[2:4])
     assert lines[0][:3] == ["Row", "Added to the base", "Seeds"] and base["Row"] == "base" and other["Seeds"] == "2"
     out = Path(arguments[3])
     auroc = {

@@ -1,0 +1,109 @@
+"""The examples for Slurm and Kubernetes are what these expect, and start the hosts that they promise."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_hosts import HERE, OPTIONS
+
+import hosts
+from run_folder import RunFolder
+
+CLUSTER = HERE.parent / "cluster"
+# As srun does: the command once a task, each told which it is.
+SRUN = """#!/bin/bash
+shift
+export SLURM_NTASKS=2 SLURM_STEP_NODELIST=localhost
+for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & done
+wait -n && wait -n
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder in which mura.py trains the tiny network, and programs of Slurm that are found first."""
+    for name in ("mura.py", "model_test.py"):
+        code = f"import runpy, sys\nsys.path[:0] = {[str(HERE.parent), str(HERE)]!r}\nimport interrupts, backend\nbackend.choose()\n"
+        code += f"import tiny\nsys.argv[0] = {name!r}\nrunpy.run_path({str(HERE.parent / name)!r}, run_name='__main__')\n"
+        (tmp_path / name).write_text(code)
+    for name, text in {".venv/bin/python": f'#!/bin/bash\nexec {sys.executable} "$@"\n', "bin/srun": SRUN}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def test_slurm_script_is_clean():
+    assert subprocess.run(["bash", "-n", CLUSTER / "slurm.sh"]).returncode == 0
+    if shutil.which("shellcheck") is None:
+        pytest.skip("no shellcheck: apt install shellcheck")
+    checked = subprocess.run(["shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_slurm_script_asks_for_what_it_needs(checkout):
+    told = subprocess.run(
+        ["bash", CLUSTER / "slurm.sh"], cwd=checkout, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert told.returncode == 1 and "DATA: set DATA to the folder that MURA unpacks to" in told.stderr
+
+
+@pytest.mark.slow
+def test_slurm_script_trains_on_two_hosts_and_scores(checkout, phantoms):
+    pytest.importorskip("jax", reason="no jax: pip install -r requirements-test.txt")
+    environment = {**os.environ, "PATH": f"{checkout}/bin:{os.environ['PATH']}", "DATA": str(phantoms), "RUN": "run"}
+    environment |= {"SLURM_JOB_ID": str(os.getpid()), "SLURM_SUBMIT_DIR": str(checkout)}
+    command = ["bash", CLUSTER / "slurm.sh", *OPTIONS, "--batch-size", "4"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "batch 4 x 2 hosts = 8" in done.stdout and "Wrote predictions.csv, scores.json" in done.stdout
+    assert len(RunFolder(checkout / "run").read_history()) == 3
+
+
+def parts():
+    """{kind: part} of the manifest."""
+    return {part["kind"]: part for part in yaml.safe_load_all((CLUSTER / "kubernetes.yaml").read_text())}
+
+
+def test_manifest_is_valid():
+    validator = pytest.importorskip(
+        "kubernetes_validate", reason="no kubernetes-validate: pip install -r requirements-test.txt"
+    )
+    for part in parts().values():
+        validator.validate(part, validator.latest_version(), strict=True)
+
+
+def test_manifest_starts_the_hosts_that_meet():
+    service, job = parts()["Service"], parts()["Job"]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    command = container["command"]
+    for number in range(job["spec"]["completions"]):
+        plan = hosts.plan(command[command.index("--hosts") + 1], None, {"JOB_COMPLETION_INDEX": str(number)})
+        assert (plan.count, plan.number) == (job["spec"]["parallelism"], number)
+    address, port = plan.meeting.split(":")
+    # Kubernetes names the first pod of an indexed job so, within a headless service that is its subdomain.
+    assert address == f"{job['metadata']['name']}-0.{pod['subdomain']}" and pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None" and service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    assert port == str(container["ports"][0]["containerPort"]) and job["spec"]["completionMode"] == "Indexed"
+
+
+@pytest.mark.slow
+def test_manifests_command_trains(checkout, phantoms):
+    """Its command, with paths and the first pod's name those of this machine, as two processes that know their index."""
+    pytest.importorskip("jax", reason="no jax: pip install -r requirements-test.txt")
+    (container,) = parts()["Job"]["spec"]["template"]["spec"]["containers"]
+    here = {"mura-0.mura": "localhost", "/mura/MURA-v1.1": str(phantoms), "/mura/runs/humerus": "run", "python": sys.executable}
+    command = [*container["command"], *container["args"], *OPTIONS, "--batch-size", "4"]
+    for there, own in here.items():
+        command = [word.replace(there, own) if there != "python" else own if word == there else word for word in command]
+    environment = {**os.environ, **{each["name"]: each["value"] for each in container["env"]}}
+    running = [
+        subprocess.Popen(command, cwd=checkout, env={**environment, "JOB_COMPLETION_INDEX": str(number)}) for number in (0, 1)
+    ]
+    assert [process.wait(300) for process in running] == [0, 0]
+    assert len(RunFolder(checkout / "run").read_history()) == 3 and Path(checkout / "run" / "best.h5").exists()
