@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from test_hosts import HERE, OPTIONS
@@ -27,7 +28,7 @@ wait -n && wait -n
 def checkout(tmp_path):
     """A folder in which mura.py trains the tiny network, and programs of Slurm that are found first."""
     for name in ("mura.py", "model_test.py"):
-        code = f"import runpy, sys\nsys.path[:0] = {[str(HERE.parent), str(HERE)]!r}\nimport interrupts, backend\nbackend.choose()\n"
+        code = f"import runpy, sys\nsys.path[:0] = {[str(HERE.parent), str(HERE)]!r}\nimport backend\nbackend.choose()\n"
         code += f"import tiny\nsys.argv[0] = {name!r}\nrunpy.run_path({str(HERE.parent / name)!r}, run_name='__main__')\n"
         (tmp_path / name).write_text(code)
     for name, text in {".venv/bin/python": f'#!/bin/bash\nexec {sys.executable} "$@"\n', "bin/srun": SRUN}.items():
@@ -46,9 +47,8 @@ def test_slurm_script_is_clean():
 
 
 def test_slurm_script_asks_for_what_it_needs(checkout):
-    told = subprocess.run(
-        ["bash", CLUSTER / "slurm.sh"], cwd=checkout, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
-    )
+    command, environment = ["bash", CLUSTER / "slurm.sh"], {"PATH": os.environ["PATH"]}
+    told = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     assert told.returncode == 1 and "DATA: set DATA to the folder that MURA unpacks to" in told.stderr
 
 
@@ -70,11 +70,8 @@ def parts():
 
 
 def test_manifest_is_valid():
-    validator = pytest.importorskip(
-        "kubernetes_validate", reason="no kubernetes-validate: pip install -r requirements-test.txt"
-    )
     for part in parts().values():
-        validator.validate(part, validator.latest_version(), strict=True)
+        kubernetes_validate.validate(part, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_manifest_starts_the_hosts_that_meet():
