@@ -12,7 +12,9 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import sys
+import time
 import traceback
 import zlib
 
@@ -29,6 +31,10 @@ SLURM = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
 LOST = (
     "another host has ended, or cannot be reached; what it says of itself is the cause.\n"
     "Start all hosts again with --resume: the training goes on from the last epoch that was saved, also with fewer hosts."
+)
+NOT_COME = (
+    "--hosts: {who} did not come to {meeting} within {seconds} s.\n"
+    "See that each runs the same command with its own --host-number, and that the first one's port is open to the others."
 )
 
 
@@ -59,8 +65,8 @@ def plan(text, number=None, environment=os.environ):
         return Plan()
     if text == "slurm":
         return slurm_plan(environment)
-    found = re.fullmatch(r"(\d+)@(.+:\d+)", text)
-    if not found or int(found[1]) == 0:
+    found = re.fullmatch(r"(\d+)@(.+:(\d+))", text)
+    if not found or int(found[1]) == 0 or not 0 < int(found[3]) < 65536:
         raise HostsError(f"--hosts {text}: expected N@ADDRESS:PORT, as in 2@node1:7777 (the first host's address), or slurm.")
     if number is None:
         known = [environment[name] for name in ("JOB_COMPLETION_INDEX", "SLURM_PROCID") if name in environment]
@@ -95,6 +101,8 @@ def join(one):
             f"--hosts: with {keras.backend.backend()} one host trains (TensorFlow's MultiWorkerMirroredStrategy does not work "
             "with Keras 3). Set KERAS_BACKEND to jax."
         )
+    print(f"Host {one.number} of {one.count}: waiting for the others at {one.meeting}.", file=sys.stderr, flush=True)
+    (gather if one.number == 0 else report)(one)
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -109,12 +117,64 @@ def join(one):
             heartbeat_timeout_seconds=SILENCE,
         )
     except RuntimeError as error:
-        raise HostsError(
-            f"--hosts: not all {one.count} hosts came to {one.meeting} within {START} s ({str(error).splitlines()[0]}).\n"
-            "See that each runs the same command with its own --host-number, and that the first one's port is open."
-        ) from None
+        raise HostsError(f"--hosts: JAX could not start at {one.meeting} ({str(error).splitlines()[0]}). Try again.") from None
     if one.number:
+        print("What the first host prints is for all. Should JAX abort this process, another host has ended.", file=sys.stderr)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
+
+
+# JAX aborts the whole process, with a stack trace, when a host does not come. So they meet by themselves before: the first one
+# listens where JAX will, each other one says its number there, and is told "go" when all have come.
+
+
+def gather(one):
+    """Wait, as the first host, until all others have reported."""
+    port = int(one.meeting.rsplit(":", 1)[1])
+    both = socket.has_dualstack_ipv6()
+    try:
+        server = socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+    except OSError as error:
+        raise HostsError(f"--hosts: port {port} cannot be listened at ({error.strerror}). Take another.") from None
+    until, here = time.monotonic() + START, {}
+    with server, contextlib.ExitStack() as connections:
+        while len(here) < one.count - 1:
+            server.settimeout(max(0.01, until - time.monotonic()))
+            try:
+                connection = connections.enter_context(server.accept()[0])
+                connection.settimeout(10)
+                said = connection.recv(16)
+            except OSError:  # of accept, or of a stranger who says nothing
+                if time.monotonic() >= until:
+                    missing = ", ".join(str(number) for number in range(1, one.count) if number not in here)
+                    raise HostsError(NOT_COME.format(who=f"host {missing}", meeting=one.meeting, seconds=START)) from None
+                continue
+            number = int(said) if said.isdigit() else 0
+            if 0 < number < one.count and number not in here:
+                here[number] = connection
+            else:
+                connection.sendall(b"no")
+        for connection in here.values():
+            connection.sendall(b"go")
+        for connection in here.values():
+            connection.recv(16)  # the other closes first, so that the port is free at once
+
+
+def report(one):
+    """Tell the first host this one's number, and wait for its word."""
+    address, port = one.meeting.rsplit(":", 1)
+    until, answer = time.monotonic() + START, b""
+    while not answer and time.monotonic() < until:
+        try:
+            with socket.create_connection((address.strip("[]"), int(port)), timeout=10) as connection:
+                connection.sendall(str(one.number).encode())
+                connection.settimeout(max(0.01, until - time.monotonic()))
+                answer = connection.recv(16)
+        except OSError:  # it is not there yet
+            time.sleep(1)
+    if answer == b"no":
+        raise HostsError(f"--host-number {one.number}: another host has said so, or the first one expects fewer. Number each.")
+    if not answer:
+        raise HostsError(NOT_COME.format(who="the first host, or not all others,", meeting=one.meeting, seconds=START))
 
 
 def is_first():

@@ -61,6 +61,9 @@ def main(argv=None):
     status = 1
     try:
         status = train(argv)
+    except SystemExit as end:  # of the command line
+        status = end.code
+        raise
     finally:
         hosts.leave(status)
     return status

@@ -1,6 +1,7 @@
-"""How time and memory grow with the number of views, from a humerus to a million films: the tables of docs/scaling.md.
+"""How time and memory grow with the views, and views a second with the hosts: the tables of docs/scaling.md.
 
-    python scaling.py --views 1272 36808 1000000 --out /tmp/scaling
+    python scaling.py --views 1272 36808 1000000 --out runs/scaling     measured, from a humerus to a million films
+    python scaling.py --rate 400 --network 10 --disk 1                  reckoned, from one host to 64
 
 Phantoms at 64 px are drawn once and copied with bytes of their own, under patients of their own; each stage of the work is then
 done by a process of its own, whose time and memory are taken. Copies lie in the system's file cache: a slow disk adds to this.
@@ -22,6 +23,7 @@ import results
 
 SIZE = 64
 BATCH_SIZE = 8
+HOSTS = (1, 2, 4, 8, 16, 32, 64)
 DRAWN = 250  # studies that are copied
 # What is done, in this order: each goes on from what the ones before it have left on the disk.
 STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "epoch")
@@ -34,10 +36,21 @@ def main(argv=None):
     )
     parser.add_argument("--views", nargs="+", type=int, default=[1272, 36808], metavar="N", help="sizes of the training set")
     parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="where the films go (default %(default)s)")
+    parser.add_argument("--rate", type=float, metavar="X", help="views that a device trains a second: reckon, measure nothing")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices a host (default %(default)s)")
+    parser.add_argument("--network", type=float, default=10, metavar="GBIT", help="Gbit/s between hosts (default %(default)s)")
+    parser.add_argument(
+        "--disk", type=float, default=1, metavar="GB", help="GB/s of the disk that all share (default %(default)s)"
+    )
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if min([*options.views, options.devices, options.network, options.disk, 1 if options.rate is None else options.rate]) <= 0:
+        parser.error("expected numbers above 0.")
     if options.stage:
         print(json.dumps(measure(options.stage, Path(options.out))))
+        return 0
+    if options.rate:
+        print(results.as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
         return 0
     rows = []
     for count in options.views:
@@ -123,6 +136,52 @@ def measure(stage, root):
             batches[place]
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What hosts add
+
+
+def reckon(rate, devices, gbit, disk):
+    """What the default recipe should do on several hosts.
+
+    A step takes what a device computes, and then the exchange of gradients, of which a ring of n hosts sends each one's
+    2 (n - 1) / n times; nothing is taken to overlap. Meanwhile the next batch is read, by all hosts from one disk, as if no
+    system kept any of it in memory.
+
+    Args:
+        rate: views that a device trains a second.
+        devices: a host has.
+        gbit: a host's network connection, Gbit/s.
+        disk: what all hosts together read, GB/s.
+    Returns: rows of a table.
+    """
+    import networks
+    import recipes
+
+    recipe = recipes.default()
+    gradients = 4 * networks.BUILDERS[recipe.network](recipe.size, "none").count_params()  # bytes, float32
+    rows = []
+    for hosts in HOSTS:
+        views = recipe.batch_size * devices * hosts
+        parts = {
+            "computing": recipe.batch_size / rate,
+            "network": 2 * (hosts - 1) / hosts * gradients / (gbit * 1e9 / 8),
+            "disk": views * recipe.size**2 / (disk * 1e9),
+        }
+        step = max(parts["computing"] + parts["network"], parts["disk"])
+        row = {"Hosts": hosts, "Views a step": views, "Steps an epoch of 36,808": 36808 // views}
+        row |= {f"{part}, ms": f"{1000 * seconds:.1f}" for part, seconds in parts.items()}
+        share = views / step / (rate * devices * hosts)
+        rows.append(
+            row
+            | {
+                "Views a second": f"{views / step:,.0f}",
+                "Of hosts times one's": f"{share:.0%}",
+                "Most": max(parts, key=parts.get),
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":

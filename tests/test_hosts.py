@@ -1,5 +1,6 @@
 """Several hosts train as one: processes of this machine that meet at a port of it, on JAX."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -144,6 +145,7 @@ def test_plans(text, number, environment, expected):
         ("2", 0, "expected N@ADDRESS:PORT"),
         ("0@a:1", 0, "expected N@ADDRESS:PORT"),
         ("2@a", 0, "expected N@ADDRESS:PORT"),
+        ("2@a:99999", 0, "expected N@ADDRESS:PORT"),
         ("2@a:1", None, "pass --host-number, which of the 2"),
         ("2@a:1", 2, "expected 0 to 1"),
         ("2@a:1", -1, "expected 0 to 1"),
@@ -159,3 +161,28 @@ def test_plans_that_cannot_be(text, number, message):
 def test_tensorflow_trains_on_one_host():
     with pytest.raises(hosts.HostsError, match="Set KERAS_BACKEND to jax"):
         hosts.join(hosts.Plan(2, 0, "127.0.0.1:7777"))
+
+
+def exceptions(meeting, *numbers):
+    """What three hosts' meeting says to those of some numbers, by number; None where all came."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        plans = [hosts.Plan(3, number, meeting) for number in numbers]
+        found = [pool.submit(hosts.report if plan.number else hosts.gather, plan) for plan in plans]
+    return [str(each.exception() or "") for each in found]
+
+
+def test_hosts_meet_before_jax_does(meeting, monkeypatch):
+    monkeypatch.setattr(hosts, "START", 20)
+    assert exceptions(meeting, 2, 0, 1) == ["", "", ""]
+    monkeypatch.setattr(hosts, "START", 2)
+    first, *seconds = exceptions(meeting, 0, 1, 1)
+    assert f"host 2 did not come to {meeting} within 2 s" in first
+    other, one = sorted(seconds)
+    assert "--host-number 1: another host has said so" in other and "the first host, or not all others, did not come" in one
+    first, stranger = exceptions(meeting, 0, 7)
+    assert (
+        "host 1, 2 did not come" in first
+        and "--host-number 7: another host has said so, or the first one expects fewer" in stranger
+    )
+    with socket.create_server(("127.0.0.1", int(meeting.split(":")[1]))):
+        assert "cannot be listened at" in exceptions(meeting, 0)[0]
