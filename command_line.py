@@ -261,7 +261,7 @@ def meet(parser, text, number):
         parser.error(str(error))
     try:
         hosts.join(plan)
-    except hosts.HostsError as error:
+    except (hosts.HostsError, OSError) as error:
         parser.exit(1, f"mura.py: {error}\n")
     return plan.count
 

@@ -82,7 +82,7 @@ def test_two_hosts_train_as_one_process_stop_together_and_lose_nothing(tmp_path,
     assert json.loads((tmp_path / "two" / "run.json").read_text())["options"]["hosts"] == 1
 
 
-def test_hosts_that_differ_and_a_host_without_data_are_told(tmp_path, phantoms, meeting):
+def test_hosts_that_differ_are_told(tmp_path, phantoms, meeting):
     command = [*TINY, "--epochs", "1", "--hosts", f"2@{meeting}", "--out", "run"]
     both = [
         start(tmp_path, f"seed-{n}", soak.NEVER, "--data", phantoms, *command, "--host-number", n, "--seed", n) for n in (0, 1)
