@@ -83,7 +83,7 @@ def together(count, num_hosts=1):
         yield mirrored(count).scope
     else:
         with keras.distribution.DataParallel(devices=of_each_host(count), auto_shard_dataset=False).scope():
-            hosts.gathered(0)  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
+            hosts.wait()  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
             yield contextlib.nullcontext
 
 

@@ -26,8 +26,6 @@ SILENCE = 60
 # Seconds in which all hosts must have started.
 START = 300
 SLURM = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
-
-
 LOST = (
     "another host has ended, or cannot be reached; what it says of itself is the cause.\n"
     "Start all hosts again with --resume: the training goes on from the last epoch that was saved, also with fewer hosts."
@@ -129,14 +127,8 @@ def join(one):
 
 def gather(one):
     """Wait, as the first host, until all others have reported."""
-    port = int(one.meeting.rsplit(":", 1)[1])
-    both = socket.has_dualstack_ipv6()
-    try:
-        server = socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
-    except OSError as error:
-        raise HostsError(f"--hosts: port {port} cannot be listened at ({error.strerror}). Take another.") from None
     until, here = time.monotonic() + START, {}
-    with server, contextlib.ExitStack() as connections:
+    with listening(int(one.meeting.rsplit(":", 1)[1])) as server, contextlib.ExitStack() as connections:
         while len(here) < one.count - 1:
             server.settimeout(max(0.01, until - time.monotonic()))
             try:
@@ -157,6 +149,15 @@ def gather(one):
             connection.sendall(b"go")
         for connection in here.values():
             connection.recv(16)  # the other closes first, so that the port is free at once
+
+
+def listening(port):
+    """A socket that takes connections at a port of this machine, by IPv6 too where it has that."""
+    both = socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+    except OSError as error:
+        raise HostsError(f"--hosts: port {port} cannot be listened at ({error.strerror}). Take another.") from None
 
 
 def report(one):
@@ -221,6 +222,11 @@ def everywhere(dimensions):
     return keras.distribution.TensorLayout([None] * dimensions, shared.device_mesh).backend_layout
 
 
+def wait():
+    """Until all hosts have come so far."""
+    gathered(0)
+
+
 def any_says(yes):
     """Whether any host says yes; all hear the same answer."""
     return bool(gathered(yes).any())
@@ -277,7 +283,8 @@ def is_lost(error):
 
 def leave(status):
     """End the meeting: at a fault at once, where the others see the connections break; else when all have come so far."""
-    if "jax" not in sys.modules or not sys.modules["jax"].distributed.is_initialized():
+    jax = sys.modules.get("jax")
+    if jax is None or not jax.distributed.is_initialized():
         return
     if sys.exc_info()[0] not in (None, SystemExit):
         traceback.print_exc()
@@ -285,4 +292,4 @@ def leave(status):
     sys.stderr.flush()
     if status:
         os._exit(status)
-    sys.modules["jax"].distributed.shutdown()
+    jax.distributed.shutdown()

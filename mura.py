@@ -88,7 +88,7 @@ def train(argv):
     except Exception as error:
         if backend.is_out_of_memory(error):
             message = out_of_memory(options)
-        elif hosts.is_lost(error):
+        elif options["hosts"] > 1 and hosts.is_lost(error):
             message = hosts.LOST
         else:
             raise
@@ -110,7 +110,8 @@ def train_run(run, options, resume, scope):
     keras.mixed_precision.set_global_policy(options["precision"])
     train, tuning, left_out = load_views(options)
     data = describe_data(options, train, tuning, left_out)
-    check_devices_have_work(options, data)
+    check_hosts_alike(options, data)
+    check_a_step_has_views(options, data)
     record = resumed_record(run, options, data) if resume else describe_run(options, data)
 
     batches = data_loader.Batches(
@@ -148,7 +149,7 @@ def train_run(run, options, resume, scope):
     if hosts.is_first():
         with hosts.by_itself():
             finish(run, record, saver, tuning)
-    hosts.check_alike(saved=True)  # the others wait for the first
+    hosts.wait()  # for the first one
 
 
 def finish(run, record, saver, tuning):
@@ -217,8 +218,8 @@ def check_held_out(options):
     data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
 
 
-def check_devices_have_work(options, data):
-    """Raise HostsError unless all hosts train with the same on the same, and DataError where a step would be short of views."""
+def check_hosts_alike(options, data):
+    """Raise HostsError unless all hosts train with the same options on the same data."""
     own = {"data", "labels", "out"}  # the data may lie elsewhere on each
     hosts.check_alike(
         versions=run_folder.versions(),
@@ -226,6 +227,10 @@ def check_devices_have_work(options, data):
         tuning=data["tuning"],
         **{name: value for name, value in options.items() if name not in own},
     )
+
+
+def check_a_step_has_views(options, data):
+    """Raise DataError where several devices would have to share fewer views than a step takes."""
     views, devices_in_all = command_line.views_a_step(options), options["devices"] * options["hosts"]
     if devices_in_all > 1 and data["train"]["views"] < views:
         raise data_loader.DataError(

@@ -86,9 +86,7 @@ class Record:
         """What the table takes of a run."""
         views = self.views.rename(columns={f"{row}-{seed}": "probability"})[[*self.VIEW, "probability"]].dropna()
         tuning, held_out = (views[views["split"] == split] for split in ("tuning", "held-out"))
-        return Trained(
-            held_out, scores.study_probabilities(tuning), float(self.runs.loc[self.is_run(row, seed), "seconds"].iloc[0])
-        )
+        return Trained(held_out, scores.study_probabilities(tuning))
 
 
 @dataclasses.dataclass
@@ -97,7 +95,6 @@ class Trained:
 
     views: pd.DataFrame  # those set apart
     tuning: pd.DataFrame  # scores.study_probabilities
-    seconds: float  # of training, all stages
 
     def scores(self, rule=scores.fit_threshold):
         """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm  # progress bar
 
+import phantom
 import results
 
 SIZE = 64
@@ -30,7 +32,23 @@ STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "e
 
 
 def main(argv=None):
-    """Measure as the command line says; returns the exit status."""
+    """Measure or reckon as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    try:
+        if options.stage:
+            print(json.dumps(measure(options.stage, Path(options.out))))
+        elif options.rate:
+            print(results.as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
+        else:
+            print(measured(options.views, Path(options.out).absolute()))
+    except (phantom.PhantomError, subprocess.CalledProcessError, OSError) as fault:
+        print(f"scaling.py: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_options(argv):
+    """The command line, checked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -46,22 +64,22 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if min([*options.views, options.devices, options.network, options.disk, 1 if options.rate is None else options.rate]) <= 0:
         parser.error("expected numbers above 0.")
-    if options.stage:
-        print(json.dumps(measure(options.stage, Path(options.out))))
-        return 0
-    if options.rate:
-        print(results.as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
-        return 0
+    return options
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What views add
+
+
+def measured(counts, out):
+    """Markdown: time and memory of each stage, for each number of views."""
     rows = []
-    for count in options.views:
-        root = Path(options.out) / str(count)
-        copy_films(Path(options.out) / "drawn", root, count)
-        rows += [{"views": count, "stage": stage, **in_a_process(stage, root.absolute())} for stage in STAGES]
+    for count in counts:
+        copy_films(out / "drawn", out / str(count), count)
+        rows += [{"views": count, "stage": stage, **in_a_process(stage, out / str(count))} for stage in STAGES]
     table = pd.DataFrame(rows)
-    print(results.as_markdown(as_rows(table, "seconds", "{:.2f} s")))
-    print()
-    print(results.as_markdown(as_rows(table, "resident", "{:.0f} MB")))
-    return 0
+    shown = as_rows(table, "seconds", "{:.2f} s"), as_rows(table, "resident", "{:.0f} MB")
+    return "\n\n".join(results.as_markdown(each) for each in shown)
 
 
 def as_rows(table, column, form):
@@ -75,8 +93,6 @@ def as_rows(table, column, form):
 
 def copy_films(drawn, root, count):
     """Make, once, a data root with so many training views."""
-    import phantom
-
     if root.is_dir():
         return
     if not drawn.is_dir():
@@ -85,6 +101,7 @@ def copy_films(drawn, root, count):
         (study, [image.read_bytes() for image in sorted(study.iterdir())]) for study in sorted(drawn.glob("train/*/*/*"))
     ]
     partial, made = root.with_name("." + root.name), 0
+    shutil.rmtree(partial, ignore_errors=True)  # of a copying that was stopped
     with tqdm(total=count, desc="Copying films", unit="view", leave=False, disable=None) as bar:
         while made < count:
             study, images = studies[made % len(studies)]
@@ -172,15 +189,9 @@ def reckon(rate, devices, gbit, disk):
         step = max(parts["computing"] + parts["network"], parts["disk"])
         row = {"Hosts": hosts, "Views a step": views, "Steps an epoch of 36,808": 36808 // views}
         row |= {f"{part}, ms": f"{1000 * seconds:.1f}" for part, seconds in parts.items()}
-        share = views / step / (rate * devices * hosts)
-        rows.append(
-            row
-            | {
-                "Views a second": f"{views / step:,.0f}",
-                "Of hosts times one's": f"{share:.0%}",
-                "Most": max(parts, key=parts.get),
-            }
-        )
+        row |= {"Views a second": f"{views / step:,.0f}"}
+        row |= {"Of hosts times one's": f"{views / step / (rate * devices * hosts):.0%}", "Most": max(parts, key=parts.get)}
+        rows.append(row)
     return rows
 
 

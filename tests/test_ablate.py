@@ -115,7 +115,7 @@ def test_rules_for_the_threshold():
     assert metrics.cohen_kappa_score(label, probability >= found) == pytest.approx(max(kappas))
     assert next(iter(ablate.RULES.values())) is ablate.scores.fit_threshold, "the first is what a run does"
     views = pd.DataFrame({"study_type": "XR", "patient": range(60), "study": "s", "label": label, "probability": probability})
-    run = record.Trained(views, views, 1.0)
+    run = record.Trained(views, views)
     for rule in ablate.RULES.values():
         expected = metrics.accuracy_score(label, probability >= rule(label, probability))
         assert run.scores(rule)["accuracy"] == pytest.approx(expected)

@@ -26,12 +26,9 @@ wait -n && wait -n
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder in which mura.py trains the tiny network, and programs of Slurm that are found first."""
-    for name in ("mura.py", "model_test.py"):
-        code = f"import runpy, sys\nsys.path[:0] = {[str(HERE.parent), str(HERE)]!r}\nimport backend\nbackend.choose()\n"
-        code += f"import tiny\nsys.argv[0] = {name!r}\nrunpy.run_path({str(HERE.parent / name)!r}, run_name='__main__')\n"
-        (tmp_path / name).write_text(code)
-    for name, text in {".venv/bin/python": f'#!/bin/bash\nexec {sys.executable} "$@"\n', "bin/srun": SRUN}.items():
+    """A folder whose Python runs our scripts with the tiny network, and programs of Slurm that are found first."""
+    python = f'#!/bin/bash\nPYTHONPATH={HERE.parent} exec {sys.executable} {HERE / "tiny.py"} "$@"\n'
+    for name, text in {".venv/bin/python": python, "bin/srun": SRUN}.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -94,10 +91,12 @@ def test_manifests_command_trains(checkout, phantoms):
     """Its command, with paths and the first pod's name those of this machine, as two processes that know their index."""
     pytest.importorskip("jax", reason="no jax: pip install -r requirements-test.txt")
     (container,) = parts()["Job"]["spec"]["template"]["spec"]["containers"]
-    here = {"mura-0.mura": "localhost", "/mura/MURA-v1.1": str(phantoms), "/mura/runs/humerus": "run", "python": sys.executable}
-    command = [*container["command"], *container["args"], *OPTIONS, "--batch-size", "4"]
+    here = {"mura-0.mura": "localhost", "/mura/MURA-v1.1": str(phantoms), "/mura/runs/humerus": "run"}
+    words = [*container["command"], *container["args"]]
     for there, own in here.items():
-        command = [word.replace(there, own) if there != "python" else own if word == there else word for word in command]
+        words = [word.replace(there, own) for word in words]
+    assert words[0] == "python"
+    command = [checkout / ".venv/bin/python", *words[1:], *OPTIONS, "--batch-size", "4"]
     environment = {**os.environ, **{each["name"]: each["value"] for each in container["env"]}}
     running = [
         subprocess.Popen(command, cwd=checkout, env={**environment, "JOB_COMPLETION_INDEX": str(number)}) for number in (0, 1)
