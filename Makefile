@@ -24,8 +24,8 @@ test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -q -m slow
 
 soak: .venv/installed-test
-	$(BIN)/python tests/soak.py --kills 50
-	FUZZ=50 $(BIN)/python -m pytest -q -n 2 tests/test_fuzz.py
+	PYTHONPATH=.:tests $(BIN)/python tests/soak.py --kills 50
+	FUZZ=50 $(BIN)/python -m pytest -q -n 2 tests/scripts/test_fuzz.py
 
 clean:
 	rm -rf .venv data/cache data/phantom data/phantom_demo
@@ -36,6 +36,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-test: .venv/installed requirements-test.txt requirements-extra.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+.venv/installed-test: .venv/installed requirements/test.txt requirements/extra.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	touch $@

@@ -24,30 +24,33 @@ import threading
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-
 import numpy as np
 import pandas as pd
 
-import phantom
-from run_folder import HISTORY
+from bones.data.phantoms import sets as phantom
+from bones.runs.folder import HISTORY
 
+REPOSITORY = Path(__file__).parent.parent
 EPOCHS = 4
 NEVER = ("never", 1, 0, 0)
-PRELOADED = ["tiny", "batch_statistics", "saving", "training"]  # tiny registers the network, the others hold stages
+PRELOADED = [
+    "tiny",
+    "bones.training.batch_statistics",
+    "bones.training.saving",
+    "bones.training.trainer",
+]  # tiny registers the network, the others hold stages
 # Stage -> the function in which the process dies: "module.name" or "module.Class.name".
 STAGES = {
-    "decoding into the cache": "data_loader.decode_all",
-    "training step": "saving.SaveRun.on_train_batch_end",
-    "statistics of batch normalisation": "batch_statistics.Averager.take",
-    "scoring of tuning views": "training.ScoreTuning.on_epoch_end",
-    "writing a network": "run_folder.RunFolder.save_network",
-    "writing the state": "run_folder.RunFolder.save_state",
-    "writing a table": "run_folder.RunFolder.write_csv",
-    "writing run.json": "run_folder.RunFolder.write_json",
-    "fitting the threshold": "scores.fit",
-    "scoring held-out views": "run_folder.RunFolder.write_predictions",
+    "decoding into the cache": "bones.data.views.decode_all",
+    "training step": "bones.training.saving.SaveRun.on_train_batch_end",
+    "statistics of batch normalisation": "bones.training.batch_statistics.Averager.take",
+    "scoring of tuning views": "bones.training.trainer.ScoreTuning.on_epoch_end",
+    "writing a network": "bones.runs.folder.RunFolder.save_network",
+    "writing the state": "bones.runs.folder.RunFolder.save_state",
+    "writing a table": "bones.runs.folder.RunFolder.write_csv",
+    "writing run.json": "bones.runs.folder.RunFolder.write_json",
+    "fitting the threshold": "bones.scores.metrics.fit",
+    "scoring held-out views": "bones.runs.folder.RunFolder.write_predictions",
 }
 # Settings with something to lose: plateau, moving average, drawn statistics, mixed and covered views, dropout.
 OPTIONS = ["--recipe", "paper", "--epochs", str(EPOCHS), "--network", "tiny", "--weights", "none", "--size", "32"]
@@ -79,8 +82,8 @@ def child(folder, outputs, plan, script, arguments):
 
 def plant(place, nth, delay, signals):
     """Have the n-th call of a function start the clock; where there are several signals, it takes a minute."""
-    module, *names = place.split(".")
-    owner = sys.modules[module]
+    module = max((name for name in sys.modules if place.startswith(name + ".")), key=len)
+    owner, names = sys.modules[module], place.removeprefix(module + ".").split(".")
     for name in names[:-1]:
         owner = getattr(owner, name)
     before, calls = getattr(owner, names[-1]), [0]
@@ -184,7 +187,7 @@ def check_whole(out):
 
 def compare(first, second):
     """Raise unless two runs have the same history, networks, state, decisions and predictions."""
-    from run_folder import RunFolder
+    from bones.runs.folder import RunFolder
 
     columns = [name for name in HISTORY if name not in ("seconds", "views_per_second")]
     pd.testing.assert_frame_equal(*(pd.read_csv(out / "history.csv")[columns] for out in (first, second)), rtol=0, atol=1e-6)

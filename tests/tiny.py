@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-import networks
+from bones.networks import applications as networks
 
 
 def tiny(size, weights="none", standardise=False, dropout=0.1):

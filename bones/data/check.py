@@ -1,0 +1,217 @@
+"""What `data_loader.py --check` finds in a table of views: counts beside MURA's; broken, doubled, blank and telltale images."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics  # AUROC of image mode and size
+
+from bones.data.images import UnreadableImageError, in_threads, mode, printable, read_grey
+from bones.scores.metrics import STUDY
+
+# MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
+# Rajpurkar et al. 2018, arXiv 1712.06957, table 1.
+MURA = {
+    ("train", "XR_ELBOW"): (4931, 1754, 660),
+    ("train", "XR_FINGER"): (5106, 1935, 655),
+    ("train", "XR_FOREARM"): (1825, 877, 287),
+    ("train", "XR_HAND"): (5543, 2018, 521),
+    ("train", "XR_HUMERUS"): (1272, 592, 271),
+    ("train", "XR_SHOULDER"): (8379, 2821, 1457),
+    ("train", "XR_WRIST"): (9752, 3460, 1326),
+    ("held-out", "XR_ELBOW"): (465, 158, 66),
+    ("held-out", "XR_FINGER"): (461, 175, 83),
+    ("held-out", "XR_FOREARM"): (301, 133, 64),
+    ("held-out", "XR_HAND"): (460, 167, 66),
+    ("held-out", "XR_HUMERUS"): (288, 135, 67),
+    ("held-out", "XR_SHOULDER"): (563, 194, 95),
+    ("held-out", "XR_WRIST"): (659, 237, 97),
+}
+# Of the humerus also patients and positive views, as counted in MURA v1.1's folders.
+MURA_HUMERUS = {"train": (587, 599), "held-out": (132, 140)}
+CONTRAST = 20  # grey levels between the 1st and the 99th percentile; with fewer an image is near-blank (films have 70 or more)
+GIVES_AWAY = 0.6  # AUROC of the label from image mode or size alone that is worth a word
+SHOWN = 10  # lines of a note, at most
+
+
+def check(root, views, faults, mura=True):
+    """Examine every view.
+
+    Args:
+        root: data root; paths are printed from there on.
+        views, faults: what `data_loader.survey` found in it.
+        mura: whether to print MURA's counts beside those found.
+    Returns: (report, wrong): text to print, and whether something in it would make training or its scores wrong.
+    """
+    images = examine(views).assign(path=[os.path.relpath(path, root) for path in views["path"]])
+    findings = [
+        ("WRONG", f"{len(faults)} faults of the layout", faults) if faults else None,
+        *missing_parts(views),
+        unreadable(images),
+        *doubled(images),
+        patients_in_both(views),
+        near_blank(images),
+    ]
+    findings = [finding for finding in findings if finding]
+    lines = [count_table(views, mura), "", *give_aways(images)]
+    for kind, title, details in findings:
+        shown = details if kind == "WRONG" else details[:SHOWN]  # what has to be mended is listed whole
+        lines += ["", f"{kind}  {title}", *(f"  {detail}" for detail in shown)]
+        lines += [f"  ... and {len(details) - len(shown)} more"] * (len(details) > len(shown))
+    wrong = sum(kind == "WRONG" for kind, _, _ in findings)
+    verdict = f"{wrong} of these would make training or its scores wrong: mend what is marked WRONG."
+    lines += ["", verdict if wrong else "Nothing was found that would make training wrong."]
+    return "\n".join(lines), wrong > 0
+
+
+def examine(views):
+    """The views with what their files hold: mode, width, height, sha256 of the bytes, contrast, and reason where unreadable."""
+    rows = list(in_threads(examine_image, views["path"], "Reading views"))
+    return pd.concat([views, pd.DataFrame(rows, columns=["mode", "width", "height", "sha256", "contrast", "reason"])], axis=1)
+
+
+def examine_image(path):
+    """(mode, width, height, sha256, contrast, reason) of one image file, None where it is not known."""
+    try:
+        grey = read_grey(path)
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        low, high = np.percentile(np.asarray(grey), [1, 99])
+        return mode(path), *grey.size, digest, high - low, None
+    except (UnreadableImageError, OSError) as error:
+        return None, None, None, None, None, str(error)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Counts
+
+
+def count_table(views, mura):
+    """Counts by split and study type as text, with MURA v1.1's in brackets."""
+    rows = [
+        count(part, split, study_type, mura_counts(split, [study_type] if mura else [None]))
+        for (split, study_type), part in views.groupby(["split", "study_type"], sort=False)
+    ]
+    for split, part in views.groupby("split", sort=False):
+        types = sorted(set(part["study_type"]))
+        if len(types) > 1:
+            rows.append(count(part, split, "all", mura_counts(split, types if mura and len(types) == 7 else [None])))
+    table = pd.DataFrame(rows).to_string(index=False)
+    note = "\n(in brackets: MURA v1.1; another number is no fault of other data, but MURA with another is incomplete)"
+    return table + note * ("(" in table)
+
+
+def mura_counts(split, study_types):
+    """MURA v1.1's counts of some study types, in the order of `count`; None where not known."""
+    known = [MURA.get((split, name)) for name in study_types]
+    if None in known:
+        return [None] * 5
+    views, studies, positive_studies = (sum(column) for column in zip(*known, strict=True))
+    patients, positive_views = MURA_HUMERUS[split] if list(study_types) == ["XR_HUMERUS"] else (None, None)
+    return [studies, patients, positive_studies, views, positive_views]
+
+
+def count(part, split, study_type, known):
+    """One row of the table of counts, with those that are known in brackets."""
+    studies = part.drop_duplicates(STUDY)
+    counts = {
+        "studies": len(studies),
+        "patients": part["patient"].nunique(),
+        "positive studies": int(studies["label"].sum()),
+        "views": len(part),
+        "positive views": int(part["label"].sum()),
+    }
+    cells = {
+        name: f"{found:,}" + (f" ({true:,})" if true is not None else "")
+        for (name, found), true in zip(counts.items(), known, strict=True)
+    }
+    return {"split": split, "study type": study_type, **cells}
+
+
+def missing_parts(views):
+    """Findings on splits that are absent, lack a label, or hold other study types."""
+    for split, folder in (("train", "train/"), ("held-out", "valid/")):
+        part = views[views["split"] == split]
+        if part.empty:
+            kind = "WRONG" if split == "train" else "note"
+            yield kind, f"no {split} views: {folder} is absent or empty", []
+        for study_type, typed in part.groupby("study_type"):
+            if typed["label"].nunique() < 2:
+                kind = "WRONG" if part["label"].nunique() < 2 else "note"
+                name = "positive" if typed["label"].iloc[0] else "negative"
+                yield kind, f"all {len(typed)} {split} views of {study_type} are {name}; scores need both labels", []
+    types = views.groupby("study_type")["split"].unique()
+    alone = [f"{study_type}, {splits[0]}" for study_type, splits in types.items() if len(splits) == 1]
+    if alone and views["split"].nunique() == 2:
+        yield "note", "study types in one of the two splits only", alone
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Images
+
+
+def unreadable(images):
+    """Finding on images that do not decode."""
+    bad = images[images["reason"].notna()]
+    details = [f"{printable(path)}   {reason}" for path, reason in zip(bad["path"], bad["reason"], strict=True)]
+    return ("WRONG", f"{len(bad)} of {len(images)} images cannot be decoded", details) if details else None
+
+
+def doubled(images):
+    """Findings on byte-identical images, by what is wrong with having them twice."""
+    groups = images[images["sha256"].notna() & images.duplicated("sha256", keep=False)].groupby("sha256", sort=False)
+    groups = groups.agg(
+        labels=("label", "nunique"),
+        splits=("split", "nunique"),
+        patients=("patient", "nunique"),
+        count=("path", "size"),
+        paths=("path", " = ".join),
+    )
+    harmless = groups[(groups["labels"] == 1) & (groups["splits"] == 1)]
+    for kind, found, where in (
+        ("WRONG", groups[groups["labels"] > 1], "under different labels"),
+        ("WRONG", groups[groups["splits"] > 1], "in both splits: what was trained on is scored"),
+        ("note", harmless[harmless["patients"] > 1], "of different patients, who may end up in training and in tuning"),
+        ("note", harmless[harmless["patients"] == 1], "of one patient"),
+    ):
+        if len(found):
+            yield kind, f"{found['count'].sum()} byte-identical images ({len(found)} groups) {where}", list(found["paths"])
+
+
+def near_blank(images):
+    """Finding on images that show next to nothing."""
+    blank = images[images["contrast"] < CONTRAST]
+    details = [f"{path}   contrast {value:.0f} of 255" for path, value in zip(blank["path"], blank["contrast"], strict=True)]
+    return ("note", f"{len(blank)} near-blank images (contrast below {CONTRAST} grey levels)", details) if details else None
+
+
+def patients_in_both(views):
+    """Finding on patients who stand in train/ and in valid/."""
+    patients = views.groupby("patient")["split"].nunique()
+    both = sorted(patients.index[patients > 1])
+    return ("WRONG", f"{len(both)} patients stand in train/ and in valid/", both) if both else None
+
+
+def give_aways(images):
+    """Lines on image modes and sizes by label, and on how far they alone tell the label."""
+    readable = images[images["reason"].isna()]
+    if readable.empty or readable["label"].nunique() < 2:
+        return ["Modes and sizes by label: too few readable images."]
+    names = {0: "negative", 1: "positive"}
+    modes = pd.crosstab(readable["mode"], readable["label"].map(names))
+    sides = readable.assign(label=readable["label"].map(names), size=readable[["width", "height"]].max(axis=1))
+    sizes = sides.groupby("label")[["width", "height"]].median().astype(int)
+    lines = ["Images by mode and label", modes.to_string(), "", "Median size by label, pixels", sizes.to_string(), ""]
+    share = readable.groupby("mode")["label"].transform("mean")
+    ratio = readable["width"] / readable["height"].clip(lower=1)
+    for what, value, remedy in (
+        ("mode", share, "all images become grey before training, which removes it"),
+        ("long side", sides["size"], "all images get the same long side, which removes it"),
+        ("aspect ratio", ratio, "--resize stretch removes it, --resize pad shows it"),
+    ):
+        auroc = metrics.roc_auc_score(readable["label"], value)
+        auroc = max(auroc, 1 - auroc)
+        advice = f": it gives the label away; {remedy}" if auroc >= GIVES_AWAY else ""
+        lines.append(f"From its {what} alone an image's label can be told with AUROC {auroc:.3f}{advice}.")
+    return lines

@@ -1,0 +1,388 @@
+"""From a DICOM file to a picture of 8 bits: stored values -> modality LUT or rescale -> VOI LUT or window -> black to white.
+
+Nothing about the patient is kept: pydicom is asked for what describes the pixels, and skips the rest of a file. Nor is any text
+of a file passed on: pydicom's messages and warnings quote values, which in a damaged file may be anything. So they are
+silenced, and every reason why a file is not read is in our own words.
+
+Source: DICOM PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/part03.html.
+"""
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image  # the picture, and the limit of its size
+
+from bones.system import optional
+
+# Once, and for all threads: `warnings.catch_warnings` would change the filters of the others.
+warnings.filterwarnings("ignore", module="pydicom")
+logging.getLogger("pydicom").disabled = True
+
+PALETTE = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
+NEEDED = [
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+]
+TAGS = [
+    *NEEDED,
+    *("HighBit", "PlanarConfiguration", "NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *(name + part for name in PALETTE for part in ("Descriptor", "Data")),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *PIXELS,
+]
+COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}  # pydicom makes RGB of each
+GREYS = {"MONOCHROME1", "MONOCHROME2"}
+DEFLATED = "1.2.840.10008.1.2.1.99"
+# What a file in the plainest of transfer syntaxes, Explicit VR Little Endian, begins with (PS3.10, section 7.1).
+PLAIN_HEAD = b"\0" * 128 + b"DICM" + b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2.1\0"
+EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
+CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
+MEMORY = 2**31  # bytes of address space for decoding one film in a process of its own: 89 million pixels of 16 bits fit
+PATIENCE = 120  # seconds for the same; a film of 8 million pixels takes 1.5, one of 89 million 6
+LARGEST = 2**30  # bytes of a file, which is read whole; films take some 30 million
+POINT = 1e-9  # width of a range that is a point
+DAMAGED_HEADER = "its header is damaged"
+DAMAGED_PIXELS = "its pixels do not decode: damaged, or cut short"
+
+
+class DicomError(ValueError):
+    """A DICOM file that is not read; the message is the reason, and quotes nothing of the file."""
+
+
+def read(path):
+    """The picture in a DICOM file; of several frames the first.
+
+    Args:
+        path: pathlib.Path of a file.
+    Returns: PIL.Image of mode L, or RGB where the file holds colour.
+    Raises: DicomError with the reason; Image.DecompressionBombError; OSError when the file cannot be opened.
+    """
+    with path.open("rb") as file, in_our_words(DAMAGED_HEADER):
+        dataset = read_header(file)
+        check_header(dataset)
+    with in_our_words(DAMAGED_PIXELS):
+        stored = stored_pixels(dataset, path)
+        if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.itemsize > 2:
+            raise DicomError(DAMAGED_PIXELS)
+    with in_our_words(DAMAGED_HEADER):
+        return Image.fromarray(grey(stored, dataset) if dataset.PhotometricInterpretation in GREYS else colour(stored, dataset))
+
+
+@contextlib.contextmanager
+def in_our_words(reason):
+    """Whatever else is raised, told as this reason: of damaged files pydicom raises all kinds of errors, which quote values."""
+    try:
+        yield
+    except (DicomError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        raise DicomError(f"{reason} ({type(error).__name__})") from None
+
+
+@functools.cache
+def library():
+    """pydicom, imported when the first DICOM file is met. Raises: DicomError when it is missing."""
+    try:
+        optional.need("pydicom.pixels", "reading DICOM")
+        return optional.need("pydicom", "reading DICOM")
+    except optional.MissingPackageError:
+        raise DicomError("DICOM needs pydicom: pip install -r requirements/extra.txt") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# File -> data set
+
+
+def read_header(file):
+    """Data set of an open DICOM file, with the pixels still as they are stored and without any other text.
+
+    A file without preamble is refused: what one may be is a guess, and any text passes for one.
+    """
+    pydicom = library()
+    if os.fstat(file.fileno()).st_size > LARGEST:
+        raise DicomError(f"it is larger than {LARGEST:,} bytes (expected a film)")
+    if file.read(132)[128:] != b"DICM":
+        raise DicomError("no DICOM file (expected DICM at byte 128)")
+    meta = pydicom.filereader.read_file_meta_info(file.name)
+    if "TransferSyntaxUID" not in meta:
+        raise DicomError("its header names no transfer syntax")
+    if meta.TransferSyntaxUID == DEFLATED:
+        file.seek(144 + meta.FileMetaInformationGroupLength)  # 132 and the 12 bytes of this number; PS3.10, section 7.1
+        return pydicom.dcmread(inflated(file.read()), specific_tags=TAGS)
+    file.seek(0)
+    return pydicom.dcmread(file, specific_tags=TAGS)
+
+
+def inflated(content):
+    """A file of a deflated data set. pydicom inflates whatever comes; a few bytes would fill the memory."""
+    inflater, limit = zlib.decompressobj(-zlib.MAX_WBITS), 2 * Image.MAX_IMAGE_PIXELS
+    plain = inflater.decompress(content, limit)
+    if inflater.unconsumed_tail:
+        raise Image.DecompressionBombError(f"deflated data exceed limit of {limit} bytes")
+    if not inflater.eof:
+        raise DicomError(DAMAGED_PIXELS)
+    return io.BytesIO(PLAIN_HEAD + plain)
+
+
+def check_header(dataset):
+    """Raise DicomError unless a data set describes pixels that are read here."""
+    if not any(name in dataset for name in PIXELS):
+        raise DicomError("it holds no pixels: a report or a directory, or cut short")
+    missing = [name for name in NEEDED if dataset.get(name) in (None, "")]
+    if missing:
+        raise DicomError(f"its header lacks {', '.join(missing)}")
+    kind, samples, size = dataset.PhotometricInterpretation, dataset.SamplesPerPixel, dataset.Rows * dataset.Columns
+    for wrong, reason in (
+        ("PixelData" not in dataset, "its pixels are floating-point numbers (expected integers of 1 to 16 bits)"),
+        (dataset.BitsAllocated > 16, "its pixels have more than 16 bits (expected 1 to 16)"),
+        (size == 0, "it has no rows or no columns"),
+        (kind not in {*GREYS, *COLOURS, "PALETTE COLOR"}, "its colours are of a kind that is not read"),
+        (samples != (3 if kind in COLOURS else 1), "its header contradicts itself: colour, and the number of samples"),
+        (dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1, "its highest bit is not where bits end"),
+    ):
+        if wrong:
+            raise DicomError(reason)
+    if size > Image.MAX_IMAGE_PIXELS:  # in Pillow's words
+        limit = f"Image size ({size} pixels) exceeds limit of {Image.MAX_IMAGE_PIXELS} pixels"
+        raise Image.DecompressionBombError(f"{limit}, could be decompression bomb DOS attack.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data set -> stored values
+
+
+def stored_pixels(dataset, path):
+    """Stored values of the first frame: (rows, columns), or (rows, columns, 3) where it has colours.
+
+    Pillow decodes JPEG and JPEG 2000 where it can: it is always there, and looks at the size before it decodes.
+    """
+    pydicom, syntax = library(), dataset.file_meta.TransferSyntaxUID
+    try:
+        decoder = pydicom.pixels.get_decoder(syntax)
+    except NotImplementedError:
+        raise DicomError(f"its transfer syntax is not read: {CONVERT}") from None
+    name = re.split(r" \(|,", syntax.name)[0]  # "JPEG Lossless" of "JPEG Lossless, Non-Hierarchical, First-Order ..."
+    if syntax == EXTENDED_JPEG and dataset.BitsStored != 8:
+        raise DicomError(f"its pixels are compressed as {name} of 12 bits, which no plugin reads: {CONVERT}")
+    if not decoder.is_available:
+        plugin = "pylibjpeg pylibjpeg-openjpeg" if "High-Throughput" in name else "python-gdcm"
+        raise DicomError(f"its pixels are compressed as {name}, for which a plugin is missing: pip install {plugin}")
+    if decoder.is_native or "pillow" in decoder.available_plugins:
+        return pydicom.pixels.pixel_array(dataset, index=0, decoding_plugin="" if decoder.is_native else "pillow")
+    return decoded_apart(path)
+
+
+def decoded_apart(path):
+    """What `stored_pixels` returns, decoded in a process of its own.
+
+    One changed byte can crash gdcm's decoders of lossless JPEG and JPEG-LS, and Python with them; they print to standard error,
+    and take the memory that the compressed frame claims to need, whatever the header says. RLE, which pydicom decodes in
+    Python, may grow 64 times. A process costs half a second.
+    """
+    command = [sys.executable, "-m", "bones.data.dicom", os.fspath(path)]
+    checkout, single = {"PYTHONPATH": str(Path(__file__).parents[2])}, {"OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PATIENCE,
+            env=os.environ | checkout | single,  # each thread of OpenBLAS would take address space
+            start_new_session=True,  # Ctrl-C is for the script: a decoder that it stopped would make the film look damaged
+        )
+    except subprocess.TimeoutExpired:
+        raise DicomError(f"its pixels do not decode within {PATIENCE} seconds") from None
+    if done.returncode:
+        raise DicomError(DAMAGED_PIXELS)
+    return np.load(io.BytesIO(done.stdout))
+
+
+def send(path):
+    """Write the stored values of a file's first frame to standard output: the other side of `decoded_apart`."""
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    pydicom, file = library(), io.BytesIO()
+    np.save(file, pydicom.pixels.pixel_array(pydicom.dcmread(path, specific_tags=TAGS), index=0))
+    sys.stdout.buffer.write(file.getbuffer())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stored values -> grey or colour
+
+
+def grey(stored, dataset):
+    """8-bit grey of stored values, as the file asks to be shown.
+
+    Values become the modality's (C.11.1), and these a brightness by the VOI LUT or window (C.11.2), whose whole range becomes 0
+    to 255; the first where there are several, the LUT where there are both. Without either, 8-bit values stay as they are, and
+    deeper ones are spread from their least to their greatest: 12-bit films often use a part of their range, and would be dark.
+    MONOCHROME1, whose least value is white, is inverted (C.7.6.3.1.2). Padding (C.7.5.1.1.2) is no part of the picture: it
+    does not count as least or greatest, and is black.
+
+    Args:
+        stored: (rows, columns) of 8- or 16-bit integers.
+    Returns: (rows, columns) uint8.
+    """
+    possible, places = every_value(stored)
+    padding = is_padding(possible, dataset)
+    present = np.zeros(len(possible), bool)
+    present[places] = True
+    with np.errstate(all="ignore"):  # a damaged slope or window
+        brightness = brightness_of(possible, present & ~padding, dataset)
+    if not np.isfinite(brightness).all():
+        raise DicomError("its rescale or its window is out of range")
+    table = np.rint(255 * np.clip(brightness, 0, 1)).astype(np.uint8)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        table = 255 - table
+    table[padding] = 0
+    return table[places]
+
+
+def brightness_of(possible, present, dataset):
+    """Brightness of each possible stored value, 0 to 1 or to be clipped to that; `present` says which stand in the picture."""
+    values, depth, low, high = modality_values(possible, dataset)
+    brightness = voi_brightness(values, dataset)
+    if brightness is not None:
+        return brightness
+    if depth > 8 and present.any():
+        low, high = values[present].min(), values[present].max()
+    return (values - low) / max(high - low, POINT)
+
+
+def every_value(stored):
+    """All values of an array's type, and the place of each element among them: what is done to values is done to 65,536.
+
+    Returns: (values, places): (256 or 65536,) of the type, and unsigned integers of the array's shape.
+    """
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    unsigned = np.dtype(f"u{stored.dtype.itemsize}")
+    return np.arange(256**stored.dtype.itemsize, dtype=unsigned).view(stored.dtype), stored.view(unsigned)
+
+
+def is_padding(values, dataset):
+    """Which stored values are PixelPaddingValue, or lie between it and PixelPaddingRangeLimit."""
+    ends = [dataset.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return np.zeros(len(values), bool)
+    # Files may say 65,535 where -1 is meant.
+    low, high = sorted(np.array(int(end)).astype(values.dtype) for end in (ends[0], ends[0] if ends[1] is None else ends[1]))
+    return (values >= low) & (values <= high)
+
+
+def modality_values(stored, dataset):
+    """What stored values mean: by ModalityLUTSequence, else by RescaleSlope and RescaleIntercept (PS3.3, C.11.1).
+
+    Returns: (values, depth, low, high): float64, their bits, and the least and the greatest that these allow.
+    """
+    if dataset.get("ModalityLUTSequence"):
+        item = dataset.ModalityLUTSequence[0]
+        values, depth = look_up(stored, item.LUTDescriptor, item.LUTData, dataset)
+        return values, depth, 0, 2**depth - 1
+    slope, intercept = number(dataset, "RescaleSlope", 1), number(dataset, "RescaleIntercept", 0)
+    if slope == 0:
+        raise DicomError("its rescale slope is 0")
+    depth = dataset.BitsStored
+    least = -(2 ** (depth - 1)) if dataset.PixelRepresentation else 0
+    ends = sorted(end * slope + intercept for end in (least, least + 2**depth - 1))
+    return stored * slope + intercept, depth, *ends
+
+
+def voi_brightness(values, dataset):
+    """Brightness by VOILUTSequence, else by WindowCenter, WindowWidth and VOILUTFunction (PS3.3, C.11.2).
+
+    Returns: float64 from 0 (the output's least) to 1 (its greatest), to be clipped; None where the file has neither.
+    """
+    if dataset.get("VOILUTSequence"):
+        item = dataset.VOILUTSequence[0]
+        shown, bits = look_up(np.rint(values), item.LUTDescriptor, item.LUTData, dataset)
+        return shown / (2**bits - 1)
+    centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
+    if centre is None or width is None:
+        return None
+    function = dataset.get("VOILUTFunction") or "LINEAR"
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise DicomError("its window has a function other than LINEAR, LINEAR_EXACT and SIGMOID")
+    if width <= 0 or (width < 1 and function == "LINEAR"):
+        raise DicomError("its window is less than one value wide")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))  # beyond 709 exp overflows
+    # LINEAR is ((x - (c - 0.5)) / (w - 1) + 0.5), which begins at c - w / 2 as LINEAR_EXACT does, but is one value narrower.
+    span = width - 1 if function == "LINEAR" else width
+    return (values - (centre - width / 2)) / max(span, POINT)
+
+
+def look_up(values, descriptor, data, dataset):
+    """Values through a table: below its first the first entry, above its last the last one.
+
+    pydicom's own counts the entries in the type of the output: of 8 bits, it takes entry 0 for 256.
+
+    Args:
+        descriptor: number of entries (0: 65,536), the value that the first one is for, bits of an entry.
+        data: list of numbers, or bytes with one or two bytes an entry.
+        dataset: its byte order is the bytes'.
+    Returns: (entries, bits): float64 like `values`, and the bits of an entry.
+    """
+    count, first, bits = (int(part) for part in descriptor)
+    count = count % 65536 or 65536  # a signed type makes 40,000 negative
+    if isinstance(data, bytes):
+        two_bytes = "<u2" if dataset.original_encoding[1] else ">u2"
+        data = np.frombuffer(data, "u1" if len(data) < 2 * count else two_bytes)
+    entries = np.atleast_1d(data)[:count].astype(float)
+    if len(entries) < count or not 1 <= bits <= 16:
+        raise DicomError("its look-up table is shorter than it says, or not of 1 to 16 bits")
+    places = np.clip(values.astype(float) - first, 0, count - 1)
+    return entries[places.astype(int)], bits
+
+
+def number(dataset, name, default=None):
+    """A number of a data set, the first where there are several; the default where it is missing or empty."""
+    if dataset.get(name) in (None, ""):
+        return default
+    value = float(np.atleast_1d(np.asarray(dataset[name].value, float))[0])
+    if not np.isfinite(value):
+        raise DicomError(f"its {name} is no number")
+    return value
+
+
+def colour(stored, dataset):
+    """8-bit RGB of stored values: pydicom has made RGB of every colour space but that of a palette.
+
+    Args:
+        stored: (rows, columns) indices into a palette, or (rows, columns, 3).
+    Returns: (rows, columns, 3) uint8.
+    """
+    if stored.dtype.kind != "u":
+        raise DicomError("its colours are signed numbers (expected unsigned)")
+    possible, places = every_value(stored)
+    if dataset.PhotometricInterpretation != "PALETTE COLOR":
+        return np.rint(np.minimum(possible / (2**dataset.BitsStored - 1), 1) * 255).astype(np.uint8)[places]
+    channels = [
+        look_up(possible, dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value, dataset) for name in PALETTE
+    ]
+    table = np.stack([np.rint(entries * 255 / (2**bits - 1)) for entries, bits in channels], axis=-1)
+    return np.clip(table, 0, 255).astype(np.uint8)[places]
+
+
+if __name__ == "__main__":
+    send(sys.argv[1])

@@ -1,0 +1,157 @@
+"""From an image file to a square of grey pixels, or to one reason why not; and films side by side on a contact sheet."""
+
+import concurrent.futures
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps  # decodes PNG and JPEG
+from tqdm import tqdm  # progress bar
+
+from bones.data import dicom
+
+AHEAD = 1024  # images that threads are given at once: a million would take a gigabyte before the first is done
+# Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class DataError(Exception):
+    """A fault of the data that the user can mend; the message names it, says what was expected and what to do."""
+
+
+class UnreadableImageError(DataError):
+    """One image file that does not decode; the message is the reason, without the path."""
+
+
+def printable(name):
+    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as in Python: \\n, \\xff."""
+    escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}
+    return str(name).translate(str.maketrans(escaped))
+
+
+def in_threads(work, images, words):
+    """What a function gives for each of many images, in order: Pillow lets go of Python's lock while it works.
+
+    Args:
+        words: what the progress bar says.
+    """
+    images = list(images)
+    with (
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(images), desc=words, unit="view", leave=False, delay=1, disable=None) as bar,
+    ):
+        for start in range(0, len(images), AHEAD):
+            for found in pool.map(work, images[start : start + AHEAD]):
+                bar.update()
+                yield found
+
+
+def read_grey(path):
+    """Luminance of an image file.
+
+    Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
+    orientation is applied; of an animation the first frame counts. DICOM is shown as the file asks for, see `dicom.grey`.
+
+    Args:
+        path: .png, .jpg or .dcm file.
+    Returns: PIL.Image of mode L.
+    Raises: UnreadableImageError with the reason.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise UnreadableImageError("no file" if path.exists() else "no such file")
+        if path.stat().st_size == 0:
+            raise UnreadableImageError("0 bytes (expected an image)")
+        if is_dicom(path):
+            return to_grey(dicom.read(path))
+        with Image.open(path) as image:
+            image.load()
+            return to_grey(ImageOps.exif_transpose(image))
+    except Image.UnidentifiedImageError:
+        raise UnreadableImageError("no image that Pillow knows") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"refused as a decompression bomb: {error}") from None
+    except OSError as error:
+        truncated = "truncated" in str(error)
+        reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
+        raise UnreadableImageError(reason) from None
+    # Pillow's plugins raise these on damaged files; a DicomError is a ValueError.
+    except (SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise UnreadableImageError(str(error) or type(error).__name__) from None
+
+
+def is_dicom(path):
+    """Whether a file's name says that it is DICOM."""
+    return Path(path).suffix.lower() == ".dcm"
+
+
+def mode(path):
+    """How an image file that was read holds its pixels: Pillow's mode (L, RGB, I;16, ...), or DICOM."""
+    if is_dicom(path):
+        return "DICOM"
+    with Image.open(path) as image:
+        return image.mode
+
+
+def to_grey(image):
+    """8-bit luminance of a decoded PIL image of any mode."""
+    if image.mode in ("L", "1"):
+        return image.convert("L")
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit files come as I;16, I;16B or I
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise UnreadableImageError(f"{image.mode} pixels from {values.min()} to {values.max()} (expected 8 or 16 bits)")
+        return Image.fromarray((values / 257 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("RGB").convert("L")
+
+
+def fit_square(grey, size, resize):
+    """Bring a grey image to a square.
+
+    Args:
+        grey: PIL.Image of mode L.
+        size: side of the square, pixels.
+        resize: "pad" fits the long side and centres the image on black; "stretch" squeezes both sides.
+    Returns: (size, size) uint8.
+    """
+    if resize == "stretch":
+        return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+    scale = size / max(grey.size)
+    width, height = (max(1, round(side * scale)) for side in grey.size)
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = grey.resize((width, height), Image.Resampling.BILINEAR)
+    return square
+
+
+def shrink(film, side):
+    """A PIL image brought down to a long side of `side` pixels where it is larger."""
+    scale = min(1, side / max(film.size))
+    return film.resize([max(1, round(scale * length)) for length in film.size], Image.Resampling.BILINEAR)
+
+
+def contact_sheet(films, captions, columns=6, side=200):
+    """Films side by side, each under its caption.
+
+    Args:
+        films: PIL images of mode L.
+        captions: one text a film; it may hold several lines.
+        side: pixels that a film is fitted into.
+    Returns: PIL.Image of mode L.
+    """
+    columns = min(columns, len(films))
+    font, margin, line = ImageFont.load_default(13), 6, 17
+    head = line * max(caption.count("\n") + 1 for caption in captions) + margin
+    sheet = Image.new("L", (columns * side, -(-len(films) // columns) * (side + head)), 255)
+    draw = ImageDraw.Draw(sheet)
+    for place, (film, caption) in enumerate(zip(films, captions, strict=True)):
+        left, top = place % columns * side, place // columns * (side + head)
+        small = ImageOps.contain(film, (side - margin, side - margin))
+        sheet.paste(small, (left + (side - small.width) // 2, top + head))
+        draw.text((left + side // 2, top + head // 2), caption, fill=0, font=font, anchor="mm", align="center")
+    return sheet

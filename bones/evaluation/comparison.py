@@ -1,0 +1,212 @@
+"""Scores as text: tables for the terminal, and the README's results table with spread over seeds, ensemble and differences."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bones.scores import metrics as scores
+
+SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
+# Measured on MURA's hidden test set, 207 studies of all seven types: another set than any that this repository can score.
+PAPER = "[Rajpurkar et al. 2018](https://arxiv.org/abs/1712.06957), abstract"
+LEADERBOARD = "[MURA leaderboard](https://stanfordmlgroup.github.io/competitions/mura/)"
+YARDSTICK = [
+    ("the paper's five DenseNet-169", "AUROC 0.929, sensitivity 0.815, specificity 0.887", PAPER),
+    ("the best of the paper's radiologists", "kappa 0.778", LEADERBOARD),
+    ("the best entry, an ensemble, 30 November 2018", "kappa 0.843", LEADERBOARD),
+]
+
+
+@dataclasses.dataclass
+class Scored:
+    """A run with its predictions on one split and their scores."""
+
+    name: str  # of the run folder
+    settings: dict  # run.json
+    predictions: pd.DataFrame  # one row a view
+    report: dict  # scores.json
+
+    def group(self):
+        """What runs that differ in nothing but the seed have in common: options, training data, scored views."""
+        own = {"seed", "out", "data"}
+        options = sorted((name, value) for name, value in self.settings["options"].items() if name not in own)
+        parts = [self.settings["data"].get(part) or {} for part in ("train", "tuning")]  # which seeds divide differently
+        counts = [sum(part.get(name, 0) for part in parts) for name in ("views", "studies", "positive_views")]
+        views = self.predictions[[*scores.STUDY, "view", "label"]].sort_values([*scores.STUDY, "view"])
+        return repr(options), *counts, views.to_csv(index=False)
+
+    def decided(self):
+        """What scores.differences takes."""
+        return self.predictions, self.report["threshold"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# For the README
+
+
+def grouped(runs):
+    """Runs that differ in nothing but the seed, together: a list of lists, in the order of their first runs."""
+    groups = {}
+    for run in runs:
+        groups.setdefault(run.group(), []).append(run)
+    return list(groups.values())
+
+
+def markdown(runs):
+    """The whole results section: rows, differences between groups where there are several, and the yardstick."""
+    groups = grouped(runs)
+    table = [row for group in groups for row in (*map(run_row, group), *(seed_rows(group) if len(group) > 1 else []))]
+    notes = [difference(groups[0], other) for other in groups[1:]]
+    yardstick = [dict(zip(("MURA's yardstick", "Score", "Source"), row, strict=True)) for row in YARDSTICK]
+    return "\n\n".join(
+        [
+            as_markdown(table),
+            "Scores of studies; kappa and accuracy at the threshold fitted on tuning studies.",
+            *notes,
+            "For comparison, measured on another set, MURA's hidden test set of 207 studies of all seven types:",
+            as_markdown(yardstick),
+        ]
+    )
+
+
+def as_markdown(rows):
+    """A Markdown table of dicts with the same keys."""
+    lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def row(run, seed, numbers, training, command):
+    """One row of the table; of a group, run is its first."""
+    options, report = run.settings["options"], run.report
+    weights = {"none": "random", "imagenet": "ImageNet"}.get(options["weights"], Path(options["weights"]).name)
+    data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}, {report['split']}"
+    marks = [" (phantom)"] * bool(report["phantom"]) + [" (labels corrected)"] * bool(report["corrected"])
+    return {
+        "Network": options["network"],
+        "Recipe": f"{options['recipe']}, {weights} weights, {options['size']} px, {options['epochs']} epochs",
+        "Data": data + "".join(marks),
+        "Studies (patients)": f"{report['studies']['count']} ({report['patients']})",
+        "Seeds": seed,
+        **dict(zip(("AUROC [95 % CI]", "Kappa [95 % CI]", "Accuracy [95 % CI]"), numbers, strict=True)),
+        "Training time, device": training,
+        "Command": command,
+    }
+
+
+def run_row(run):
+    """Row of one run."""
+    settings, seconds = run.settings, run.settings.get("training_seconds")
+    training = f"{seconds / 60:.0f} min, {settings.get('device')}" if seconds else "not finished"
+    numbers = [as_text(run.report["studies"][name]) for name in SHOWN]
+    return row(run, settings["options"]["seed"], numbers, training, f"`{settings.get('command')}`")
+
+
+def seed_rows(group):
+    """Rows of the mean and standard deviation over seeds, and of the ensemble."""
+    seeds = ", ".join(str(run.settings["options"]["seed"]) for run in group)
+    values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
+    spread = [mean_and_spread(found) for found in values]
+    together = scores.score(scores.study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
+    names = " ".join(run.name for run in group)
+    return [
+        row(group[0], f"mean ± SD of {seeds}", spread, "", f"`python model_test.py {names} --markdown`"),
+        row(group[0], f"ensemble of {seeds}", [as_text(together[name]) for name in SHOWN], "", "the same"),
+    ]
+
+
+def ensemble(group):
+    """Predictions of a group of runs, averaged."""
+    return scores.ensemble([run.predictions for run in group])
+
+
+def mean_threshold(group):
+    """Threshold of an ensemble: there is no tuning patient whom none of its runs was trained on, so it is not fitted anew."""
+    return float(np.mean([run.report["threshold"] for run in group]))
+
+
+def difference(first, other):
+    """A sentence on the scores of one group minus those of the first, on the same patients."""
+    if not scores.same_studies(*(scores.study_probabilities(group[0].predictions) for group in (first, other))):
+        return f"{title(other)} was scored on other studies than {title(first)}: they cannot be compared."
+    found = scores.differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
+    numbers = ", ".join(f"{scores.NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
+    return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
+
+
+def title(group):
+    """A group's name in a sentence."""
+    seeds = f", mean of {len(group)} seeds" if len(group) > 1 else ""
+    return f"{group[0].settings['options']['recipe']} ({' '.join(run.name for run in group)}{seeds})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# For the terminal
+
+
+def as_text(score):
+    """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where draws of patients do not differ."""
+    value, low, high = (score[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
+
+
+def mean_and_spread(values):
+    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; of a single value, itself."""
+    if not values or None in values:
+        return "-"
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+
+
+def as_table(report):
+    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold, and what hangs on it at 0.5 too."""
+    columns = {}
+    for unit in ("views", "studies"):
+        found = report[unit]
+        columns[unit] = {
+            "count (positive)": f"{found['count']} ({found['positive']})",
+            **{title: as_text(found[name]) for name, title in scores.NUMBERS.items() if name not in scores.DECISIONS},
+            **at_threshold(found, report["threshold"]),
+            **at_threshold(report["at_half"][unit], 0.5),
+        }
+    return pd.DataFrame(columns)
+
+
+def at_threshold(found, threshold):
+    """What hangs on the threshold, as text, and the 2x2 table as called of those that are so."""
+    counts = found["confusion"]
+    positives, negatives = found["positive"], found["count"] - found["positive"]
+    name = f"at {threshold:.3f}: "
+    return {
+        **{name + scores.NUMBERS[score]: as_text(found[score]) for score in scores.DECISIONS},
+        name + "abnormal called so": f"{counts['true_positive']} of {positives}",
+        name + "normal called so": f"{counts['true_negative']} of {negatives}",
+    }
+
+
+def type_table(report, names=("auroc", "kappa", "accuracy")):
+    """Some scores of the studies of each study type as text in a pandas.DataFrame."""
+    rows = {
+        study_type: {
+            "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
+            **{scores.NUMBERS[name]: as_text(found["studies"][name]) for name in names},
+        }
+        for study_type, found in report["by_study_type"].items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def pointing_table(found, cells):
+    """What `heatmap.pointing` found of each kind of map, (rows, columns) cells, as a table."""
+    rows = {
+        kind: {
+            "cells": f"{cells[kind][0]} x {cells[kind][1]}",
+            "inside the box": as_text(one["hits"]),
+            "in other films' boxes": f"{one['other_films']:.3f}",
+            "gain": as_text(one["gain"]),
+        }
+        for kind, one in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,236 @@
+"""DenseNet's layers and Adam as TensorFlow computes them fastest on a CPU; network, weights and files stay Keras's own.
+
+Keras spells batch normalisation out in a dozen operations that each read and write whole feature maps: 60 % of a training
+step of DenseNet-169. `fuse` gives the layers of one network, in this process, another way to compute the same
+(docs/performance.md):
+
+- Batch normalisation and the ReLU behind it are one pass over memory forward and one or two back (kernels.py).
+- A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
+- The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
+
+This module is TensorFlow's alone; networks.speed_up imports it where that is the backend.
+"""
+
+import ctypes
+import functools
+import itertools
+import sys
+
+import keras
+import tensorflow as tf
+from keras import layers
+from tensorflow.compat.v1.nn import fused_batch_norm
+
+LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
+WIDE = 128  # channels; below, a kernel takes twice the time a value
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+
+
+def is_alone():
+    """Whether what is built now is for one device: the operations here know of no copies on others."""
+    return not tf.distribute.has_strategy()
+
+
+@functools.cache
+def keep_memory():
+    """Have glibc reuse the memory of freed tensors of up to 32 MB, the most that it takes.
+
+    TensorFlow turns that off in the process, once, when it first reads from a generator, as `fit` and `predict` do: the system
+    then hands out and clears fresh pages for every tensor, a fifth of a training step. So let it do that first.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        next(iter(tf.data.Dataset.from_generator(lambda: [0], output_signature=tf.TensorSpec((), tf.int32))))
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+
+
+def fuse(network, least_size=LEAST_SIZE):
+    """Change in place how a network's layers compute, before it is traced: on a CPU, what can be faster is.
+
+    Args:
+        network: keras.Model.
+        least_size: side of the input, pixels, from which on kernels.py is used; below, it is TensorFlow's own operation.
+    """
+    if tf.config.list_physical_devices("GPU") or not is_alone():
+        return
+    keep_memory()
+    for layer in network._flatten_layers():
+        if layer.compute_dtype not in ("float32", "bfloat16"):
+            continue
+        if network.input_shape[1] < least_size:
+            if isinstance(layer, layers.BatchNormalization) and is_of_films(layer) and layer.scale and layer.center:
+                layer.call = functools.partial(normalise_in_one_operation, layer)
+        elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
+            layer.call = functools.partial(normalise_and_cut, layer, passes_on=len(takers(layer.input)) > 1)
+            relu_behind(layer).call = lambda inputs: inputs  # done already
+        elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
+            layer.call = concatenate
+        elif isinstance(layer, layers.Conv2D) and is_pointwise(layer):
+            layer.call = functools.partial(convolve_pointwise, layer)
+
+
+def is_fusable(layer):
+    """Whether `normalise_and_cut` computes what a BatchNormalization layer and the one behind it do."""
+    return is_of_films(layer) and layer.center and relu_behind(layer) is not None
+
+
+def is_of_films(layer):
+    """Whether a BatchNormalization layer is over the channels, the last of four axes."""
+    return layer.axis in (-1, 3) and layer.input.ndim == 4
+
+
+def relu_behind(layer):
+    """The Activation layer that alone takes a layer's output, if it is a ReLU; else None."""
+    behind = takers(layer.output)
+    if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
+        return behind[0]
+    return None
+
+
+def takers(tensor):
+    """The layers that take a symbolic tensor."""
+    return [node.operation for node in tensor._keras_history.operation._outbound_nodes]
+
+
+def is_pointwise(layer):
+    """Whether a Conv2D layer is a matrix product at every pixel and nothing else."""
+    plain = layer.kernel_size == layer.strides == (1, 1) and not layer.use_bias and layer.groups == 1
+    return plain and layer.activation is keras.activations.linear
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the layers compute
+
+
+def concatenate(inputs):
+    """Features side by side that remember their parts; the copy is never made where only batch normalisation takes them."""
+    whole = tf.concat(inputs, -1)
+    first, *others = inputs
+    if len(others) == 1:
+        whole.first, whole.parts = first, [*widen(getattr(first, "parts", [first])), *others]  # the last is not measured yet
+    return whole
+
+
+def widen(parts):
+    """The parts, the narrow ones at the end as one where they are wide enough together: kernels like long rows."""
+    narrow = list(itertools.takewhile(lambda part: part.shape[-1] < WIDE, reversed(parts)))[::-1]
+    if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= WIDE:
+        return [*parts[: -len(narrow)], tf.concat(narrow, -1)]
+    return parts
+
+
+def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
+    """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute.
+
+    If it passes its input's parts on, the layers behind take them from its results, not from where it took them: backwards,
+    each layer adds its gradient to that of those behind it, and no operation is left that adds up dozens of them.
+    """
+    beta = tf.convert_to_tensor(layer.beta.value)
+    gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
+    if not (training and layer.trainable):
+        moving = (tf.convert_to_tensor(statistic.value) for statistic in (layer.moving_mean, layer.moving_variance))
+        return normalise(layer.epsilon, False, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
+    known = getattr(getattr(inputs, "first", None), "moments", None)
+    parts = [inputs] if known is None else inputs.parts
+    outputs, mean, variance, *passed = normalise(layer.epsilon, passes_on, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
+    inputs.moments, inputs.parts = (mean, variance), passed or parts
+    update_moving(layer, mean, variance)
+    return outputs
+
+
+def normalise_in_one_operation(layer, inputs, training=None, mask=None):
+    """What `layer`, a keras.layers.BatchNormalization over the last of four axes, computes, as FusedBatchNormV3."""
+    scale, centre = layer.gamma.value, layer.beta.value
+    if not (training and layer.trainable):
+        mean, variance = layer.moving_mean.value, layer.moving_variance.value
+        return fused_batch_norm(inputs, scale, centre, mean, variance, layer.epsilon, is_training=False)[0]
+    outputs, mean, variance = fused_batch_norm(inputs, scale, centre, epsilon=layer.epsilon)
+    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+    update_moving(layer, mean, variance * (count - 1) / count)  # it gives n / (n - 1) times what the stock layer keeps
+    return outputs
+
+
+def update_moving(layer, mean, variance):
+    """Let the moving statistics of a BatchNormalization layer follow those of a batch."""
+    for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
+
+
+def convolve_pointwise(layer, inputs):
+    """What `layer`, a keras.layers.Conv2D with a 1 x 1 kernel and nothing more, computes."""
+    return pointwise(inputs, tf.convert_to_tensor(layer.kernel.value))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operations with gradients
+
+
+def normalise(epsilon, passes_on, *arguments):
+    """See kernels.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
+    from bones.networks.kernels import (
+        batch_norm as kernels,  # here, since Numba takes its time to start and small films do without
+    )
+
+    @tf.custom_gradient
+    def differentiable(gamma, beta, mean, variance, *parts):
+        y = tf.TensorSpec([*parts[0].shape[:-1], gamma.shape[0]], parts[0].dtype)
+        results = call_kernel(
+            functools.partial(kernels.normalise, epsilon), [gamma, beta, mean, variance, *parts], [y, gamma, gamma]
+        )
+
+        def gradient(dy, d_mean, d_variance, *d_passed):
+            function = functools.partial(kernels.normalise_back, epsilon, mean.shape[0], len(parts))
+            like = [gamma, beta, mean, variance, *parts]
+            return call_kernel(function, [dy, d_mean, d_variance, gamma, beta, *results[1:], *parts, *d_passed], like)
+
+        return [*results, *(tf.identity(part) for part in parts if passes_on)], gradient
+
+    return differentiable(*arguments)
+
+
+def call_kernel(function, arguments, like):
+    """The tensors that a function of kernels.py makes of others; `like` holds tensors of their dtypes and static shapes."""
+    outputs = tf.numpy_function(function, arguments, [tensor.dtype for tensor in like], stateful=False)
+    for output, tensor in zip(outputs, like, strict=True):
+        output.set_shape(tensor.shape)
+    return outputs
+
+
+@tf.custom_gradient
+def pointwise(x, kernel):
+    """Convolution of x, (n, height, width, channels), with a kernel (1, 1, channels, filters)."""
+
+    def gradient(dy):
+        dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), 1)
+        dx.set_shape(x.shape)
+        flat_x, flat_dy = (tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, dy))
+        return dx, tf.matmul(flat_x, flat_dy, transpose_a=True)[None, None]
+
+    return tf.nn.conv2d(x, kernel, 1, "VALID"), gradient
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam, a variable in one operation instead of a dozen.
+
+    Source: Kingma and Ba 2015, arXiv 1412.6980; the epsilon is that before section 2.1, as in Keras.
+    """
+
+    def _backend_update_step(self, gradients, variables, learning_rate):
+        step = tf.cast(self.iterations + 1, tf.float32)
+        self.powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        super()._backend_update_step(gradients, variables, learning_rate)
+
+    def update_step(self, gradient, variable, learning_rate):
+        place = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=self.powers[0],
+            beta2_power=self.powers[1],
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )

@@ -1,0 +1,288 @@
+"""Export a run's network to files that other runtimes score with, each compared with Keras before it is announced.
+
+    python export.py runs/NAME                                         ONNX: runs/NAME/export/best.onnx
+    python export.py runs/NAME --format onnx litert openvino           several formats
+    python export.py runs/NAME --format litert_int8 --out bone.tflite  another place
+
+A file takes grey pixels of 0 to 255, "grey", (n, size, size, 1) float32, any n, and gives the "probability" of each view that
+model_test.py prints, (n, 1): scaling, flip averaging and temperature are in the graph. Threshold, study types and how films
+are brought to a square stand in its metadata. Each is loaded again from disk with its own runtime and compared with Keras in
+float32 on up to 32 real views; a file that differs by more than its format allows (formats.py) is not left.
+This is research software, not a medical device.
+Exit status: 0 done; 1 a fault of run, data or export, or a missing package; 2 a wrong command line.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+if __name__ == "__main__":
+    from bones.system import scripts as interrupts
+
+    interrupts.quit_at_once()
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # the only one that writes all formats
+
+from bones.system import backend
+
+backend.choose()
+
+import keras
+import numpy as np
+
+from bones.data import views as data_loader
+from bones.data.phantoms import sets as phantom
+from bones.data.views import DataError
+from bones.networks import applications as networks
+from bones.runs.folder import PARTIAL, RunError, RunFolder
+from bones.scores import metrics as scores
+from bones.serving.formats import FORMATS
+from bones.system import files as disk
+from bones.system import optional
+from bones.system.optional import MissingPackageError
+
+COMPARED = 32  # views, at most
+
+
+class ExportError(Exception):
+    """An export that cannot be made or is wrong; the message says what was expected and what to do."""
+
+
+def main(argv=None):
+    """Export as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    try:
+        check_surroundings(options)
+        export_run(RunFolder.open(options.run), options)
+    except (DataError, RunError, MissingPackageError, ExportError, OSError) as fault:
+        print(f"export.py: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
+    parser.add_argument(
+        "--format", nargs="+", default=["onnx"], choices=FORMATS, help="one or more of %(choices)s (default: onnx)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="where the one format goes (default: export/best.onnx and so on in the run folder)"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="data root with the views to compare on (default: the one that the run was trained on)",
+    )
+    options = parser.parse_args(argv)
+    options.format = list(dict.fromkeys(options.format))
+    if options.out and len(options.format) > 1:
+        parser.error(f"--out takes one format, and --format names {len(options.format)}.")
+    suffix = FORMATS[options.format[0]].suffixes[0]
+    if options.out and not options.out.endswith(suffix):
+        parser.error(f"--out {options.out}: a file of {options.format[0]} ends in {suffix}.")
+    return options
+
+
+def check_surroundings(options):
+    """Raise ExportError or MissingPackageError unless Keras's backend and every package that a format needs are there."""
+    name = keras.backend.backend()
+    if name != "tensorflow":
+        raise ExportError(f"Keras runs on {name}, and exports are made with TensorFlow. Set KERAS_BACKEND=tensorflow.")
+    for form in options.format:
+        for module in FORMATS[form].modules:
+            with quietly():
+                optional.need(module, f"export.py --format {form}")
+
+
+def export_run(run, options):
+    """Write every format asked for, and print a line each."""
+    settings, network = run.settings(), networks.in_float32(run.load_network())
+    flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
+    temperature, size = settings["temperature"], settings["options"]["size"]
+    targets = {name: place(run, name, options.out) for name in options.format}
+    grey, about = load_sample(settings, options.data)
+    expected = scores.calibrate(data_loader.predict(network, grey, flip_averaging=flip_averaging), temperature)
+    calibrated, metadata = networks.calibrated(network, temperature, flip_averaging), describe(settings)
+    averaging = " and flip averaging" if flip_averaging else ""
+    print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
+    print(f"Compared with Keras in float32 on {about}, threshold {settings['threshold']:.3f}")
+    print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
+    for name, target in targets.items():
+        found = export(FORMATS[name], calibrated, metadata, target, grey, expected)
+        difference = compare(found, expected, settings["threshold"])
+        print(f"{target}: {megabytes(FORMATS[name].files(target))}, {difference}", flush=True)
+    first = options.format[0]
+    print("Research software, not a medical device.")
+    print("Next:", FORMATS[first].example(targets[first], size))
+
+
+def compare(found, expected, threshold):
+    """How far probabilities and decisions are from Keras's, in words."""
+    differ = np.count_nonzero(scores.decisions(found, threshold) != scores.decisions(expected, threshold))
+    largest = np.abs(found - expected).max()
+    return f"largest difference of probability {largest:.1e}, {differ} of {len(found)} decisions differ"
+
+
+def place(run, name, out):
+    """Where a format's file goes.
+
+    Raises: ExportError when --out is there already.
+    """
+    target = Path(out) if out else run / "export" / f"best{FORMATS[name].ending}"
+    for file in FORMATS[name].files(target):
+        if out and (file.exists() or file.is_symlink()):
+            raise ExportError(f"{file} is there already, and is not replaced. Remove it, or pass another --out.")
+    return target
+
+
+def load_sample(settings, data):
+    """Real views to compare on, evenly spread over the held-out split, or over train/ where there is no valid/.
+
+    Returns: ((n, size, size, 1) uint8, what they are in words).
+    Raises: DataError when there are none.
+    """
+    trained, root = settings["options"], data or settings["data"]["root"]
+    if not data and not Path(root).is_dir():
+        raise DataError(f"{root}, which the run was trained on, is gone. Pass --data ROOT, where it is now or another.")
+    root = data_loader.data_root(root)
+    split = "held-out" if (root / data_loader.FOLDERS["held-out"]).is_dir() else "train"
+    views = data_loader.find_views(root, split, ["all"] if data else trained["study_type"])
+    views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
+    views, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip_unreadable=True, cache=None)
+    if views.empty:
+        raise DataError(f"{root}: none of the views picked decodes, so nothing can be compared. Pass --data ROOT.")
+    mark = " (PHANTOMS)" if phantom.describe(root) else ""
+    return pixels[np.arange(len(views))], f"{len(views)} {split} views of {root}{mark}"
+
+
+def describe(settings):
+    """What a file says of itself: {name: text}."""
+    trained = settings["options"]
+    size = trained["size"]
+    averaged = "included in the graph" if trained.get("flip_averaging") else "none"
+    return {
+        "network": trained["network"],
+        "recipe": trained["recipe"],
+        "study_types": " ".join(trained["study_type"]),
+        "trained_on": settings["data"].get("phantom") or "radiographs",
+        "threshold": repr(float(settings["threshold"])),
+        "temperature": f"{settings['temperature']}, included in the graph",
+        "flip_averaging": averaged,
+        "size": str(size),
+        "resize": trained["resize"],
+        "input": f"grey, (n, {size}, {size}, 1) float32, 0 to 255, brought to a square as resize says",
+        "output": "probability of abnormal, (n, 1) float32; a study's is the mean over its views, Positive from threshold on",
+        "note": "Research software, not a medical device.",
+    }
+
+
+def megabytes(files):
+    """Size of files, or of all files in folders, in words."""
+    parts = [part for file in files for part in (file.rglob("*") if file.is_dir() else [file]) if part.is_file()]
+    return f"{sum(part.stat().st_size for part in parts) / 1e6:.1f} MB"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One format: written under a temporary name, loaded again, compared, and renamed
+
+
+def export(form, network, metadata, target, grey, expected):
+    """Write one format; it stands under its real name once it was found right.
+
+    Args:
+        form: one of FORMATS' values.
+        network: keras.Model of `networks.calibrated`.
+        metadata: {name: text}.
+        target: path of the file.
+        grey: (n, size, size, 1) uint8 to compare on.
+        expected: (n,) probability by Keras.
+    Returns: (n,) probability by the format's own runtime.
+    Raises: ExportError when it cannot be made or is wrong; what stood there before is as it was.
+    """
+    partial = target.with_name(PARTIAL + target.name)  # a folder: a file may have others beside it, by its name
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        partial.mkdir(parents=True)
+        with quietly():
+            form.write(network, partial / target.name, metadata)
+            found = score_again(form, partial / target.name, metadata, grey)
+        check(found, expected, form.limit, target)
+        move(form.files(partial / target.name), form.files(target))
+        return found
+    except ExportError:
+        raise
+    except Exception as error:  # each converter and runtime raises its own
+        reason = (disk.reason(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(
+            f"{target} cannot be made ({reason}); what stood there before is as it was.\n"
+            "Expected a folder that can be written to, room on the disk, and the versions of requirements/extra.txt."
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def score_again(form, path, metadata, grey):
+    """Probability of each view by a file, loaded with its own runtime, in batches of two sizes. Returns: (n,) float64.
+
+    Raises: ExportError when the file does not say of itself what it should, or a view's probability hangs on its batch.
+    """
+    found = form.read_metadata(path)
+    if any(found.get(name) != text for name, text in metadata.items()):
+        raise ExportError(f"{path.name} lost its metadata (found {found}). Install the versions of requirements/extra.txt.")
+    score = form.load(path)
+    grey = grey.astype(np.float32)
+    alone, all_views = score(grey[:1]), score(grey)
+    if alone.shape != (1, 1) or all_views.shape != (len(grey), 1):
+        raise ExportError(
+            f"{path.name} gives {all_views.shape} of {len(grey)} views and {alone.shape} of one; expected (n, 1)."
+        )
+    if not abs(alone[0, 0] - all_views[0, 0]) <= form.limit:
+        raise ExportError(f"{path.name} gives a view alone {alone[0, 0]} and among others {all_views[0, 0]}: it is of no use.")
+    return all_views[:, 0].astype(float)
+
+
+def check(found, expected, limit, target):
+    """Raise ExportError unless probabilities are as Keras gives them."""
+    difference = np.abs(found - expected).max()
+    if not difference <= limit:  # NaN is not
+        raise ExportError(
+            f"{target} was not made: its probabilities are up to {difference:.2g} from Keras's (expected {limit:g} or less)."
+            "\nTry another --format, and check that the packages are those of requirements/extra.txt."
+        )
+
+
+def move(files, targets):
+    """Give new files, or folders, their real names; an earlier export goes whole before any of the new one comes."""
+    for target in targets:
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+    for file, target in zip(files, targets, strict=True):
+        os.replace(file, target)
+
+
+@contextlib.contextmanager
+def quietly():
+    """Keep what converters write to the error output, from C++ too, off the terminal; faults come as exceptions."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+if __name__ == "__main__":
+    sys.exit(interrupts.run(main))

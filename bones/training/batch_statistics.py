@@ -1,0 +1,148 @@
+"""Batch normalisation's means and variances, taken again after each epoch on training views as they are: "precise batch norm".
+
+While a network trains, they follow those of augmented batches of 8, and lag and jump. Scored views are whole and unturned. So a
+sample of training views passes through un-augmented in batches of 32, and each layer keeps the average over these batches. Both
+the tuning scores and the saved networks have them; the training steps themselves never use them.
+
+    python batch_statistics.py RUN      how many views are enough for a run's last.h5
+
+Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576, section 3.
+"""
+
+import argparse
+import contextlib
+import functools
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+
+from bones.data import views as data_loader
+from bones.evaluation import comparison as results
+from bones.networks import applications as networks
+from bones.runs.folder import RunError, RunFolder
+from bones.scores import metrics as scores
+
+BATCH_SIZE = 32
+TRIED = (32, 64, 96, 128, 160, 192, 256, 384, 512)
+DRAWS = 6
+
+
+class BatchStatistics(keras.callbacks.Callback):
+    """Takes the statistics at the end of each epoch; stands before the callbacks that score and save."""
+
+    def __init__(self, network, pixels, views, seed):
+        """
+        Args:
+            network: keras.Model whose trainable BatchNormalization layers get new statistics.
+            pixels: data_loader.Rows of the training views, (n, size, size, 1).
+            views: how many of them to pass through, drawn anew each epoch.
+            seed: what they are drawn from, together with the epoch, so that a resumed run draws the same.
+        """
+        super().__init__()
+        self.averager, self.pixels, self.views, self.seed = Averager(network), pixels, min(views, len(pixels)), seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        drawn = np.random.default_rng([self.seed, epoch]).choice(len(self.pixels), self.views, replace=False)
+        self.averager.take(data_loader.Rows(self.pixels, np.sort(drawn)))
+
+
+class Averager(keras.Model):
+    """A network that, while it predicts, averages each BatchNormalization layer's statistics over the batches."""
+
+    def __init__(self, network):
+        super().__init__(name="averager", dtype="float32")
+        self.network = network
+        self.norms = [
+            layer for layer in network._flatten_layers() if isinstance(layer, layers.BatchNormalization) and layer.trainable
+        ]
+        self.batches = self.add_weight(name="batches", initializer="zeros", trainable=False)
+
+    def take(self, pixels):
+        """Replace the statistics by the averages over some views, (n, size, size, 1) of 0 to 255."""
+        if self.norms:
+            self.batches.assign(0.0)
+            data_loader.predict(self, pixels, BATCH_SIZE)
+
+    def call(self, pixels):
+        self.batches.assign_add(1.0)
+        # A moving average whose momentum is 0, 1/2, 2/3, 3/4... is the mean of all that has passed.
+        with averaging(self.norms, 1 - 1 / self.batches.value):
+            return self.network(pixels, training=False)  # no dropout: scoring has none
+
+
+@contextlib.contextmanager
+def averaging(norms, momentum):
+    """Let BatchNormalization layers use and keep a batch's statistics, though the network around them does not train."""
+    before = [(layer, layer.call, layer.momentum) for layer in norms]
+    for layer in norms:
+        layer.call = functools.partial(call_training, layer.call)
+        layer.momentum = momentum
+    try:
+        yield
+    finally:
+        for layer, call, kept in before:
+            layer.call, layer.momentum = call, kept
+
+
+def call_training(call, inputs, training=None, mask=None):
+    """A BatchNormalization layer's call as in training."""
+    return call(inputs, training=True, mask=mask)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line: how many views are enough?
+
+
+def main(argv=None):
+    """Print how far probabilities are from those with statistics of all views; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
+    options = parser.parse_args(argv)
+    try:
+        print(compare(RunFolder.open(options.run)).to_string(index=False))
+    except (data_loader.DataError, RunError, OSError) as fault:
+        print(f"batch_statistics.py: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def compare(run):
+    """Table of the numbers of views in TRIED, over DRAWS draws each.
+
+    Returns: pandas.DataFrame with the number of views; the root mean square difference of tuning probabilities from those with
+        statistics of all training views; mean and standard deviation of the tuning AUROC; and the share of an epoch's time.
+    """
+    settings = run.settings()
+    trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
+    (train, train_pixels), (tuning, tuning_pixels), _ = data_loader.load_parts(trained)
+    label = tuning["label"].to_numpy()
+    network = networks.speed_up(run.load_network("last.h5"))
+    averager = Averager(network)
+
+    def probability(places):
+        start = time.perf_counter()
+        averager.take(data_loader.Rows(train_pixels, np.sort(places)))
+        seconds = time.perf_counter() - start
+        return data_loader.predict(network, tuning_pixels), seconds
+
+    everything = np.arange(len(train))
+    expected, _ = probability(everything)  # also compiles, before time is taken
+    epoch = run.read_history()["seconds"].median()
+    rows = []
+    for count in [count for count in TRIED if count < len(train)]:
+        rng = np.random.default_rng(count)
+        found, seconds = zip(*(probability(rng.choice(everything, count, replace=False)) for _ in range(DRAWS)), strict=True)
+        auroc = results.mean_and_spread([scores.auroc(label, one) for one in found])
+        away = np.sqrt(np.mean((np.array(found) - expected) ** 2))
+        rows.append({"views": count, "rms": round(away, 4), "AUROC": auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"})
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,611 @@
+"""DICOM as grey: known pixels against the standard's formulas, files that pydicom ships, and what is refused, in our words."""
+
+import io
+import logging
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import gdcm
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from PIL import Image
+from pydicom import encaps, pixels, uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from support import ROOT
+from tiny import TINY
+
+from bones.data import dicom, images
+from bones.data import views as data_loader
+from bones.evaluation import split as model_test
+from bones.training import session as mura
+
+SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # in the wheel; its get_testdata_file would go to the network
+NAME = "Doe^Jane"
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
+
+
+def film(stored, bits=12, syntax=uid.ExplicitVRLittleEndian, **elements):
+    """A data set of a patient's film. Without `bits`, the stored values are PixelData as it is."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = uid.DigitalXRayImageStorageForPresentation
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = NAME, NAME, "19700101"
+    dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "MONOCHROME2", 1
+    dataset.Rows, dataset.Columns = stored.shape[:2]
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 * stored.dtype.itemsize, bits, bits - 1
+    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+    dataset.PixelData = stored.tobytes() + b"\0" * (stored.nbytes % 2)
+    dataset["PixelData"].VR = "OB" if syntax.is_encapsulated else "OW"
+    for name, value in elements.items():
+        if value is None:
+            del dataset[name]
+        else:
+            setattr(dataset, name, value)
+    return dataset
+
+
+def save(dataset, path="film.dcm"):
+    """The path of a data set as a file."""
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def read(dataset_or_path):
+    """(height, width) int of what images.read_grey makes of a data set or file."""
+    path = dataset_or_path if isinstance(dataset_or_path, (str, Path)) else save(dataset_or_path)
+    return np.asarray(images.read_grey(path)).astype(int)
+
+
+def refusal(path):
+    """The reason why a file is not read."""
+    with pytest.raises(images.UnreadableImageError) as error:
+        images.read_grey(path)
+    assert NAME not in str(error.value)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Known pixels
+
+
+def linear(x, c, w):
+    """PS3.3, C.11.2.1.2.1, for an output of 0 to 255."""
+    if x <= c - 0.5 - (w - 1) / 2:
+        return 0
+    if x > c - 0.5 + (w - 1) / 2:
+        return 255
+    return ((x - (c - 0.5)) / (w - 1) + 0.5) * 255
+
+
+def linear_exact(x, c, w):
+    """PS3.3, C.11.2.1.3.2."""
+    if x <= c - w / 2:
+        return 0
+    if x > c + w / 2:
+        return 255
+    return ((x - c) / w + 0.5) * 255
+
+
+def sigmoid(x, c, w):
+    """PS3.3, C.11.2.1.3.1."""
+    return 255 / (1 + np.exp(min(-4 * (x - c) / w, 700)))
+
+
+WINDOWS = {"LINEAR": linear, "LINEAR_EXACT": linear_exact, "SIGMOID": sigmoid}
+
+
+def apply(function, values, *arguments):
+    """A function of one number on each of an array, rounded."""
+    return np.array([[round(float(function(float(x), *arguments))) for x in row] for row in values])
+
+
+@pytest.mark.parametrize("width", [1, 2, 700, 4096, 100_000])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_are_the_standards(name, width, in_tmp):
+    dataset = film(RAMP, WindowCenter=1000, WindowWidth=width, VOILUTFunction=name)
+    expected = apply(WINDOWS[name], RAMP, 1000, width)
+    assert (
+        np.abs(read(dataset) - expected).max() <= 1 and (read(dataset) == expected).mean() > 0.999
+    )  # halves may round either way
+    theirs = (
+        pixels.apply_windowing(RAMP.astype(float), dataset) / 4095 * 255
+    )  # pydicom's output is 12 bits wide, as its input is
+    assert np.abs(read(dataset) - theirs).max() <= 0.51
+
+
+def test_the_first_of_several_windows_counts_and_linear_is_the_default(in_tmp):
+    dataset = film(RAMP, WindowCenter=[1000, 3000], WindowWidth=[700, 50])
+    assert (read(dataset) == read(film(RAMP, WindowCenter=1000, WindowWidth=700, VOILUTFunction="LINEAR"))).all()
+
+
+def test_monochrome1_is_the_exact_inverse(in_tmp):
+    for more in ({"WindowCenter": 1000, "WindowWidth": 700}, {}):
+        one, two = (read(film(RAMP, PhotometricInterpretation=kind, **more)) for kind in ("MONOCHROME1", "MONOCHROME2"))
+        assert (one == 255 - two).all() and one.std() > 30
+
+
+def test_rescale_comes_before_the_window(in_tmp):
+    found = read(film(RAMP, RescaleSlope="2.5", RescaleIntercept="-1000", WindowCenter=40, WindowWidth=400))
+    expected = apply(linear, RAMP * 2.5 - 1000, 40, 400)
+    assert np.abs(found - expected).max() <= 1 and (found == expected).mean() > 0.999
+    assert (read(film(RAMP, RescaleSlope="-1", RescaleIntercept="0")) == 255 - read(film(RAMP))).all()
+
+
+def table(entries, first, bits, packed=False):
+    """A sequence of one look-up table."""
+    item = Dataset()
+    item.LUTDescriptor = [len(entries) % 65536, first, bits]
+    item.LUTData = np.asarray(entries, np.uint8 if packed else np.uint16).tobytes()
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    return item
+
+
+@pytest.mark.parametrize(("bits", "packed"), [(8, True), (8, False), (12, False), (16, False)])
+def test_voi_luts(bits, packed, in_tmp):
+    """A root over the values 1,000 to 2,999; those below and above get the first and last entry. It beats a window."""
+    entries = np.rint(np.sqrt(np.arange(2000) / 1999) * (2**bits - 1))
+    luts = [table(entries, 1000, bits, packed), table(entries[::-1], 1000, bits, packed)]
+    found = read(film(RAMP, VOILUTSequence=luts, WindowCenter=50, WindowWidth=5))
+    expected = np.rint(entries[np.clip(RAMP.astype(int) - 1000, 0, 1999)] * 255 / (2**bits - 1))
+    assert (found == expected).all() and found.min() == 0 and found.max() == 255
+
+
+def test_modality_luts(in_tmp):
+    """Stored values 0 to 4,095 mean 4,095 to 0; what they mean is windowed."""
+    falling = table(np.arange(4096)[::-1], 0, 12)
+    found = read(film(RAMP, ModalityLUTSequence=[falling], WindowCenter=1000, WindowWidth=700))
+    assert (found == read(film(RAMP[::-1, ::-1].copy(), WindowCenter=1000, WindowWidth=700))).all()
+    assert (read(film(RAMP, ModalityLUTSequence=[falling])) == 255 - read(film(RAMP))).all()
+
+
+def test_deep_pixels_without_window_are_spread_over_their_range(in_tmp):
+    stored = np.array([[-300, 0], [100, 700]], np.int16)
+    assert read(film(stored, 16)).tolist() == [[0, round(0.3 * 255)], [round(0.4 * 255), 255]]
+    big_endian = film(stored, 16, uid.ExplicitVRBigEndian, PixelData=stored.astype(">i2").tobytes())
+    assert (read(big_endian) == read(film(stored, 16))).all()
+    assert read(film(np.full((2, 2), 77, np.uint16))).tolist() == [[0, 0], [0, 0]]
+
+
+def test_8_bit_pixels_without_window_stay_as_they_are(in_tmp):
+    stored = np.random.default_rng(0).integers(50, 90, (10, 12), np.uint8)
+    assert (read(film(stored, 8)) == stored).all()
+    assert (read(film(stored, 8, RescaleSlope="3", RescaleIntercept="-7")) == stored).all()
+    assert read(film(np.array([[0, 63]], np.uint8), 6)).tolist() == [[0, 255]]
+
+
+def test_padding_is_black_and_no_end_of_the_range(in_tmp):
+    stored = np.array([[-2000, -2000], [-2001, 100], [300, 500]], np.int16)
+    grey = [[0, 0], [0, 0], [128, 255]]
+    assert read(film(stored, 16, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-3000)).tolist() == grey
+    stored[1, 0] = 100
+    dataset = film(stored, 16, PhotometricInterpretation="MONOCHROME1")
+    dataset.add_new("PixelPaddingValue", "US", 63536)  # -2,000, as some write it
+    assert read(dataset).tolist() == [[0, 0], [255, 255], [127, 0]]
+    assert not read(film(np.full((2, 2), 9, np.uint16), PixelPaddingValue=9)).any()
+
+
+def test_of_several_frames_the_first(in_tmp):
+    frames = np.stack([RAMP, RAMP[::-1]])
+    assert (read(film(RAMP, NumberOfFrames=2, PixelData=frames.tobytes())) == read(film(RAMP))).all()
+
+
+def test_real_films_come_back(fracatlas, in_tmp):
+    for path in sorted(fracatlas.rglob("*.jpg"))[:2]:
+        grey = np.asarray(images.read_grey(path))
+        assert (read(film(grey, 8)) == grey).all()
+        deep = np.rint(grey * (4095 / 255)).astype(np.uint16)
+        assert (read(film(deep, WindowCenter=2048, WindowWidth=4096)) == grey).all()
+        assert (
+            read(film(4095 - deep, WindowCenter=2048, WindowWidth=4096, PhotometricInterpretation="MONOCHROME1")) == grey
+        ).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Compressed
+
+
+def compress(source, syntax, path="compressed.dcm"):
+    """The path of a file with its pixels compressed by gdcm."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(source))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(path)
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name"),
+    [
+        (gdcm.TransferSyntax.JPEGLosslessProcess14_1, "1.2.840.10008.1.2.4.70"),
+        (gdcm.TransferSyntax.JPEGLSLossless, "1.2.840.10008.1.2.4.80"),
+        (gdcm.TransferSyntax.JPEG2000Lossless, "1.2.840.10008.1.2.4.90"),
+        (gdcm.TransferSyntax.RLELossless, "1.2.840.10008.1.2.5"),
+    ],
+)
+def test_compressed_equals_uncompressed(syntax, name, in_tmp):
+    plain = save(film(RAMP, WindowCenter=1000, WindowWidth=700))
+    packed = compress(plain, syntax)
+    assert pydicom.dcmread(packed).file_meta.TransferSyntaxUID == name
+    assert (read(packed) == read(plain)).all()
+
+
+# File: what it must look like, as another file does, or in the colours that pydicom finds.
+SAME = {
+    "MR_small_implicit.dcm": "MR_small.dcm",
+    "MR_small_bigendian.dcm": "MR_small.dcm",
+    "MR_small_padded.dcm": "MR_small.dcm",
+    "MR_small_RLE.dcm": "MR_small.dcm",
+    "MR_small_jp2klossless.dcm": "MR_small.dcm",
+    "MR_small_jpeg_ls_lossless.dcm": "MR_small.dcm",
+    "SC_rgb_jpeg_gdcm.dcm": "SC_rgb_gdcm_KY.dcm",  # JPEG Lossless, JPEG 2000
+    "SC_rgb_rle_2frame.dcm": "SC_rgb_gdcm_KY.dcm",
+    "SC_ybr_full_422_uncompressed.dcm": "SC_rgb_jpeg_dcmtk.dcm",
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_shipped_files_that_are_one_picture(name, in_tmp):
+    found, expected = read(SHIPPED / name), read(SHIPPED / SAME[name])
+    assert (found == expected).all() and found.std() > 20
+
+
+@pytest.mark.parametrize(
+    "name", ["SC_rgb_jpeg_dcmtk.dcm", "examples_rgb_color.dcm", "examples_ybr_color.dcm", "SC_rgb_gdcm_KY.dcm"]
+)
+def test_colours_become_luminance(name):
+    red, green, blue = np.moveaxis(pixels.pixel_array(SHIPPED / name, index=0).astype(float), -1, 0)
+    assert np.abs(read(SHIPPED / name) - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 1  # ITU-R 601
+
+
+def test_palettes_become_luminance():
+    dataset = pydicom.dcmread(SHIPPED / "examples_palette.dcm")
+    red, green, blue = np.moveaxis(pixels.apply_color_lut(dataset.pixel_array, dataset) / 257.0, -1, 0)
+    assert np.abs(read(SHIPPED / "examples_palette.dcm") - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 1.5
+
+
+def test_shipped_greys():
+    for name in ("CT_small.dcm", "693_J2KI.dcm", "examples_overlay.dcm"):
+        dataset = pydicom.dcmread(SHIPPED / name)
+        values = pixels.apply_modality_lut(dataset.pixel_array, dataset).astype(float)
+        shown = pixels.apply_windowing(values, dataset)
+        low, high = values.min(), values.max()
+        if "WindowCenter" in dataset:
+            low, high = pixels.apply_windowing(np.array([-1e9, 1e9]), dataset)
+        theirs = (shown - low) / (high - low) * 255
+        padding = dataset.pixel_array == dataset.get("PixelPaddingValue", -(10**6))
+        assert np.abs(read(SHIPPED / name) - theirs)[~padding].max() <= 0.51, name
+    assert set(np.unique(read(SHIPPED / "liver_1frame.dcm"))) == {0, 255}  # of 1 bit
+    deflated = read(SHIPPED / "image_dfl.dcm")
+    assert (deflated == pydicom.dcmread(SHIPPED / "image_dfl.dcm").pixel_array).all()
+
+
+MISSING = {
+    "1.2.840.10008.1.2.4.201": ("High-Throughput JPEG 2000", "pip install pylibjpeg pylibjpeg-openjpeg"),
+    "1.2.840.10008.1.2.4.70": ("JPEG Lossless", "pip install python-gdcm"),
+    "1.2.840.10008.1.2.4.80": ("JPEG-LS Lossless", "pip install python-gdcm"),
+}
+
+
+@pytest.mark.parametrize("syntax", MISSING)
+def test_a_missing_plugin_is_named(syntax, in_tmp, monkeypatch):
+    monkeypatch.setattr(pixels.get_decoder(syntax), "_available", {})
+    reason = refusal(save(film(RAMP, syntax=uid.UID(syntax), PixelData=encaps.encapsulate([b"\0" * 100]))))
+    assert reason.startswith("its pixels are compressed as ") and all(part in reason for part in MISSING[syntax])
+
+
+def test_htj2k_needs_a_plugin_that_is_no_requirement(in_tmp):
+    if pixels.get_decoder(uid.HTJ2K).is_available:
+        pytest.skip("pylibjpeg-openjpeg is installed")
+    content = encaps.encapsulate([b"\0" * 100])
+    assert "pylibjpeg-openjpeg" in refusal(save(film(RAMP, syntax=uid.HTJ2K, PixelData=content)))
+
+
+def test_syntaxes_that_nothing_decodes_are_told(in_tmp):
+    assert "JPEG Extended of 12 bits, which no plugin reads" in refusal(SHIPPED / "JPEG-lossy.dcm")
+    for syntax in (uid.MPEG2MPML, uid.UID("1.2.3.4")):
+        dataset = film(RAMP, PixelData=encaps.encapsulate([b"\0" * 100]))
+        save(dataset)
+        content = Path("film.dcm").read_bytes()
+        plain = b"1.2.840.10008.1.2.1\0"
+        assert content.count(plain) == 1
+        Path("film.dcm").write_bytes(content.replace(plain, syntax.encode().ljust(len(plain), b"\0")[: len(plain)]))
+        assert "its transfer syntax is not read: convert it" in refusal("film.dcm")
+
+
+def test_missing_pydicom_is_told_with_the_install_line(small_root, in_tmp, monkeypatch):
+    study = small_root / "train" / "XR_HUMERUS" / "patient00001" / "study1_positive"
+    save(film(RAMP), study / "image3.dcm")
+    dicom.library.cache_clear()
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "pydicom.pixels", None)
+    try:
+        with pytest.raises(data_loader.DataError) as error:
+            data_loader.load_pixels(data_loader.find_views(small_root, "train"), 16, "pad")
+    finally:
+        dicom.library.cache_clear()
+    assert "1 of 17 images" in str(error.value)
+    assert "image3.dcm   DICOM needs pydicom: pip install -r requirements/extra.txt" in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Refused
+
+
+def png():
+    file = io.BytesIO()
+    Image.new("L", (20, 20), 9).save(file, "PNG")
+    return file.getvalue()
+
+
+NO_DICOM = {
+    "0 bytes": (b"", "0 bytes (expected an image)"),
+    "text": (b"no image at all\n" * 20, "no DICOM file"),
+    "a PNG": (png(), "no DICOM file"),
+    "a head alone": (b"\0" * 128 + b"DICM", "its header names no transfer syntax"),
+    "no head": ((SHIPPED / "no_meta.dcm").read_bytes(), "no DICOM file (expected DICM at byte 128)"),
+    "a report": ((SHIPPED / "test-SR.dcm").read_bytes(), "it holds no pixels: a report or a directory"),
+    "a directory": ((SHIPPED / "dicomdirtests" / "DICOMDIR").read_bytes(), "it holds no pixels: a report or a directory"),
+    "no syntax": ((SHIPPED / "meta_missing_tsyntax.dcm").read_bytes(), "its header names no transfer syntax"),
+    "32 bits": ((SHIPPED / "rtdose.dcm").read_bytes(), "more than 16 bits"),
+    "cut short": ((SHIPPED / "MR_truncated.dcm").read_bytes(), "its pixels do not decode: damaged, or cut short"),
+    "embedded end": ((SHIPPED / "JPEG2000-embedded-sequence-delimiter.dcm").read_bytes(), "its pixels do not decode"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DICOM)
+def test_files_that_are_no_film(kind, in_tmp):
+    content, reason = NO_DICOM[kind]
+    Path("film.dcm").write_bytes(content)
+    assert reason in refusal("film.dcm")
+
+
+ODD = {
+    "no photometry": ({"PhotometricInterpretation": None}, "its header lacks PhotometricInterpretation"),
+    "empty rows": ({"Rows": ""}, "its header lacks Rows"),
+    "several rows": ({"Rows": [64, 64]}, "its header is damaged"),
+    "no rows": ({"Rows": 0}, "it has no rows or no columns"),
+    "more rows": ({"Rows": 65}, "its pixels do not decode"),
+    "more columns": ({"Columns": 6400}, "its pixels do not decode"),
+    "12 bits allocated": ({"BitsAllocated": 12}, "its pixels do not decode"),
+    "32 bits allocated": ({"BitsAllocated": 32}, "more than 16 bits"),
+    "more stored than allocated": ({"BitsStored": 17, "HighBit": 16}, "its pixels do not decode"),
+    "0 bits stored": ({"BitsStored": 0, "HighBit": 0}, "its highest bit"),
+    "high bit elsewhere": ({"HighBit": 15}, "its highest bit is not where bits end"),
+    "3 samples of grey": ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "its header contradicts itself"),
+    "1 sample of colour": ({"PhotometricInterpretation": "RGB"}, "its header contradicts itself"),
+    "unknown colours": ({"PhotometricInterpretation": "DOE JANE"}, "its colours are of a kind that is not read"),
+    "no palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "its header is damaged (KeyError)"),
+    "no sign": ({"PixelRepresentation": 7}, "its pixels do not decode"),
+    "window of 0": ({"WindowCenter": 5, "WindowWidth": 0}, "its window is less than one value wide"),
+    "negative window": ({"WindowCenter": 5, "WindowWidth": -9}, "its window is less than one value wide"),
+    "no such window": ({"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "DOE"}, "a function other than"),
+    "infinite window": ({"WindowCenter": "inf", "WindowWidth": 9}, "its WindowCenter is no number"),
+    "window too far": ({"WindowCenter": "1e308", "WindowWidth": "1e308", "RescaleSlope": "-1e308"}, "out of range"),
+    "slope 0": ({"RescaleSlope": 0, "RescaleIntercept": 5}, "its rescale slope is 0"),
+    "negative frames": ({"NumberOfFrames": -1}, "its pixels do not decode"),
+    "floating-point": ({"PixelData": None, "FloatPixelData": RAMP.astype(np.float32).tobytes()}, "floating-point numbers"),
+    "short table": ({"VOILUTSequence": [table(np.arange(9), 0, 12)]}, "its look-up table is shorter"),
+    "wide table": ({"VOILUTSequence": [table(np.arange(9), 0, 40)]}, "its look-up table is"),
+}
+ODD["short table"][0]["VOILUTSequence"][0].LUTDescriptor = [4000, 0, 12]
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.filterwarnings("ignore")
+def test_headers_that_contradict_themselves(kind, in_tmp):
+    elements, reason = ODD[kind]
+    assert reason in refusal(save(film(RAMP, **elements)))
+
+
+def test_a_film_cut_at_any_byte_is_told(in_tmp):
+    small = film(RAMP[:8, :8].copy())
+    for dataset in (small, film(RAMP[:8, :8].copy(), syntax=uid.DeflatedExplicitVRLittleEndian)):
+        content = Path(save(dataset)).read_bytes()
+        for length in range(len(content) - 1):
+            Path("cut.dcm").write_bytes(content[:length])
+            assert refusal("cut.dcm")
+    for name, step in (("MR_small_jp2klossless.dcm", 97), ("MR_small_RLE.dcm", 1_500)):
+        content = (SHIPPED / name).read_bytes()
+        end = content.rindex(b"\xfe\xff\xdd\xe0")  # of the pixels
+        for length in range(1, end, step):
+            Path("cut.dcm").write_bytes(content[:length])
+            assert refusal("cut.dcm")
+
+
+def test_bombs_are_refused(in_tmp):
+    assert "refused as a decompression bomb: Image size (400000000 pixels)" in refusal(
+        save(film(RAMP, Rows=20_000, Columns=20_000))
+    )
+    bomb = (SHIPPED / "image_dfl.dcm").read_bytes()
+    head = bomb[: 144 + pydicom.dcmread(SHIPPED / "image_dfl.dcm").file_meta.FileMetaInformationGroupLength]
+    deflater = zlib.compressobj(9, wbits=-15)
+    element = struct.pack("<HH2sHL", 0x0009, 0x0010, b"OB", 0, 200_000_000)
+    content = b"".join([deflater.compress(element), *(deflater.compress(bytes(10**6)) for _ in range(200)), deflater.flush()])
+    Path("film.dcm").write_bytes(head + content)
+    assert len(content) < 250_000 and "refused as a decompression bomb: deflated" in refusal("film.dcm")
+
+
+def test_files_of_gigabytes_are_refused_unread(in_tmp):
+    with open(save(film(RAMP)), "r+b") as file:
+        file.truncate(3 * 2**30)  # a hole: takes no room on the disk
+    assert "it is larger than 1,073,741,824 bytes" in refusal("film.dcm")
+
+
+def huge(content, marker):
+    """A JPEG or JPEG-LS stream whose header says 30,000 x 30,000 pixels."""
+    place = content.index(marker) + 5
+    return content[:place] + struct.pack(">HH", 30_000, 30_000) + content[place + 4 :]
+
+
+def test_a_frame_that_claims_to_be_huge_is_refused_and_takes_no_memory(in_tmp):
+    resource = pytest.importorskip("resource")
+    jpeg = io.BytesIO()
+    Image.new("L", (10, 10), 9).save(jpeg, "JPEG")
+    frame = huge(jpeg.getvalue(), b"\xff\xc0")
+    stored = np.zeros((10, 10), np.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    dataset = film(stored, 8, uid.JPEGBaseline8Bit, PixelData=encaps.encapsulate([frame]))
+    assert "its pixels do not decode" in refusal(save(dataset))
+    content = (SHIPPED / "MR_small_jpeg_ls_lossless.dcm").read_bytes()
+    Path("film.dcm").write_bytes(huge(content, b"\xff\xf7"))
+    assert "its pixels do not decode" in refusal("film.dcm")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize(("name", "place"), [("SC_rgb_jpeg_gdcm.dcm", 1338), ("MR_small_jpeg_ls_lossless.dcm", 1558)])
+def test_a_film_on_which_gdcm_crashes_is_told(name, place, in_tmp, capfd):
+    """gdcm 3.2.6 ends the process, by SIGABRT and SIGSEGV."""
+    content = bytearray((SHIPPED / name).read_bytes())
+    content[place] = 0
+    Path("film.dcm").write_bytes(content)
+    assert refusal("film.dcm") == dicom.DAMAGED_PIXELS
+    assert capfd.readouterr() == ("", "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Wherever an image may stand
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run folder that a test may change."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def dicom_root(phantoms, tmp_path):
+    """The phantoms with every film as DICOM, but those of the first views."""
+    root = tmp_path / "dicom"
+    shutil.copytree(phantoms, root)
+    for path in root.rglob("*.png"):
+        if path.name != "image1.png":
+            save(film(np.asarray(images.read_grey(path)), 8), path.with_suffix(".dcm"))
+            path.unlink()
+    assert len(list(root.rglob("*.dcm"))) > 40 and len(list(root.rglob("*.png"))) > 40
+    return root
+
+
+def test_scores_are_those_of_the_same_films_as_png(run, phantoms, dicom_root, capsys):
+    found = []
+    for root in (phantoms, dicom_root):
+        assert model_test.main([str(run), "--data", str(root)]) == 0
+        predictions = pd.read_csv(run / "predictions.csv").sort_values(["patient", "study", "view"])
+        found.append(predictions["probability"].to_numpy())
+    assert predictions["view"].str.endswith(".dcm").any() and np.array_equal(*found)
+
+
+def test_training_checking_suspects_and_audit_take_dicom(run, dicom_root, in_tmp, capsys):
+    assert data_loader.main(["--check", str(dicom_root)]) == 0
+    assert "DICOM" in (out := capsys.readouterr().out) and "cannot be decoded" not in out
+    assert model_test.main([str(run), "--data", str(dicom_root), "--suspects", "3"]) == 0
+    assert model_test.main([str(run), "--data", str(dicom_root), "--audit"]) == 0
+    assert (run / "suspects.png").exists() and (run / "audit.png").exists()
+    assert mura.main(["--data", str(dicom_root), *TINY, "--epochs", "1", "--tuning-fraction", "0.3", "--out", "new"]) == 0
+
+
+def test_a_study_of_dicom_and_png_is_called(run, dicom_root, capsys):
+    study = next(path for path in sorted((dicom_root / "valid").rglob("study*")) if len(list(path.iterdir())) > 1)
+    assert model_test.main([str(run), str(study)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {Path(line.split("\t")[0]).suffix for line in lines[:-1]} == {".png", ".dcm"}
+    assert lines[-1].startswith("study ")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nothing of the patient
+
+
+def leaky():
+    """Films with the patient's name in every element that is read as text, and damaged ones."""
+    yield film(RAMP)
+    for name in ("PhotometricInterpretation", "VOILUTFunction"):
+        yield film(RAMP, WindowCenter=5, WindowWidth=9, **{name: NAME})
+    for name in ("WindowCenter", "RescaleSlope", "NumberOfFrames", "Rows"):
+        dataset = film(
+            RAMP, **{"WindowWidth": 9, "WindowCenter": 5, "RescaleSlope": 1, "RescaleIntercept": 0, "NumberOfFrames": 1}
+        )
+        element = dataset[name]
+        value = NAME.encode()
+        dataset[name] = pydicom.dataelem.RawDataElement(element.tag, element.VR, len(value), value, 0, False, True)
+        yield dataset
+    yield film(RAMP, SpecificCharacterSet=NAME)
+    yield film(RAMP, syntax=uid.JPEG2000Lossless, PixelData=encaps.encapsulate([NAME.encode()]))
+    yield film(RAMP, syntax=uid.JPEGLosslessSV1, PixelData=encaps.encapsulate([NAME.encode()]))
+
+
+def leaky_files(folder):
+    """Paths of them, and of one whose transfer syntax is the name."""
+    paths = []
+    for number, dataset in enumerate(leaky()):
+        paths.append(folder / f"leak{number}.dcm")
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    content = paths[0].read_bytes()
+    paths.append(folder / "syntax.dcm")
+    paths[-1].write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", NAME.encode().ljust(20, b"\0")))
+    paths.append(folder / "cut.dcm")
+    paths[-1].write_bytes(content[: content.index(NAME.encode()) + 3])
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_trace_of_the_patient_in_a_run(run, dicom_root, in_tmp, capfd, caplog):
+    study = next(iter(sorted((dicom_root / "valid").rglob("study*"))))
+    paths = leaky_files(study)
+    assert all(b"Doe" in path.read_bytes() for path in paths)
+    capfd.readouterr()
+    with caplog.at_level(logging.DEBUG):
+        assert model_test.main([str(run), "--data", str(dicom_root)]) == 1
+        assert model_test.main([str(run), "--data", str(dicom_root), "--skip-unreadable"]) == 0
+    printed = capfd.readouterr()
+    assert f"{len(paths) - 2} unreadable views were left out" in printed.out, (
+        "the first film and an unknown character set are read"
+    )
+    assert "leak3.dcm" in printed.err
+    written = [path for folder in (run, in_tmp / "data") for path in folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".npy" for path in written) and run / "predictions.csv" in written
+    texts = [printed.out.encode(), printed.err.encode(), caplog.text.encode(), *(path.read_bytes() for path in written)]
+    assert not any(b"Doe" in text or b"Jane" in text or b"19700101" in text for text in texts)
+
+
+READ_ALL = """
+import concurrent.futures, sys, images
+def reason(path):
+    try:
+        return images.read_grey(path).size
+    except images.UnreadableImageError as error:
+        return str(error)
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    print(*pool.map(reason, sys.argv[1:]), sep="\\n")
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_threads_of_a_fresh_process_print_nothing(tmp_path):
+    """pydicom is imported by the first of eight threads; every warning is shown that is not silenced."""
+    paths = leaky_files(tmp_path)
+    command = [sys.executable, "-W", "always", "-c", READ_ALL, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0 and done.stderr == ""
+    assert len(done.stdout.splitlines()) == len(paths) and done.stdout.startswith("(64, 64)")
+    assert "Doe" not in done.stdout and "Jane" not in done.stdout
+
+
+def test_nothing_of_the_patient_is_kept(in_tmp):
+    with open(save(film(RAMP)), "rb") as file:
+        dataset = dicom.read_header(file)
+    assert "PatientName" not in dataset and NAME not in str(dataset)

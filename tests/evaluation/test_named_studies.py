@@ -1,0 +1,425 @@
+"""Studies without labels: what is found below a folder, what is written of it, and how much memory that takes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from support import ROOT
+from tiny import tiny
+
+from bones.data.images import DataError, fit_square, read_grey
+from bones.evaluation import heatmaps as heatmap
+from bones.evaluation import named_studies as studies
+from bones.evaluation import split as model_test
+from bones.runs.folder import RunFolder
+
+
+def write_image(path, size=(20, 16), seed=None):
+    """An image of noise, by default that of its path; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(sum(os.fsencode(path.name + path.parent.name)) if seed is None else seed)
+    low = rng.integers(0, 256)
+    Image.fromarray(rng.integers(low // 2, low + 1, size[::-1]).astype(np.uint8)).save(path, format="PNG")
+    return path
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run folder, as the command line names it."""
+    shutil.copytree(trained, tmp_path / "run")
+    return "run"
+
+
+@pytest.fixture
+def site():
+    """Three studies of 2, 1 and 3 views below a folder."""
+    for name, views in (("a/study1", 2), ("a/study2", 1), ("b/study10", 3)):
+        for view in range(1, views + 1):
+            write_image(f"site/{name}/image{view}.png", size=(20 + 7 * view, 30))
+    return "site"
+
+
+def one_message(capsys):
+    """What was printed as an error: one message, no traceback."""
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and error.count("model_test.py: ") == 1, error
+    return error
+
+
+def rows_of(table):
+    """[(study, path)]."""
+    return list(zip(table["study"], table["path"], strict=True))
+
+
+# Finding
+
+
+def test_studies_are_folders_with_images_however_deep(in_tmp, caplog):
+    for path in ("r/image1.png", "r/p10/s/1.JPG", "r/p2/s/image10.png", "r/p2/s/image9.jpeg", "r/p2/s/deep/er/x.dcm"):
+        write_image(path)
+    for stray in ("r/p2/s/._image1.png", "r/.DS_Store", "r/__MACOSX/s/image1.png", "r/p2/s/Thumbs.db"):
+        write_image(stray)
+    Path("r/empty").mkdir()
+    expected = [
+        ("r", "r/image1.png"),
+        ("r/p2/s", "r/p2/s/image9.jpeg"),
+        ("r/p2/s", "r/p2/s/image10.png"),
+        ("r/p2/s/deep/er", "r/p2/s/deep/er/x.dcm"),
+        ("r/p10/s", "r/p10/s/1.JPG"),
+    ]
+    assert rows_of(studies.find(["r"])) == expected
+    assert [record.getMessage() for record in caplog.records] == ["r/empty holds no image and is passed over"]
+    caplog.clear()
+    Path("r/p2/s/report.txt").touch()
+    assert rows_of(studies.find(["r"])) == expected
+    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p2/s/report.txt"]
+
+
+def test_a_folder_with_the_name_of_an_image_is_a_folder(in_tmp):
+    write_image("r/1.2.840.dcm/image1.png")
+    write_image("r/a.png")
+    assert rows_of(studies.find(["r"])) == [("r", "r/a.png"), ("r/1.2.840.dcm", "r/1.2.840.dcm/image1.png")]
+
+
+def test_links(in_tmp):
+    write_image("r/a/image1.png")
+    write_image("elsewhere/s/image1.png")
+    Path("r/a/up").symlink_to("..")
+    Path("r/loop").symlink_to("loop")
+    Path("r/z").symlink_to("../elsewhere")
+    Path("r/a/image2.png").symlink_to("image1.png")
+    Path("r/self").symlink_to(".")
+    found = rows_of(studies.find(["r"]))
+    assert found == [("r/a", "r/a/image1.png"), ("r/a", "r/a/image2.png"), ("r/z/s", "r/z/s/image1.png")]
+    # A link to another folder of the tree is a folder of its own.
+    Path("r/b").symlink_to("a")
+    assert ("r/b", "r/b/image1.png") in rows_of(studies.find(["r"]))
+
+
+def test_folders_a_thousand_deep(in_tmp):
+    here = Path.cwd()
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    write_image("image1.png")
+    os.chdir(here)
+    assert len(studies.find(["d"])) == 1
+    shutil.move("d" + "/d" * 600, "half")  # pytest's own clearing recurses
+    shutil.move("d" + "/d" * 300, "quarter")
+    shutil.move("half" + "/d" * 300, "last")
+
+
+def test_odd_names_are_found(in_tmp):
+    names = ["new\nline", "quo\"te's", "tab\there", b"latin\xe4".decode(errors="surrogateescape"), "-v", "骨", "a,b"]
+    for name in names:
+        write_image(f"r/{name}/{name}.png")
+    assert {study for study, _ in rows_of(studies.find(["r"]))} == {f"r/{name}" for name in names}
+
+
+def test_named_twice_is_called_once_and_images_are_studies_of_their_own(in_tmp):
+    write_image("r/a/image1.png")
+    write_image("r/b/image1.png")
+    expected = [("r/a", "r/a/image1.png"), ("r/b", "r/b/image1.png"), ("r/b/image1.png", "r/b/image1.png")]
+    assert rows_of(studies.find(["r", "r/a", "r/b/", "r/b/image1.png"])) == expected
+
+
+@pytest.mark.parametrize(("name", "message"), [("absent", "no such file or folder"), ("empty", "holds no image")])
+def test_nothing_to_find(name, message, in_tmp):
+    write_image("r/a/image1.png")
+    Path("empty/inner").mkdir(parents=True)
+    Path("empty/inner/notes.txt").touch()
+    with pytest.raises(DataError, match=f"^{name}.*{message}"):
+        studies.find(["r", name])
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("sizes", [[1], [255, 1, 1], [256, 256], [1, 700, 1], [3, 3, 3] * 200, [1] * 1000, [600]])
+def test_chunks_are_whole_studies_in_order(sizes):
+    names = [f"s{place}" for place, size in enumerate(sizes) for _ in range(size)]
+    views = pd.DataFrame({"path": [f"{place}.png" for place in range(len(names))], "study": names})
+    parts = list(studies.chunks(views))
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), views)
+    assert sum(part["study"].nunique() for part in parts) == len(sizes), "a study was split"
+    assert all(list(part.index) == list(range(len(part))) for part in parts)
+    # Memory: no part is larger than CHUNK and its largest study together, and parts are not tiny either.
+    assert max(map(len, parts)) < studies.CHUNK + max(sizes)
+    assert len(parts) <= 1 + 2 * sum(sizes) / studies.CHUNK
+
+
+# predictions.csv
+
+
+def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
+    assert model_test.main([run, site]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Wrote predictions.csv: 6 views of 3 studies, ") and "not a medical device" in err
+    table = pd.read_csv("predictions.csv")
+    assert list(table.columns) == ["study", "path", "probability", "study_probability", "decision", "fault"]
+    assert rows_of(table) == rows_of(studies.find([site])) and table["fault"].isna().all()
+    for study, rows in table.groupby("study", sort=False):
+        assert model_test.main([run, study]) == 0
+        lines = [line.split("\t") for line in capsys.readouterr().out.strip().split("\n")]
+        assert [line[0] for line in lines] == [*rows["path"], f"study {study}"]
+        values = [*rows["probability"], rows["study_probability"].iloc[0]]
+        assert [line[2] for line in lines] == [f"{value:.3f}" for value in values]
+        assert lines[-1][1] == rows["decision"].iloc[0] and rows["decision"].nunique() == 1
+        assert rows["study_probability"].tolist() == pytest.approx([rows["probability"].mean()] * len(rows))
+    threshold = json.loads(Path("run/run.json").read_text())["threshold"]
+    positive = table["study_probability"] >= threshold
+    assert (table["decision"] == np.where(positive, "Positive", "Negative")).all()
+    counts = table.drop_duplicates("study")["decision"].value_counts()
+    assert f"{counts.get('Positive', 0)} Positive, {counts.get('Negative', 0)} Negative, 0 not called" in out
+
+
+def test_values_are_those_of_keras_alone(run, site):
+    assert model_test.main([run, site, "--csv", "out.csv"]) == 0
+    network, settings = keras.models.load_model("run/best.h5", compile=False), json.loads(Path("run/run.json").read_text())
+    for row in pd.read_csv("out.csv").itertuples():
+        with Image.open(row.path) as image:
+            scale = 32 / max(image.size)
+            width, height = (round(side * scale) for side in image.size)
+            square = Image.new("L", (32, 32))
+            square.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((32 - width) // 2, (32 - height) // 2))
+        alone = network.predict(np.asarray(square)[None, ..., None], verbose=0)[0, 0]
+        logit = np.log(alone / (1 - alone)) / settings["temperature"]
+        assert row.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
+
+
+def test_chunks_change_nothing(run, site, monkeypatch):
+    assert model_test.main([run, site, "--csv", "whole.csv"]) == 0
+    monkeypatch.setattr(studies, "CHUNK", 1)
+    assert model_test.main([run, site, "--csv", "parts.csv"]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv("whole.csv"), pd.read_csv("parts.csv"), atol=1e-5)
+
+
+def test_one_study_is_printed_unless_a_file_is_asked_for(run, site, capsys):
+    assert model_test.main([run, "site/a/study1", "site/b"]) == 0
+    assert capsys.readouterr().out.count("\n") == 7 and not Path("predictions.csv").exists()
+    assert model_test.main([run, "site/a/study1", "--csv", "one.csv"]) == 0
+    assert len(pd.read_csv("one.csv")) == 2 and "\t" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def damaged(site):
+    """The three studies, one with a view that does not decode beside one that does, one with none that does."""
+    Path("site/a/study1/image2.png").write_bytes(b"")
+    Path("site/a/study2/image1.png").write_bytes(b"no image")
+    return site
+
+
+def test_unreadable_views_are_told_at_the_end(run, damaged, capsys):
+    assert model_test.main([run, damaged]) == 1
+    error = one_message(capsys)
+    assert "2 of 6 images cannot be decoded" in error and "--skip-unreadable" in error
+    assert "site/a/study1/image2.png   0 bytes" in error and "site/a/study2/image1.png   no image that Pillow knows" in error
+    table = pd.read_csv("predictions.csv", keep_default_na=False)
+    assert table["decision"].tolist()[:3] == [""] * 3 and set(table["decision"][3:]) <= {"Positive", "Negative"}
+    assert [bool(fault) for fault in table["fault"]] == [False, True, True, False, False, False]
+    assert [value == "" for value in table["probability"]] == [False, True, True, False, False, False]
+    assert [value == "" for value in table["study_probability"]] == [True, True, True, False, False, False]
+    assert model_test.main([run, "site/a/study1", "site/b"]) == 1
+    out = capsys.readouterr().out
+    assert "study site/b/study10\t" in out and "site/a/study1/image1.png\t" in out
+    assert "site/a/study1/image2.png\tNot called\t-\n" in out and "study site/a/study1\tNot called\t-\n" in out
+
+
+def test_unreadable_views_are_left_out_where_one_may(run, damaged, capsys):
+    assert model_test.main([run, damaged, "--skip-unreadable"]) == 0
+    captured = capsys.readouterr()
+    assert "1 not called" in captured.out and "2 of 6 images cannot be decoded" in captured.err
+    table = pd.read_csv("predictions.csv", keep_default_na=False)
+    first = table[table["study"] == "site/a/study1"]
+    assert float(first["study_probability"].iloc[0]) == pytest.approx(float(first["probability"].iloc[0]))
+    assert set(first["decision"]) <= {"Positive", "Negative"} and first["fault"].tolist()[1].startswith("0 bytes")
+    assert table["decision"].tolist()[2] == "", "none of its views decodes"
+
+
+def test_a_file_that_exists_is_refused_before_anything_is_computed(run, site, capsys, monkeypatch):
+    monkeypatch.setattr(RunFolder, "load_network", lambda run: pytest.fail("it has begun"))
+    Path("predictions.csv").write_text("mine")
+    assert model_test.main([run, site]) == 1
+    assert "predictions.csv exists" in one_message(capsys)
+    assert Path("predictions.csv").read_text() == "mine"
+    assert model_test.main([run, site, "--csv", "absent/out.csv"]) == 1
+    assert "absent/out.csv" in one_message(capsys)
+
+
+@pytest.mark.parametrize("file", ["no/such/folder.csv", "run/run.json/x.csv"])
+def test_a_table_that_cannot_be_written_is_told_at_once(file, run, site, capsys, monkeypatch):
+    monkeypatch.setattr(RunFolder, "load_network", lambda run: pytest.fail("it has begun"))
+    assert model_test.main([run, site, "--csv", file]) == 1
+    assert f"{file} cannot be written" in (error := one_message(capsys)) and "--csv" in error and "partial" not in error
+
+
+def test_a_study_may_come_behind_an_option(run, site, capsys):
+    assert model_test.main([run, "--csv", "table.csv", "site/b"]) == 0
+    assert pd.read_csv("table.csv")["study"].unique().tolist() == ["site/b/study10"]
+
+
+def test_a_failure_in_the_middle_leaves_no_file_under_the_real_name(run, site, capsys, monkeypatch):
+    monkeypatch.setattr(studies, "CHUNK", 1)
+    predict, calls = studies.predict, []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        return predict(*arguments)
+
+    monkeypatch.setattr(studies, "predict", fail)
+    before = set(os.listdir())
+    assert model_test.main([run, site, "--csv", "out.csv"]) == 1
+    assert "No space left" in one_message(capsys)
+    assert set(os.listdir()) - before == {"out.csv.partial"}
+    assert len(pd.read_csv("out.csv.partial")) == 3, "what was known by then"
+    monkeypatch.setattr(studies, "predict", predict)
+    assert model_test.main([run, site, "--csv", "out.csv"]) == 0
+    assert set(os.listdir()) - before == {"out.csv"} and len(pd.read_csv("out.csv")) == 6
+
+
+@pytest.mark.parametrize("more", [["--csv", "x.csv"], ["--heatmap", "maps"]])
+def test_options_of_studies_need_a_study(run, more, capsys):
+    with pytest.raises(SystemExit) as error:
+        model_test.main([run, *more])
+    assert error.value.code == 2 and "--csv and --heatmap" in capsys.readouterr().err
+    assert not Path("x.csv").exists() and not Path("maps").exists()
+
+
+LATIN = b"latin\xe4".decode(errors="surrogateescape")
+ODD = ["a,b", 'quo"te', "new\nline", "return\rhere", "both\r\n", LATIN, "骨", "$x$", "-v"]
+
+
+def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
+    for name in ODD:
+        for view in (1, 2):
+            write_image(f"odd/{name}/s/{name}{view}.png")
+    assert model_test.main([run, "odd", "--heatmap", "maps", "--csv", "odd\n.csv"]) == 0
+    assert "Wrote odd\\n.csv: 18 views of 9 studies" in capsys.readouterr().out
+    table = pd.read_csv("odd\n.csv", encoding_errors="surrogateescape")
+    assert rows_of(table) == rows_of(studies.find(["odd"]))
+    assert set(table["study"]) == {f"odd/{name}/s" for name in ODD}
+    assert table["probability"].between(0, 1).all() and set(table["decision"]) <= {"Positive", "Negative"}
+    # Only of glyphs: a file that another test left open warns whenever it is collected.
+    assert not [each for each in recwarn if "Glyph" in str(each.message)], "of a script that the font lacks"
+    pictures = os.listdir("maps")
+    assert len(pictures) == len(ODD) and all(name.isascii() and name.replace("_", "a")[:1].isalnum() for name in pictures)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") for name in pictures)
+
+
+# Pictures
+
+
+def test_a_picture_a_study(run, site, monkeypatch, capsys):
+    figures = {}
+    save = heatmap.save
+    monkeypatch.setattr(heatmap, "save", lambda figure, file: (figures.update({file.name: figure}), save(figure, file)))
+    write_image("site/c/a/study1/image1.png")  # the same last two parts as another's
+    assert model_test.main([run, site, "--heatmap", "deep/maps"]) == 0
+    assert sorted(os.listdir("deep/maps")) == ["a_study1-2.png", "a_study1.png", "a_study2.png", "b_study10.png"]
+    table, threshold = pd.read_csv("predictions.csv"), json.loads(Path("run/run.json").read_text())["threshold"]
+    names = ["a_study1.png", "a_study2.png", "b_study10.png", "a_study1-2.png"]
+    for (study, rows), name in zip(table.groupby("study", sort=False), names, strict=True):
+        mean = rows["study_probability"].iloc[0]
+        outcome = "Positive" if mean >= threshold else "Negative"
+        assert figures[name]._suptitle.get_text() == f"{study}\n{outcome}, {mean:.3f} (Positive from {threshold:.3f} on)"
+        shown = [axes for axes in figures[name].axes if axes.images]
+        assert len(shown) == 3 * len(rows)
+        expected = [f"{Path(row.path).name}: {row.probability:.3f}" for row in rows.itertuples()]
+        assert [axes.get_title(loc="left") for axes in shown[::3]] == expected
+        for axes, path in zip(shown[::3], rows["path"], strict=True):
+            with Image.open(path) as film:
+                np.testing.assert_array_equal(axes.images[0].get_array(), np.asarray(film))
+        with Image.open(f"deep/maps/{name}") as picture:
+            assert picture.format == "PNG" and np.asarray(picture).std() > 5
+    # Once more into the same folder: the same names, no second set beside the first.
+    assert model_test.main([run, "site/a/study1", "--heatmap", "deep/maps"]) == 0
+    assert len(os.listdir("deep/maps")) == 4
+
+
+def test_maps_in_pictures_are_those_of_the_views(run, site, monkeypatch):
+    """Each film lies under its own map, also where a view before it does not decode."""
+    Path("site/a/study1/image1.png").write_bytes(b"")
+    drawn = {}
+    monkeypatch.setattr(heatmap, "panel", lambda title, films, captions, maps, resize: (title, films, captions, maps))
+    monkeypatch.setattr(heatmap, "save", lambda figure, file: drawn.update({file.name: figure}))
+    assert model_test.main([run, site, "--heatmap", "maps"]) == 1
+    assert set(drawn) == {"a_study1.png", "a_study2.png", "b_study10.png"}
+    assert "a_study1.png" in drawn and drawn["a_study1.png"][0].split("\n")[1].startswith("Not called (")
+    network = RunFolder("run").load_network()
+    for name, folder in (("a_study1.png", "site/a/study1"), ("b_study10.png", "site/b/study10")):
+        _, films, captions, maps = drawn[name]
+        assert list(maps) == ["Grad-CAM", "LayerCAM"]
+        for film, caption, values in zip(films, captions, maps["Grad-CAM"], strict=True):
+            grey = read_grey(Path(folder) / caption.split(":")[0])
+            np.testing.assert_array_equal(np.asarray(film), np.asarray(grey))
+            alone = heatmap.grad_cam(network, fit_square(grey, 32, "pad")[None, ..., None])[0]
+            np.testing.assert_allclose(values, alone, atol=1e-5)
+
+
+def test_films_of_extreme_shapes_and_many_views_are_drawn(run):
+    write_image("thin/image1.png", size=(9000, 3))
+    for view in range(30):
+        write_image(f"many/image{view}.png")
+    assert model_test.main([run, "thin", "many", "--heatmap", "maps"]) == 0
+    assert len(os.listdir("maps")) == 2
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/inner", "/proc/maps"])
+def test_a_folder_that_cannot_be_written_into_is_told_at_once(name, run, site, capsys, monkeypatch):
+    monkeypatch.setattr(RunFolder, "load_network", lambda run: pytest.fail("it has begun"))
+    Path("taken").write_text("a file")
+    assert model_test.main([run, site, "--heatmap", name]) == 1
+    error = one_message(capsys)
+    assert name in error and "--heatmap" in error
+    assert not Path("predictions.csv").exists() and Path("taken").read_text() == "a file"
+
+
+# Memory
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import tiny
+from bones.evaluation import split as model_test
+assert model_test.main(["run", sys.argv[2], "--csv", sys.argv[3]]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_of(count):
+    """Peak memory, in the system's unit, of calling `count` views of two a study, hard links to one image."""
+    film = write_image("film.png", size=(32, 32))
+    for place in range(count):
+        folder = Path(f"site{count}/study{place // 2}")
+        folder.mkdir(parents=True, exist_ok=True)
+        os.link(film, folder / f"image{place % 2}.png")
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PEAK, str(ROOT / "tests"), f"site{count}", f"{count}.csv"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(f"{count}.csv")) == count
+    return int(done.stdout.split()[-1])
+
+
+def test_memory_does_not_grow_with_the_views(in_tmp):
+    """Pixels of a size that would show: 6,000 views of 160 px are 150 MB."""
+    network = tiny(160)
+    Path("run").mkdir()
+    network.save("run/best.h5")
+    options = {"network": "tiny", "recipe": "default", "weights": "none", "size": 160, "resize": "pad", "epochs": 1}
+    options |= {"study_type": ["XR_HUMERUS"], "labels": None, "tuning_fraction": 0.1, "seed": 0, "skip_unreadable": False}
+    record = {"options": options, "data": {"root": "."}, "threshold": 0.5, "temperature": 1.0, "training_seconds": None}
+    Path("run/run.json").write_text(json.dumps(record))
+    few, many = peak_of(600), peak_of(6000)
+    assert many < few + 75_000, "half of what the pixels take"

@@ -1,0 +1,73 @@
+"""OpenVINO scores the same best.h5 with the same probabilities, and model_test.py picks it where nobody asks for another."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from support import ROOT, as_if_trained
+from tiny import tiny
+
+from bones.data import views as data_loader
+from bones.networks import applications as networks
+from bones.training import batch_statistics
+
+pytest.importorskip("openvino", reason="OpenVINO is optional: requirements/extra.txt")
+SCORE = """
+import sys, keras, numpy as np
+from bones.data import views as data_loader
+from bones.networks import applications as networks
+network = networks.speed_up(keras.models.load_model(sys.argv[1], compile=False))
+np.save(sys.argv[3], data_loader.predict(network, np.load(sys.argv[2]), batch_size=4))
+"""
+
+
+def run_python(*arguments, backend=None, status=0):
+    """Standard output of Python with a backend asked for, or none; of a run that fails, the error output."""
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment |= {"PYTHONPATH": str(ROOT)} | ({"KERAS_BACKEND": backend} if backend else {})
+    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
+
+
+@pytest.mark.parametrize(
+    ("build", "standardise", "precision", "spread"),
+    [
+        pytest.param(networks.densenet169, False, "mixed_bfloat16", 0.05, marks=pytest.mark.slow),
+        pytest.param(networks.densenet169_k12, False, "float32", 0.05, marks=pytest.mark.slow),
+        (tiny, True, "float32", 0.05),
+    ],
+)
+def test_probabilities_are_those_of_float32(build, standardise, precision, spread, tmp_path):
+    rng = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(precision)
+    network = as_if_trained(build(64, standardise=standardise), rng)
+    blocks = rng.uniform(0, np.linspace(20, 255, 10)[:, None, None, None], (10, 4, 4, 1))
+    pixels = np.kron(blocks, np.ones((1, 16, 16, 1))).astype(np.uint8)  # differ in more than noise and exposure
+    # With moving statistics that are not its own, so deep a random network says the same of all views.
+    batch_statistics.Averager(network).take(pixels)
+    network.save(tmp_path / "best.h5")
+    np.save(tmp_path / "pixels.npy", pixels)
+    run_python("-c", SCORE, tmp_path / "best.h5", tmp_path / "pixels.npy", tmp_path / "found.npy", backend="openvino")
+    keras.config.set_dtype_policy("float32")
+    stock = build(64, standardise=standardise)
+    stock.set_weights(network.get_weights())
+    expected = data_loader.predict(stock, pixels)
+    assert np.ptp(expected) > spread, "the network says the same of all views"
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-2)
+
+
+def test_it_is_picked_where_no_backend_is_asked_for():
+    show = "import model_test, keras; print(keras.backend.backend())"
+    assert run_python("-c", show).split()[-1] == "openvino"
+    assert run_python("-c", show, backend="tensorflow").split()[-1] == "tensorflow"
+
+
+def test_it_does_not_train(phantoms, tmp_path):
+    told = run_python(ROOT / "mura.py", "--data", phantoms, "--out", tmp_path / "run", backend="openvino", status=1)
+    assert "KERAS_BACKEND is openvino, which only scores" in told and "Traceback" not in told
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,55 @@
+"""Backends: what is asked for is there or said not to be, and JAX compiles the whole training step."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+
+def run_python(*arguments, backend, path=ROOT):
+    """A finished process of Python with a backend of Keras."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT / "tests")])}
+    return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("script", [["mura.py"], ["model_test.py", "run"], ["data_loader.py", "--check", "."]])
+def test_an_unknown_backend_is_told(script):
+    done = run_python(ROOT / script[0], *script[1:], backend="nonsense")
+    assert done.returncode == 1 and done.stderr.startswith("KERAS_BACKEND is nonsense; expected one of tensorflow, jax")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_backend_that_is_not_installed_is_told():
+    absent = "import importlib.util; importlib.util.find_spec = lambda name: None; "
+    absent += "from bones.system import backend; backend.choose()"
+    done = run_python("-c", absent, backend="jax")
+    assert done.returncode == 1
+    assert done.stderr == "KERAS_BACKEND is jax, which is not installed: pip install jax. Or unset KERAS_BACKEND.\n"
+
+
+STEP = """
+import dataclasses, keras, numpy as np
+from bones.runs import recipes
+from bones.training import trainer as training
+from tiny import tiny
+keras.utils.set_random_seed(0)
+options = dataclasses.asdict(recipes.default()) | {"seed": 0, "schedule": "constant", "learning_rate": 0.01}
+trainer = training.build_trainer(tiny(32), options, steps_an_epoch=1)
+rng = np.random.default_rng(0)
+views, label = rng.integers(0, 256, (64, 32, 32, 1)).astype(np.uint8), rng.integers(0, 2, (64, 1)).astype(np.float32)
+history = trainer.fit(views, label, batch_size=8, epochs=5, verbose=0).history
+augmented = trainer.get_layer("rotation")(views.astype(np.float32), training=True)
+print(trainer.jit_compile, history["loss"][0] > history["loss"][-1], bool((np.asarray(augmented) != views).any()))
+"""
+
+
+@pytest.mark.slow
+def test_jax_compiles_the_whole_step():
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed: requirements/test.txt")
+    done = run_python("-W", "error::UserWarning", "-c", STEP, backend="jax")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "True"]

@@ -1,0 +1,208 @@
+"""What training does to views, weights and labels, setting by setting."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from support import as_if_trained
+from tiny import tiny
+
+from bones.data import views as data_loader
+from bones.networks import applications as networks
+from bones.runs import recipes
+from bones.training import trainer as training
+
+
+def options(**changes):
+    """Options of a run that changes no view, with changes."""
+    plain = dataclasses.replace(recipes.default(), flip=False, rotation=0.0, schedule="constant", learning_rate=0.1, epochs=1)
+    return dataclasses.asdict(dataclasses.replace(plain, **changes)) | {"seed": 0}
+
+
+def small():
+    """A network of one dense layer behind a normalisation."""
+    grey = keras.Input((16, 16, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(grey))
+    return keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x))
+
+
+def augmented(**changes):
+    """The part of a trainer that changes views."""
+    network = small()
+    trainer = training.build_trainer(network, options(**changes), steps_an_epoch=1)
+    before = trainer.layers[trainer.layers.index(network) - 1]
+    return keras.Model(trainer.inputs[0], before.output)
+
+
+def bars():
+    """64 views of a bright bar left of the middle."""
+    pixels = np.zeros((64, 16, 16, 1), np.uint8)
+    pixels[:, 4:12, 2:5] = 200
+    return pixels
+
+
+def test_plateau_divides_by_ten_after_an_epoch_without_progress():
+    callback = training.plateau()
+    trainer = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    trainer.compile(keras.optimizers.Adam(1e-4))
+    callback.set_model(trainer)
+    callback.on_train_begin()
+    rates = []
+    for epoch, loss in enumerate((1.0, 0.9, 0.95, 0.8)):
+        callback.on_epoch_end(epoch, {"val_loss": loss})
+        rates.append(float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)))
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_augmentation_flips_and_turns_training_views_only():
+    augment, pixels = augmented(flip=True, rotation=30.0), bars()
+    assert (np.asarray(augment(pixels, training=False)) == pixels).all()
+    changed = np.asarray(augment(pixels, training=True))
+    left = changed[:, :, :8].sum((1, 2, 3)) > changed[:, :, 8:].sum((1, 2, 3))
+    assert 10 < left.sum() < 54, "about half are mirrored"
+    assert len({view.tobytes() for view in changed}) > 50, "each is turned by an angle of its own"
+    assert changed.min() >= 0 and changed.max() <= 200
+
+
+@pytest.mark.parametrize("name", ["shift", "zoom", "contrast", "brightness", "erasing"])
+def test_augmentation_setting(name):
+    augment, pixels = augmented(**{name: 0.5}), bars()
+    assert (np.asarray(augment(pixels, training=False)) == pixels).all()
+    changed = np.asarray(augment(pixels, training=True))
+    share = (changed != pixels).any((1, 2, 3)).mean()
+    assert 0.2 < share < 0.8 if name == "erasing" else share > 0.9
+    assert changed.min() >= 0 and changed.max() <= 255
+
+
+def test_flips_do_not_tell_angles():
+    """Each layer draws from a stream of its own."""
+    augment, pixels = augmented(flip=True, rotation=30.0), bars()
+    turned = np.asarray(augment(pixels, training=True))[..., 0]
+    mirrored = turned[:, :, :8].sum((1, 2)) < turned[:, :, 8:].sum((1, 2))
+    rows, columns = np.mgrid[:16, :16] - 7.5
+    slope = (turned * rows * columns).sum((1, 2)) / turned.sum((1, 2))
+    clockwise = (slope - (turned * rows).sum((1, 2)) * (turned * columns).sum((1, 2)) / turned.sum((1, 2)) ** 2) > 0
+    assert 0.2 < clockwise[mirrored].mean() < 0.8 and 0.2 < clockwise[~mirrored].mean() < 0.8
+
+
+def test_weight_decay_shrinks_kernels_alone():
+    network = small()
+    trainer = training.build_trainer(network, options(weight_decay=0.5), steps_an_epoch=1)
+    for variable in network.trainable_variables:
+        variable.assign(keras.ops.ones(variable.shape))
+    trainer.optimizer.apply([keras.ops.zeros(variable.shape) for variable in network.trainable_variables])
+    found = {variable.name: float(np.asarray(variable).ravel()[0]) for variable in network.trainable_variables}
+    assert found == pytest.approx({"gamma": 1, "beta": 1, "kernel": 1 - 0.1 * 0.5, "bias": 1})
+
+
+def test_l2_is_in_the_loss_and_not_in_the_saved_network(tmp_path):
+    network = small()
+    training.build_trainer(network, options(l2=0.25), steps_an_epoch=1)
+    kernel = next(variable for variable in network.trainable_variables if variable.name == "kernel")
+    assert [float(loss) for loss in network.losses] == pytest.approx([0.25 * float((np.asarray(kernel) ** 2).sum())])
+    network.save(tmp_path / "network.h5")
+    assert not keras.models.load_model(tmp_path / "network.h5", compile=False).losses
+
+
+def test_label_smoothing():
+    trainer = training.build_trainer(small(), options(label_smoothing=0.2), steps_an_epoch=1)
+    label, probability = np.array([[0.0], [1.0]]), np.array([[0.3], [0.6]])
+    expected = -np.mean([0.1 * np.log(0.3) + 0.9 * np.log(0.7), 0.9 * np.log(0.6) + 0.1 * np.log(0.4)])
+    assert float(trainer.loss(label, probability)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_metrics_take_the_label_of_the_heavier_view():
+    metric = training.of_majority(keras.metrics.BinaryAccuracy())
+    metric.update_state(np.array([[0.7], [0.2], [1.0], [0.0]]), np.array([[0.9], [0.1], [0.2], [0.3]]))
+    assert float(metric.result()) == 0.75
+
+
+def test_mixup_mixes_views_and_labels_alike():
+    label = np.arange(64) % 2
+    views = np.broadcast_to((200 * label).astype(np.uint8)[:, None, None, None], (64, 4, 4, 1))
+    batches = data_loader.Batches(views, 16, label, shuffle_seed=0, mixup=0.4)
+    plain = data_loader.Batches(views, 16, label, shuffle_seed=0)
+    pixels, mixed = batches[1]
+    assert pixels.dtype == np.uint8 and pixels.shape == (16, 4, 4, 1) and mixed.shape == (16, 1)
+    np.testing.assert_allclose(pixels[:, 0, 0], 200 * mixed, atol=0.51)
+    assert ((mixed > 0.5) == (plain[1][1] > 0.5)).all() and ((mixed > 0) & (mixed < 1)).any()
+    assert (batches[1][1] == mixed).all() and not (batches[0][1] == mixed).all()
+    batches.start_at(1)
+    assert not (batches[1][1] == mixed).all()
+
+
+@pytest.mark.parametrize("schedule", ("constant", "cosine"))
+def test_accumulated_batches_train_as_one(schedule):
+    """Of a network without batch normalisation."""
+    views = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 1)).astype(np.uint8)
+    label = (np.arange(32) % 2).astype(np.float32)[:, None]
+    weights = []
+    for batch_size, accumulation in ((16, 1), (4, 4)):
+        keras.utils.set_random_seed(0)
+        grey = keras.Input((16, 16, 1))
+        x = keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(grey))
+        network = keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x))
+        how = options(accumulation=accumulation, schedule=schedule, learning_rate=0.01)
+        trainer = training.build_trainer(network, how, steps_an_epoch=1000)  # a cosine that has hardly fallen
+        before = network.get_weights()
+        for batch in np.split(np.arange(32), 32 // batch_size):
+            trainer.train_on_batch(views[batch], label[batch])
+            if batch[-1] < 15:
+                assert all((one == other).all() for one, other in zip(network.get_weights(), before, strict=True))
+        weights.append(network.get_weights()[0])
+    assert np.abs(weights[0] - before[0]).max() > 0.01
+    np.testing.assert_allclose(*weights, atol=2e-4)
+
+
+def test_averaged_weights_are_put_in_after_an_epoch_and_out_before_the_next():
+    network = small()
+    trainer = training.build_trainer(network, options(ema=0.75), steps_an_epoch=4)
+    kernel = next(variable for variable in network.trainable_variables if variable.name == "kernel")
+    steps, ends = [], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(np.array(keras.ops.convert_to_numpy(kernel)))
+
+        def on_epoch_end(self, epoch, logs=None):
+            ends.append(np.array(keras.ops.convert_to_numpy(kernel)))
+
+    views = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 1)).astype(np.uint8)
+    label = (np.arange(32) % 2).astype(np.float32)[:, None]
+    trainer.fit(views, label, batch_size=8, epochs=2, verbose=0, callbacks=[training.AveragedWeights(False), Watch()])
+    average = steps[0]
+    for weights in steps[1:4]:
+        average = 0.75 * average + 0.25 * weights
+    np.testing.assert_allclose(ends[0], average, rtol=1e-4, atol=1e-6)
+    assert np.abs(ends[0] - steps[3]).max() > 1e-3
+    assert np.abs(steps[4] - steps[3]).max() < 0.15, "the second epoch goes on from the weights, a step of Adam away"
+    for weights in steps[4:]:
+        average = 0.75 * average + 0.25 * weights
+    np.testing.assert_allclose(ends[1], average, rtol=1e-4, atol=1e-6)
+
+
+def test_stochastic_depth_leaves_layers_out_in_training_alone(tmp_path):
+    network = networks.densenet169_k12(32)
+    deep = networks.drop_features(network, 0.5)
+    views = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.uint8)
+    np.testing.assert_allclose(deep(views), network(views), atol=1e-6)
+    drops = [layer for layer in deep.layers if layer.name.endswith("_depth")]
+    assert len(drops) == 6 + 12 + 32 + 32
+    ones = np.asarray(drops[0](np.ones((1000, 1, 1, 3), np.float32), training=True))
+    assert set(np.unique(ones)) == {0.0, 2.0} and (ones.std(-1) == 0).all() and 0.4 < ones.mean() / 2 < 0.6
+    deep.save(tmp_path / "deep.h5")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "deep.h5", compile=False)(views), network(views), atol=1e-6)
+
+
+def test_standardised_views_tell_nothing_of_exposure(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = as_if_trained(tiny(32, standardise=True), np.random.default_rng(1))
+    blocks = np.random.default_rng(0).integers(0, 100, (4, 4, 4, 1))
+    views = np.kron(blocks, np.ones((1, 8, 8, 1))).astype(np.float32)  # differ in more than their noise
+    expected = np.asarray(network(views))
+    assert np.ptp(expected) > 0.005
+    np.testing.assert_allclose(network(views * 2 + 50), expected, atol=1e-4)
+    network.save(tmp_path / "best.h5")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "best.h5", compile=False)(views), expected, atol=1e-5)
+    assert np.isfinite(np.asarray(network(np.full((1, 32, 32, 1), 255, np.uint8)))).all()

@@ -1,0 +1,303 @@
+"""Train each row of docs/recipe.md with several seeds, some at once, and print the table: which settings earn their place.
+
+    python ablate.py --data ROOT --out runs/ablation                        every row, seeds 0 1 2; go on where it stopped
+    python ablate.py --data ROOT --out runs/ablation --rows base ema        some rows
+    python ablate.py --record docs/ablation/fracatlas --table               the table of what is there
+
+A quarter of train/'s patients is set apart in --out/develop and scored; ROOT/valid/ is not looked at, so that a recipe chosen
+by this table meets it for the first time at the end. Every row is the base with one thing changed. A difference is that of the
+means over seeds, with a 95 % interval from a bootstrap over patients, on the same patients. What the table needs of each run is
+kept in two small files, runs.csv and probabilities.csv, in --record; a run that stands there is not trained again.
+Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import collections
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageOps  # contrast
+
+from bones.data import images
+from bones.data import views as data_loader
+from bones.data.phantoms import sets as phantom
+from bones.evaluation import comparison as results
+from bones.runs import recipes
+from bones.runs.folder import RunError, RunFolder
+from bones.scores import metrics as scores
+from tools.ablation_record import Record
+
+HELD_BACK = 0.25  # of train/'s patients
+BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160 standardise=false"
+# Row -> what is added to the base's command; where there are several, each goes on from the weights of the one before.
+ROWS = {
+    "base": [""],
+    "moving-statistics": ["--set statistics_views=0"],
+    "standardise": ["--set standardise=true"],
+    "ema": ["--set ema=0.99"],
+    "plateau": ["--set schedule=plateau"],
+    "rate-1e-4": ["--learning-rate 1e-4"],
+    "rate-1e-3": ["--learning-rate 1e-3"],
+    "adamw": ["--set weight_decay=0.05"],
+    "l2": ["--set l2=1e-4"],
+    "label-smoothing": ["--set label_smoothing=0.1"],
+    "mixup": ["--set mixup=0.2"],
+    "erasing": ["--set erasing=0.5"],
+    "weaker-geometry": ["--set rotation=10"],
+    "stronger-geometry": ["--set rotation=30 shift=0.1 zoom=0.2"],
+    "exposure": ["--set contrast=0.3 brightness=0.1"],
+    "batch-16": ["--batch-size 16"],
+    "batch-32": ["--batch-size 32"],
+    "dropout": ["--set dropout=0.5"],
+    "stochastic-depth": ["--set stochastic_depth=0.1"],
+    "128-px": ["--size 128"],
+    "progressive": ["--epochs 8", "--size 96 --epochs 4"],
+    "longer": ["--epochs 24"],
+    "class-weights": ["--set class_weighted=true"],
+    "contrast-stretch": [""],
+    "best-epoch": ["--set chosen=best"],
+    "flip-averaging": ["--set flip_averaging=true"],
+    "hand-alone": ["--study-type XR_HAND"],
+    "hand-from-all": ["", "--study-type XR_HAND --epochs 4"],
+}
+COMPARED_WITH = {"hand-from-all": "hand-alone"}  # the others: base
+TRAINED_AS = {"flip-averaging": "base"}  # rows that only score otherwise: they take the other's training
+STRETCHED = ["contrast-stretch"]  # rows on films whose darkest and brightest 1 % are black and white
+SHOWN = ("auroc", "average_precision", "kappa", "accuracy")
+
+
+def main(argv=None):
+    """Train and show as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    try:
+        record = Record(options.record or options.out, settings)
+        if not options.table:
+            out = Path(options.out).absolute()
+            runs = [(row, seed) for seed in options.seeds for row in options.rows if not record.holds(row, seed)]
+            develop(options.data, out / "develop")
+            if any(row in STRETCHED for row, _ in runs):
+                develop(options.data, out / "develop-stretched", stretch=True)
+            failed = train_all(runs, record, out, options)
+            if failed:
+                print(f"ablate.py: failed: {', '.join(failed)}; see the .log files in {out}", file=sys.stderr)
+                return 1
+        print(tables(record, options.rows, options.seeds))
+    except (data_loader.DataError, RunError, OSError) as fault:
+        print(f"ablate.py: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ablate.py: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is divided; left out: phantoms are drawn")
+    parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
+    parser.add_argument("--out", metavar="FOLDER", help="where the divided data and the run folders go")
+    parser.add_argument("--record", metavar="FOLDER", help="where runs.csv and probabilities.csv are (default: --out)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default 0 1 2)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at once, each on its share of the processor's cores"
+    )
+    parser.add_argument("--table", action="store_true", help="train nothing, print the table of the runs in --out")
+    options = parser.parse_args(argv)
+    if not options.out and not (options.table and options.record):
+        parser.error("--out is needed, where the run folders go; with --table, --record will do.")
+    if not 1 <= options.jobs <= len(cores()):
+        parser.error(f"--jobs takes 1 to {len(cores())} here, and is {options.jobs}.")
+    return options
+
+
+def cores():
+    """Numbers of the processor's cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+def develop(root, out, stretch=False):
+    """Make, once, a data root in which a quarter of the patients of `root`/train are the held-out ones.
+
+    Args:
+        stretch: draw the contrast of each film apart, so that its darkest and brightest hundredths are black and white.
+    """
+    if out.is_dir():
+        return
+    root = data_loader.data_root(root or phantom.ensure())
+    train, held_out = data_loader.split_by_patient(data_loader.find_views(root, "train", ["all"]), HELD_BACK, seed=0)
+    partial = out.with_name("." + out.name)
+    shutil.rmtree(partial, ignore_errors=True)
+    for path, folder in [*((path, "train") for path in train["path"]), *((path, "valid") for path in held_out["path"])]:
+        copy = partial / folder / Path(path).relative_to(root / "train")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if stretch:
+            ImageOps.autocontrast(images.read_grey(path), cutoff=1).save(copy.with_suffix(".png"))
+        else:
+            shutil.copy2(path, copy)
+    if phantom.describe(root):
+        shutil.copy2(root / phantom.NOTE, partial)
+    partial.rename(out)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs
+
+
+def settings(row):
+    """What a row trains with, as text."""
+    return f"{BASE}; " + "; then ".join(ROWS[row])
+
+
+def train_all(runs, record, out, options):
+    """Train and score (row, seed) after (row, seed). Returns: the names of those that failed."""
+    left, failed, stopped = collections.deque(runs), [], threading.Event()
+
+    def work(own_cores):
+        while left:
+            try:
+                row, seed = left.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                train_row(row, seed, record, out, options.study_type, own_cores)
+            except subprocess.CalledProcessError:
+                failed.append(f"{row}-{seed}")
+            except KeyboardInterrupt:
+                left.clear()
+                stopped.set()
+
+    shares = [cores()[place :: options.jobs] for place in range(options.jobs)]
+    threads = [threading.Thread(target=work, args=(share,)) for share in shares[1:]]
+    for thread in threads:
+        thread.start()
+    work(shares[0])
+    for thread in threads:
+        thread.join()
+    if stopped.is_set():
+        raise KeyboardInterrupt
+    return failed
+
+
+def train_row(row, seed, record, out, study_types, own_cores):
+    """Train and score one row with one seed, as far as that is not done, and keep what the table needs."""
+    data, weights = out / ("develop-stretched" if row in STRETCHED else "develop"), ""
+    for stage, added in enumerate(ROWS[row]):
+        folder = stage_folder(out, row, seed, stage)
+        if row in TRAINED_AS:
+            take_training(stage_folder(out, TRAINED_AS[row], seed, stage), folder, added)
+        if not is_finished(folder):
+            fresh = ["--data", data, "--study-type", *study_types, *f"{BASE} {added} {weights} --seed {seed}".split()]
+            has_begun = (folder / "run.json").is_file()
+            if not has_begun:
+                shutil.rmtree(folder, ignore_errors=True)
+            run_script(["mura.py", "--out", folder, *(["--resume"] if has_begun else fresh)], folder, own_cores)
+            if not is_finished(folder):  # stopped by Ctrl-C
+                raise KeyboardInterrupt
+        weights = f"--weights {folder / 'last.h5'}"
+    if not (folder / "scores.json").is_file():
+        for split in ("tuning", "held-out"):
+            run_script(["model_test.py", folder, "--json", "--split", split], folder, own_cores)
+    record.add(row, seed, folder, sum(training_seconds(stage_folder(out, row, seed, stage)) for stage in range(len(ROWS[row]))))
+
+
+def take_training(other, folder, added):
+    """Make of a finished run folder one of the same training that scores with other settings."""
+    if is_finished(other) and not folder.exists():
+        shutil.copytree(other, folder, ignore=shutil.ignore_patterns("scores.json", "predictions.csv"))
+        run = RunFolder.open(folder)
+        content = run.settings()
+        content["options"] |= dict(recipes.setting(text) for text in added.removeprefix("--set ").split())
+        # Nothing is left to train, but the threshold is to be fitted anew.
+        run.write_json("run.json", content | {"finished": None, "training_seconds": None})
+
+
+def training_seconds(folder):
+    """Training time of a finished run folder."""
+    return RunFolder.open(folder).settings()["training_seconds"]
+
+
+def stage_folder(out, row, seed, stage):
+    """Run folder of a stage of a row; the last one has the row's name."""
+    before = len(ROWS[row]) - 1 - stage
+    return out / (f"{row}-{seed}" + f"-stage{stage + 1}" * (before > 0))
+
+
+def is_finished(folder):
+    """Whether a run folder holds a training that came to its end."""
+    return (folder / "run.json").is_file() and bool(training_seconds(folder))
+
+
+def run_script(arguments, folder, own_cores):
+    """Run one of our scripts on some cores; what it says goes to a .log file beside its run folder."""
+    # One run a core gets more done than one run on all: a step is full of places where one operation waits for another.
+    pin = (lambda: os.sched_setaffinity(0, own_cores)) if hasattr(os, "sched_setaffinity") else None
+    command = [sys.executable, *map(str, arguments)]
+    with folder.with_name(folder.name + ".log").open("a") as log:
+        log.write(shlex.join(command[1:]) + "\n")
+        log.flush()
+        subprocess.run(command, cwd=Path(__file__).parents[1], stdout=log, stderr=log, preexec_fn=pin, check=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Table
+
+
+def tables(record, rows, seeds):
+    """Markdown: what each row that has been trained is worth, and what each rule for the threshold."""
+    rows = [row for row in rows if record.scored(row, seeds)]
+    if not rows:
+        return f"{record.folder} holds no run of these rows and seeds."
+    runs = [run for row in rows for run in record.scored(row, seeds).values()]
+    by_row = [table_row(row, record, seeds) for row in rows]
+    return "\n\n".join([results.as_markdown(by_row), results.as_markdown([rule_row(rule, runs) for rule in RULES])])
+
+
+def table_row(row, record, seeds):
+    """A row's scores, mean and spread over seeds, and what they are above the base's of the same seeds."""
+    other = COMPARED_WITH.get(row, "base")
+    runs, base = record.scored(row, seeds), record.scored(other, seeds)
+    both = sorted(runs.keys() & base.keys())
+    added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", films stretched" * (row in STRETCHED)
+    cells = {"Row": row, "Added to the base": added, "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
+    if row in ("base", *COMPARED_WITH.values()) or not both:
+        return cells | {"AUROC minus base's [95 % CI]": ""}
+    before, after = ([found[seed] for seed in both] for found in (base, runs))
+    gain = scores.differences([run.decided() for run in before], [run.decided() for run in after], ("auroc",))["auroc"]
+    return cells | {"AUROC minus base's [95 % CI]": results.as_text(gain)}
+
+
+def spread(found, names=SHOWN):
+    """Cells with mean and spread of scores over dicts of scores."""
+    found = list(found)
+    return {scores.NUMBERS[name]: results.mean_and_spread([one[name] for one in found]) for name in names}
+
+
+def rule_row(rule, runs):
+    """Scores at the thresholds that a rule gives, over all runs."""
+    found = [run.scores(RULES[rule]) for run in runs]
+    return {"Threshold": rule, "Runs": len(runs), **spread(found, ("kappa", "accuracy", "sensitivity", "specificity"))}
+
+
+def highest_kappa(label, probability):
+    """The threshold with the highest kappa, half-way between two probabilities; of equally good ones the nearest to 0.5."""
+    candidates = scores.candidate_thresholds(probability)
+    kappas = np.array([scores.cohen_kappa(label, scores.decisions(probability, one)) or 0.0 for one in candidates])
+    return scores.nearest_to_half(candidates[kappas >= kappas.max() - 1e-12])
+
+
+# How a threshold comes out of the tuning studies: f(label, probability), both (n,). The first is what a run does.
+RULES = {"as many Positive as are": scores.fit_threshold, "highest kappa": highest_kappa, "0.5": lambda label, probability: 0.5}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

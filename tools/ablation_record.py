@@ -1,0 +1,110 @@
+"""What ablate.py keeps of its runs, in two small files: enough to print the table anywhere, and to know which runs are done."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import pandas as pd
+
+from bones.runs.folder import PREDICTIONS, RunError, RunFolder
+from bones.scores import metrics as scores
+
+
+class Record:
+    """Two tables, and their files.
+
+    runs.csv has a row a run: what is in RUN. probabilities.csv has a row a view, what is in VIEW, and a column a run,
+    "row-seed", with the view's probability: of the views set apart, and of the run's own tuning views.
+    """
+
+    RUN = ("row", "seed", "settings", "seconds", "device", "keras")
+    VIEW = ("split", *scores.STUDY, "view", "label")
+
+    def __init__(self, folder, settings):
+        """
+        Args:
+            folder: where the two files are or will be.
+            settings: f(row) -> what a row trains with, as text; a run that trained with something else is not the row's.
+        Raises: RunError when a file there is damaged.
+        """
+        self.folder, self.settings, self.lock = Path(folder), settings, threading.Lock()
+        self.runs = self.read("runs.csv", self.RUN)
+        self.views = self.read("probabilities.csv", self.VIEW)
+
+    def read(self, name, columns):
+        """One of the two files; an empty table where there is none yet.
+
+        Raises: RunError when it is not what `write` wrote.
+        """
+        file = self.folder / name
+        if not file.exists():
+            return pd.DataFrame(columns=[*columns])
+        try:
+            table = pd.read_csv(file)
+        except ValueError as error:  # pandas' parser errors are such
+            raise RunError(f"{file} is no table ({error}). Restore it, or remove it and train again.") from None
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise RunError(f"{file} lacks the columns {', '.join(missing)}. Restore it, or remove it and train again.")
+        return table
+
+    def holds(self, row, seed):
+        """Whether a run of the row as it is now is kept."""
+        return bool((self.is_run(row, seed) & (self.runs["settings"] == self.settings(row))).any())
+
+    def is_run(self, row, seed):
+        """Which line of runs.csv is a run's: a boolean pandas.Series."""
+        return (self.runs["row"] == row) & (self.runs["seed"] == seed)
+
+    def add(self, row, seed, folder, training_seconds):
+        """Keep what the table needs of a scored run folder."""
+        run = RunFolder.open(folder)
+        said = run.settings()
+        kept = [row, seed, self.settings(row), training_seconds, said["device"], said["versions"]["keras"]]
+        views = run.read_csv("predictions.csv", PREDICTIONS, "It is written by model_test.py.").set_index([*self.VIEW])
+        views = views["probability"].round(5).rename(f"{row}-{seed}")
+        with self.lock:
+            others = self.runs[~self.is_run(row, seed)].to_numpy().tolist()
+            self.runs = pd.DataFrame([*others, kept], columns=[*self.RUN])
+            before = self.views.drop(columns=views.name, errors="ignore").set_index([*self.VIEW])
+            self.views = before.join(views, how="outer").reset_index()
+            self.write()
+
+    def write(self):
+        """Write both files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for table, name in ((self.runs, "runs.csv"), (self.views, "probabilities.csv")):
+            partial = self.folder / f".partial-{name}"
+            table.to_csv(partial, index=False)
+            partial.replace(self.folder / name)
+
+    def scored(self, row, seeds):
+        """{seed: Trained} of a row's runs."""
+        return {seed: self.trained(row, seed) for seed in seeds if self.holds(row, seed)}
+
+    def trained(self, row, seed):
+        """What the table takes of a run."""
+        views = self.views.rename(columns={f"{row}-{seed}": "probability"})[[*self.VIEW, "probability"]].dropna()
+        tuning, held_out = (views[views["split"] == split] for split in ("tuning", "held-out"))
+        return Trained(held_out, scores.study_probabilities(tuning))
+
+
+@dataclasses.dataclass
+class Trained:
+    """A run as the record has it."""
+
+    views: pd.DataFrame  # those set apart
+    tuning: pd.DataFrame  # scores.study_probabilities
+
+    def scores(self, rule=scores.fit_threshold):
+        """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""
+        return scores.point_scores(*columns(scores.study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
+
+    def decided(self):
+        """What scores.differences takes."""
+        return self.views, scores.fit_threshold(*columns(self.tuning))
+
+
+def columns(studies):
+    """Labels and probabilities of a table of studies, two arrays (n,)."""
+    return studies["label"].to_numpy(), studies["probability"].to_numpy()

@@ -1,0 +1,325 @@
+"""Time training, scoring, loading and starting beside their peers, in one run, one engine after the other in every round.
+
+    python benchmark.py                     the whole table: about half an hour on two cores
+    python benchmark.py --only train        one part: load, train, score or start
+    python benchmark.py --only train --engine ours torch     some engines
+    KERAS_BACKEND=jax python benchmark.py   ours and stock Keras on another backend, for a GPU
+
+Each engine is warmed up first and then measured in rounds, each round one engine after the other, because a machine's speed
+drifts by more than what separates engines; shown are the median and the range over the rounds. Peers that are not installed are
+said and left out (pip install -r requirements/benchmark.txt). Compare within a run only.
+Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C. --json holds what was measured by then.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bones.runs import folder as run_folder
+from bones.system import backend
+
+# task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
+# asleep; two precisions at once would take too much memory.
+ENGINES = {
+    "load": [
+        *((engine, form) for form in ("png", "jpeg") for engine in ("ours", "tf.data", "opencv")),
+        ("ours", "cache"),
+    ],
+    "train": [
+        *((engine, "bfloat16") for engine in ("ours", "keras", "torch", "torch.compile")),
+        *((engine, "float32") for engine in ("ours", "keras", "torch")),
+    ],
+    "score": [
+        *((engine, "bfloat16") for engine in ("ours", "ours, openvino", "keras", "torch", "openvino")),
+        *((engine, "float32") for engine in ("ours", "keras", "onnxruntime")),
+    ],
+    "start": [(engine, "bfloat16") for engine in ("ours", "keras", "torch")],
+}
+WHAT = {"load": "decode, cold", "train": "views trained", "score": "views scored"}
+FIRST = "from Enter to model_test.py's answer"
+FIRST_ENGINES = {
+    "ours": None,
+    "ours, openvino": "openvino",
+}  # -> the backend of Keras that is scored with, None: the one asked for
+UNITS = {
+    "warm start, 1,272 views": "s",
+    "wait for a batch": "ms",
+    "resident, 1,272 views": "MB",
+    "resident, 36,808 views": "MB",
+}
+PEERS = "pip install -r requirements/benchmark.txt"
+CHECKOUT = Path(__file__).parents[1]
+
+
+class BenchmarkError(Exception):
+    """An engine that stopped before it answered."""
+
+
+class Engine:
+    """One engine in a process of its own, asleep until asked."""
+
+    def __init__(self, job):
+        self.job, self.values, self.missing = job, [], None
+        environment = dict(os.environ)
+        if job["engine"] == "ours, openvino":
+            environment["KERAS_BACKEND"] = "openvino"
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tools.benchmark_peers", json.dumps(job)],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=environment,
+        )
+
+    def warm_up(self):
+        """Wait until it is warm, or says that it is not installed."""
+        print(f"{self.job['task']}: warming up {self.job['engine']} ({self.job['precision']})", file=sys.stderr)
+        self.missing = self.answer().get("missing")
+        if self.missing:
+            say_missing(self.job["task"], self.job["engine"], self.missing)
+
+    def answer(self):
+        """The next JSON line of the process."""
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            name = f"{self.job['task']}, {self.job['engine']} ({self.job['precision']})"
+            raise BenchmarkError(f"{name} stopped with status {self.process.returncode}:\n{self.log.read()[-2000:]}")
+        return json.loads(line)
+
+    def measure(self):
+        """Run one round."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.values.append(self.answer()["value"])
+
+    def close(self):
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        for file in (self.process.stdin, self.process.stdout, self.log):
+            file.close()
+
+
+def main(argv=None):
+    """Measure as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    backend.choose()
+    if os.environ.get("KERAS_BACKEND") == "openvino":
+        print("benchmark.py: KERAS_BACKEND is openvino, which only scores and has rows of its own. Unset it.", file=sys.stderr)
+        return 1
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where a shell has Ctrl-C ignored
+        signal.signal(number, signal.default_int_handler)
+    machine = {"device": run_folder.processor()["device"], "date": str(datetime.date.today())}
+    machine |= {"size": options.size, "batch_size": options.batch_size}
+    print("{device}, {date}; {size} px, batch {batch_size}\n".format(**machine))
+    results, status = [], 0
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for task in options.only:
+                rows = measure(task, options, Path(folder))
+                results += [row | machine for row in rows]
+                if rows:
+                    print(as_table(rows), flush=True)
+    except BenchmarkError as fault:
+        print(f"benchmark.py: {fault}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("benchmark.py: stopped", file=sys.stderr)
+        status = 130
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+        print(f"Wrote {options.json}")
+    return status
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    engines = sorted({engine for pairs in ENGINES.values() for engine, _ in pairs})
+    parser.add_argument(
+        "--only", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="TASK", help="load, train, score, start"
+    )
+    parser.add_argument(
+        "--engine",
+        nargs="+",
+        choices=engines,
+        default=engines,
+        metavar="ENGINE",
+        help=f"{', '.join(map(repr, engines))} (default: all)",
+    )
+    precisions = sorted({precision for pairs in ENGINES.values() for _, precision in pairs})
+    parser.add_argument("--precision", nargs="+", choices=precisions, default=precisions, help="or file formats (default: all)")
+    parser.add_argument("--size", type=int, default=320, metavar="PX", help="side of the square input (default 320)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="views a training step (default 8)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to a file, too")
+    options = parser.parse_args(argv)
+    if options.size < 32 or options.batch_size < 1:
+        parser.error("--size takes 32 or more, --batch-size 1 or more.")
+    if options.json:
+        file = Path(options.json).absolute()
+        if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+            parser.error(f"--json: {file.parent} is no folder to write {file.name} into.")
+        if file.is_dir():
+            parser.error(f"--json: {file} is a folder; name a file.")
+    if not any(chosen(task, options) or has_first_answer(task, options) for task in options.only):
+        parser.error("no engine of these tasks fits --engine and --precision: there is nothing to measure.")
+    return options
+
+
+def chosen(task, options):
+    """The (engine, precision) pairs of a task that the command line asks for."""
+    return [pair for pair in ENGINES[task] if pair[0] in options.engine and pair[1] in options.precision]
+
+
+def has_first_answer(task, options):
+    """Whether to time a first answer, which is part of starting."""
+    return task == "start" and "bfloat16" in options.precision and any(name in options.engine for name in FIRST_ENGINES)
+
+
+def say_missing(task, engine, library):
+    """Tell that an engine is left out."""
+    print(f"{task}: {engine} is left out, {library} is not installed: {PEERS}", file=sys.stderr)
+
+
+def compare(jobs, rounds, unit):
+    """Warm the jobs' engines up and measure them in turns. Returns: a row an engine that is installed."""
+    engines = []
+    try:
+        for job in jobs:
+            engines.append(Engine(job))
+            engines[-1].warm_up()
+        present = [engine for engine in engines if not engine.missing]
+        for place in range(rounds if present else 0):
+            print(f"{jobs[0]['task']}: round {place + 1} of {rounds}", file=sys.stderr)
+            for engine in present:
+                engine.measure()
+    finally:
+        for engine in engines:
+            engine.close()
+    return [row for engine in present for row in as_rows(engine.job, engine.values, unit)]
+
+
+def as_rows(job, values, unit):
+    """Rows of the values that an engine gave: numbers, or one table of numbers by what they are."""
+    if isinstance(values[0], dict):
+        tables = {what: [value[what] for value in values] for what in values[0]}
+    else:
+        tables = {WHAT[job["task"]]: values}
+    return [
+        {
+            **{key: job[key] for key in ("task", "engine", "precision")},
+            "what": what,
+            "value": statistics.median(numbers),
+            "low": min(numbers),
+            "high": max(numbers),
+            "unit": UNITS.get(what, unit),
+        }
+        for what, numbers in tables.items()
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tasks
+
+
+def measure(task, options, folder):
+    """The rows of one task."""
+    jobs = [
+        {"task": task, "engine": engine, "precision": precision, "size": options.size, "batch_size": options.batch_size}
+        for engine, precision in chosen(task, options)
+    ]
+    if task == "load" and jobs:
+        films = draw_films(folder)
+        jobs = [job | {"paths": films.get(job["precision"]), "folder": str(folder)} for job in jobs]
+    if task == "start":  # a process starts once, so each round starts new ones
+        rows = [row for job in jobs for row in compare([job], 1, "s")]
+        return rows + (time_first_answer(folder, options) if has_first_answer(task, options) else [])
+    groups = dict.fromkeys(job["precision"] for job in jobs)
+    return [row for group in groups for row in compare([job for job in jobs if job["precision"] == group], 5, "views/s")]
+
+
+def draw_films(folder):
+    """{"png": paths, "jpeg": paths} of the same phantoms in both formats."""
+    from PIL import Image
+
+    from bones.data.phantoms import sets as phantom
+
+    phantom.draw_set(folder / "films", train_studies=40, held_out_studies=2)
+    png = sorted(str(path) for path in (folder / "films").rglob("*.png"))
+    jpeg = [str(Path(path).with_suffix(".jpg")) for path in png]
+    for before, after in zip(png, jpeg, strict=True):
+        Image.open(before).save(after, quality=95)
+    return {"png": png, "jpeg": jpeg}
+
+
+def time_first_answer(folder, options):
+    """Rows of the seconds from the shell's Enter to model_test.py's answer on one film, by backend."""
+    from bones.data.phantoms import sets as phantom
+
+    print("start: training a network for one epoch, to score with", file=sys.stderr)
+    phantom.draw_set(folder / "studies", train_studies=24, held_out_studies=4, size=128)
+    run, film = folder / "run", next((folder / "studies" / "valid").rglob("*.png"))
+    training = ["mura.py", "--data", folder / "studies", "--weights", "none", "--tuning-fraction", "0.3", "--epochs", "1"]
+    run_script(*training, "--size", options.size, "--out", run)
+    rows = []
+    for engine in [name for name in FIRST_ENGINES if name in options.engine]:
+        scoring = FIRST_ENGINES[engine] or os.environ.get("KERAS_BACKEND") or "tensorflow"
+        if importlib.util.find_spec(scoring) is None:
+            say_missing("start", engine, scoring)
+            continue
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            run_script("model_test.py", run, film, scoring=scoring)
+            seconds.append(time.perf_counter() - start)
+        rows += as_rows(
+            {"task": "start", "engine": engine, "precision": "bfloat16"}, [{FIRST: value} for value in seconds], "s"
+        )
+    return rows
+
+
+def run_script(*arguments, scoring=None):
+    """Run one of our scripts to its end, on a backend of Keras if one is named."""
+    environment = os.environ | ({"KERAS_BACKEND": scoring} if scoring else {})
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchmarkError(done.stderr[-2000:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+
+
+def as_table(rows):
+    """Markdown table of one task's rows, with each engine's share of ours where the same was measured."""
+    ours = {(row["what"], row["precision"]): row["value"] for row in rows if row["engine"] == "ours"}
+    lines = [f"| {rows[0]['task']} | | | median | range | of ours |", "|---|---|---|---:|---:|---:|"]
+    for row in rows:
+        same = ours.get((row["what"], row["precision"]))
+        share = f"{row['value'] / same:.2f}" if same and row["engine"] != "ours" else ""
+        spread = f"{row['low']:.3g} to {row['high']:.3g}" if row["high"] > row["low"] else ""
+        lines.append(
+            f"| {row['engine']} | {row['precision']} | {row['what']} | {row['value']:.3g} {row['unit']} | {spread} | {share} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

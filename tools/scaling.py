@@ -1,0 +1,200 @@
+"""How time and memory grow with the views, and views a second with the hosts: the tables of docs/scaling.md.
+
+    python scaling.py --views 1272 36808 1000000 --out runs/scaling     measured, from a humerus to a million films
+    python scaling.py --rate 400 --network 10 --disk 1                  reckoned, from one host to 64
+
+Phantoms at 64 px are drawn once and copied with bytes of their own, under patients of their own; each stage of the work is then
+done by a process of its own, whose time and memory are taken. Copies lie in the system's file cache: a slow disk adds to this.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm  # progress bar
+
+from bones.data.phantoms import sets as phantom
+from bones.evaluation import comparison as results
+
+SIZE = 64
+BATCH_SIZE = 8
+HOSTS = (1, 2, 4, 8, 16, 32, 64)
+DRAWN = 250  # studies that are copied
+# What is done, in this order: each goes on from what the ones before it have left on the disk.
+STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "epoch")
+
+
+def main(argv=None):
+    """Measure or reckon as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    try:
+        if options.stage:
+            print(json.dumps(measure(options.stage, Path(options.out))))
+        elif options.rate:
+            print(results.as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
+        else:
+            print(measured(options.views, Path(options.out).absolute()))
+    except (phantom.PhantomError, subprocess.CalledProcessError, OSError) as fault:
+        print(f"scaling.py: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--views", nargs="+", type=int, default=[1272, 36808], metavar="N", help="sizes of the training set")
+    parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="where the films go (default %(default)s)")
+    parser.add_argument("--rate", type=float, metavar="X", help="views that a device trains a second: reckon, measure nothing")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices a host (default %(default)s)")
+    parser.add_argument("--network", type=float, default=10, metavar="GBIT", help="Gbit/s between hosts (default %(default)s)")
+    parser.add_argument(
+        "--disk", type=float, default=1, metavar="GB", help="GB/s of the disk that all share (default %(default)s)"
+    )
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if min([*options.views, options.devices, options.network, options.disk, 1 if options.rate is None else options.rate]) <= 0:
+        parser.error("expected numbers above 0.")
+    return options
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What views add
+
+
+def measured(counts, out):
+    """Markdown: time and memory of each stage, for each number of views."""
+    rows = []
+    for count in counts:
+        copy_films(out / "drawn", out / str(count), count)
+        rows += [{"views": count, "stage": stage, **in_a_process(stage, out / str(count))} for stage in STAGES]
+    table = pd.DataFrame(rows)
+    shown = as_rows(table, "seconds", "{:.2f} s"), as_rows(table, "resident", "{:.0f} MB")
+    return "\n\n".join(results.as_markdown(each) for each in shown)
+
+
+def as_rows(table, column, form):
+    """Table rows, one a stage, with a column for each number of views."""
+    wide = table.pivot(index="stage", columns="views", values=column).loc[list(STAGES)]
+    return [
+        {"Stage": stage} | {f"{count:,} views": form.format(value) for count, value in row.items()}
+        for stage, row in wide.iterrows()
+    ]
+
+
+def copy_films(drawn, root, count):
+    """Make, once, a data root with so many training views."""
+    if root.is_dir():
+        return
+    if not drawn.is_dir():
+        phantom.draw_set(drawn, train_studies=DRAWN, held_out_studies=4, size=SIZE, seed=0)
+    studies = [
+        (study, [image.read_bytes() for image in sorted(study.iterdir())]) for study in sorted(drawn.glob("train/*/*/*"))
+    ]
+    partial, made = root.with_name("." + root.name), 0
+    shutil.rmtree(partial, ignore_errors=True)  # of a copying that was stopped
+    with tqdm(total=count, desc="Copying films", unit="view", leave=False, disable=None) as bar:
+        while made < count:
+            study, images = studies[made % len(studies)]
+            folder = partial / "train" / "XR_HUMERUS" / f"patient{made:07d}" / study.name
+            folder.mkdir(parents=True)
+            for view, content in enumerate(images[: count - made]):
+                # What follows a film's last chunk is not looked at, and makes the file another.
+                (folder / f"image{view + 1}.png").write_bytes(content + made.to_bytes(4, "big"))
+                made += 1
+            bar.update(len(images))
+    partial.rename(root)
+
+
+def in_a_process(stage, root):
+    """What `measure` gives, of a new process: memory is that of this stage alone."""
+    command = [sys.executable, "-m", "tools.scaling", "--stage", stage, "--out", str(root)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(stage, root):
+    """Do one stage of the work. Returns: {"seconds", "resident"}: its time, and the most memory that the process had, MB."""
+    from bones.data import check as data_check
+    from bones.data import views as data_loader
+
+    options = {"data": root, "study_type": ["XR_HUMERUS"], "labels": None, "size": SIZE, "resize": "pad"}
+    options |= {"skip_unreadable": False, "tuning_fraction": 0.1, "seed": 0}
+    os.chdir(root)  # the cache goes to data/cache in it
+    if stage in ("check", "decode"):
+        views = data_loader.find_views(root, "train")
+    elif stage in ("first batch", "epoch"):
+        (views, pixels), *_ = data_loader.load_parts(options)
+        batches = data_loader.Batches(pixels, BATCH_SIZE, views["label"], shuffle_seed=0)
+    start = time.perf_counter()
+    if stage == "find":
+        data_loader.find_views(root, "train")
+    elif stage == "check":
+        data_check.check(root, views, [])
+    elif stage == "decode":
+        data_loader.load_pixels(views, SIZE, "pad")
+    elif stage == "start again":  # all that a training does before it builds the network
+        for views, _ in data_loader.load_parts(options)[:2]:
+            data_loader.fingerprint(views, root)
+    elif stage == "first batch":
+        batches[0]
+    elif stage == "epoch":
+        batches.on_epoch_end()
+        for place in range(len(batches)):
+            batches[place]
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What hosts add
+
+
+def reckon(rate, devices, gbit, disk):
+    """What the default recipe should do on several hosts.
+
+    A step takes what a device computes, and then the exchange of gradients, of which a ring of n hosts sends each one's
+    2 (n - 1) / n times; nothing is taken to overlap. Meanwhile the next batch is read, by all hosts from one disk, as if no
+    system kept any of it in memory.
+
+    Args:
+        rate: views that a device trains a second.
+        devices: a host has.
+        gbit: a host's network connection, Gbit/s.
+        disk: what all hosts together read, GB/s.
+    Returns: rows of a table.
+    """
+    from bones.networks import applications as networks
+    from bones.runs import recipes
+
+    recipe = recipes.default()
+    gradients = 4 * networks.BUILDERS[recipe.network](recipe.size, "none").count_params()  # bytes, float32
+    rows = []
+    for hosts in HOSTS:
+        views = recipe.batch_size * devices * hosts
+        parts = {
+            "computing": recipe.batch_size / rate,
+            "network": 2 * (hosts - 1) / hosts * gradients / (gbit * 1e9 / 8),
+            "disk": views * recipe.size**2 / (disk * 1e9),
+        }
+        step = max(parts["computing"] + parts["network"], parts["disk"])
+        row = {"Hosts": hosts, "Views a step": views, "Steps an epoch of 36,808": 36808 // views}
+        row |= {f"{part}, ms": f"{1000 * seconds:.1f}" for part, seconds in parts.items()}
+        row |= {"Views a second": f"{views / step:,.0f}"}
+        row |= {"Of hosts times one's": f"{views / step / (rate * devices * hosts):.0%}", "Most": max(parts, key=parts.get)}
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.exit(main())

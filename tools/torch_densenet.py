@@ -1,0 +1,68 @@
+"""DenseNet-169 in plain PyTorch, as a PyTorch user would write it: the peer that benchmark.py measures ours against.
+
+Same parameters, same outputs with the same weights (tests/tools/test_benchmark.py), channels in front as PyTorch has them.
+
+Source: Huang et al. 2017, arXiv 1608.06993, table 1; torchvision's densenet169 has the same layers.
+"""
+
+import torch
+from torch import nn
+
+from bones.networks.applications import IMAGENET_MEAN, IMAGENET_STD
+
+EPSILON = 1.001e-5  # of keras.applications; torchvision has 1e-5
+
+
+class DenseLayer(nn.Module):
+    """Normalise, 1 x 1, normalise, 3 x 3; the 32 new channels go behind the old."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.BatchNorm2d(channels, EPSILON), nn.ReLU(inplace=True), nn.Conv2d(channels, 128, 1, bias=False)),
+            *(nn.BatchNorm2d(128, EPSILON), nn.ReLU(inplace=True), nn.Conv2d(128, 32, 3, padding=1, bias=False)),
+        )
+
+    def forward(self, x):
+        return torch.cat([x, self.layers(x)], 1)
+
+
+class DenseNet169(nn.Module):
+    """Grey pixels of 0 to 255, (n, 1, size, size), -> logits, (n, 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        channels = 64
+        layers = [nn.Conv2d(3, channels, 7, 2, 3, bias=False), nn.BatchNorm2d(channels, EPSILON), nn.ReLU(inplace=True)]
+        layers.append(nn.MaxPool2d(3, 2, 1))
+        for block, depth in enumerate((6, 12, 32, 32)):
+            if block:
+                layers += [nn.BatchNorm2d(channels, EPSILON), nn.ReLU(inplace=True)]
+                layers += [nn.Conv2d(channels, channels // 2, 1, bias=False), nn.AvgPool2d(2)]
+                channels //= 2
+            layers += [DenseLayer(channels + 32 * place) for place in range(depth)]
+            channels += 32 * depth
+        layers += [nn.BatchNorm2d(channels, EPSILON), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        self.layers = nn.Sequential(*layers, nn.Linear(channels, 1))
+
+    def forward(self, grey):
+        return self.layers((grey.expand(-1, 3, -1, -1) - self.mean) / self.std)
+
+
+def copy_weights(network, peer):
+    """Give a DenseNet169 of this file the weights of networks.densenet169, a keras.Model; both list their layers alike."""
+    kinds = ("Conv2D", "BatchNormalization", "Dense")
+    ours = [layer for layer in network.layers if type(layer).__name__ in kinds]
+    theirs = [module for module in peer.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))]
+    for layer, module in zip(ours, theirs, strict=True):
+        values = [torch.tensor(value) for value in layer.get_weights()]
+        if isinstance(module, nn.BatchNorm2d):
+            tensors = [module.weight, module.bias, module.running_mean, module.running_var]
+        else:  # Keras keeps height, width, in, out; a dense kernel in, out
+            values[0] = values[0].permute(3, 2, 0, 1) if values[0].ndim == 4 else values[0].T
+            tensors = [module.weight, module.bias][: len(values)]
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
