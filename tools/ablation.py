@@ -29,8 +29,9 @@ from bones.data import views as data_loader
 from bones.data.phantoms import sets as phantom
 from bones.evaluation import comparison as results
 from bones.runs import recipes
-from bones.runs.folder import RunError, RunFolder
+from bones.runs.folder import RunFolder
 from bones.scores import metrics as scores
+from bones.system.errors import RunError
 from tools.ablation_record import Record
 
 HELD_BACK = 0.25  # of train/'s patients

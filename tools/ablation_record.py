@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from bones.runs.folder import PREDICTIONS, RunError, RunFolder
+from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores import metrics as scores
+from bones.system.errors import RunError
 
 
 class Record:

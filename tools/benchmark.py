@@ -26,6 +26,7 @@ from pathlib import Path
 
 from bones.runs import folder as run_folder
 from bones.system import backend
+from bones.system.errors import BenchmarkError
 
 # task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
 # asleep; two precisions at once would take too much memory.
@@ -58,10 +59,6 @@ UNITS = {
 }
 PEERS = "pip install -r requirements/benchmark.txt"
 CHECKOUT = Path(__file__).parents[1]
-
-
-class BenchmarkError(Exception):
-    """An engine that stopped before it answered."""
 
 
 class Engine:

@@ -22,6 +22,7 @@ from tqdm import tqdm  # progress bar
 
 from bones.data.phantoms import sets as phantom
 from bones.evaluation import comparison as results
+from bones.system.errors import PhantomError
 
 SIZE = 64
 BATCH_SIZE = 8
@@ -41,7 +42,7 @@ def main(argv=None):
             print(results.as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
         else:
             print(measured(options.views, Path(options.out).absolute()))
-    except (phantom.PhantomError, subprocess.CalledProcessError, OSError) as fault:
+    except (PhantomError, subprocess.CalledProcessError, OSError) as fault:
         print(f"scaling.py: {fault}", file=sys.stderr)
         return 1
     return 0

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image  # the picture, and the limit of its size
 
 from bones.system import optional
+from bones.system.errors import DicomError, MissingPackageError
 
 # Once, and for all threads: `warnings.catch_warnings` would change the filters of the others.
 warnings.filterwarnings("ignore", module="pydicom")
@@ -63,10 +64,6 @@ DAMAGED_HEADER = "its header is damaged"
 DAMAGED_PIXELS = "its pixels do not decode: damaged, or cut short"
 
 
-class DicomError(ValueError):
-    """A DICOM file that is not read; the message is the reason, and quotes nothing of the file."""
-
-
 def read(path):
     """The picture in a DICOM file; of several frames the first.
 
@@ -103,7 +100,7 @@ def library():
     try:
         optional.need("pydicom.pixels", "reading DICOM")
         return optional.need("pydicom", "reading DICOM")
-    except optional.MissingPackageError:
+    except MissingPackageError:
         raise DicomError("DICOM needs pydicom: pip install -r requirements/extra.txt") from None
 
 

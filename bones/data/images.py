@@ -10,18 +10,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps  # decodes PNG and JPEG
 from tqdm import tqdm  # progress bar
 
 from bones.data import dicom
+from bones.system.errors import UnreadableImageError
 
 AHEAD = 1024  # images that threads are given at once: a million would take a gigabyte before the first is done
 # Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-class DataError(Exception):
-    """A fault of the data that the user can mend; the message names it, says what was expected and what to do."""
-
-
-class UnreadableImageError(DataError):
-    """One image file that does not decode; the message is the reason, without the path."""
 
 
 def printable(name):

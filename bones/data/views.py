@@ -30,11 +30,12 @@ import pandas as pd
 from PIL import Image  # pixels between arrays and files
 
 from bones.data import check as data_check
-from bones.data.images import DataError, UnreadableImageError, fit_square, in_threads, printable, read_grey
+from bones.data.images import fit_square, in_threads, printable, read_grey
 from bones.data.phantoms import sets as phantom
 from bones.scores.metrics import STUDY
 from bones.system import files as disk
 from bones.system import hosts
+from bones.system.errors import DataError, UnreadableImageError
 
 log = logging.getLogger(__name__)
 

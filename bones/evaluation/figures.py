@@ -30,8 +30,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from bones.evaluation import score_figures
-from bones.runs.folder import RunError, RunFolder, kept_epoch
+from bones.runs.folder import RunFolder, kept_epoch
 from bones.scores import metrics as scores
+from bones.system.errors import RunError
 
 # Column of history.csv: (file, title, label of the vertical axis).
 CURVES = {

@@ -20,16 +20,13 @@ from bones.data import views as data_loader
 from bones.networks import applications as networks
 from bones.scores import intervals as bootstrap
 from bones.scores import metrics as scores
+from bones.system.errors import HeatmapError
 
 COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for those who see red and green as one
 FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32
 PADDING = (layers.InputLayer, layers.ZeroPadding2D)
 BATCH = 16  # views at a time where gradients are taken
 LEAST_TOP = 4.0  # of the colour scale, in units of the logit: else noise on a normal film would glow as a fracture does
-
-
-class HeatmapError(Exception):
-    """A network or data that no map can be had for; the message says what was expected."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

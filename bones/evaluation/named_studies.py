@@ -18,10 +18,10 @@ from tqdm import tqdm  # progress bar
 
 from bones.data import images
 from bones.data import views as data_loader
-from bones.data.images import DataError
 from bones.evaluation import heatmaps as heatmap
 from bones.networks import applications as networks
 from bones.scores import metrics as scores
+from bones.system.errors import DataError
 
 log = logging.getLogger(__name__)
 

@@ -47,8 +47,9 @@ from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
 from bones.networks import applications as networks
 from bones.runs import card as model_card
-from bones.runs.folder import PREDICTIONS, RunError, RunFolder
+from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores import metrics as scores
+from bones.system.errors import HeatmapError, RunError
 
 
 def main(argv=None):
@@ -67,7 +68,7 @@ def main(argv=None):
         else:
             runs = [RunFolder.open(path) for path in options.runs]
             show_scores([score_split(run, load_network(run), options) for run in runs], options)
-    except (DataError, RunError, heatmap.HeatmapError, OSError) as fault:
+    except (DataError, RunError, HeatmapError, OSError) as fault:
         print(f"model_test.py: {fault}", file=sys.stderr)
         return 1
     return 0

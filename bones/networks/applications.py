@@ -12,14 +12,12 @@ import h5py  # reads weights files, which Keras writes as HDF5
 import keras
 from keras import layers, ops, regularizers
 
+from bones.system.errors import WeightsError
+
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
 # expect ("torch" mode of keras.applications.imagenet_utils.preprocess_input).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class WeightsError(Exception):
-    """Starting weights that cannot be downloaded, read, or fitted to the network."""
 
 
 def densenet169(size, weights="none", standardise=False, dropout=0.0):

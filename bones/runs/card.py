@@ -6,7 +6,7 @@ Source: Mitchell et al. 2019, arXiv 1810.03993, for what a card says.
 from pathlib import Path
 
 from bones.evaluation import comparison as results
-from bones.runs.folder import RunError
+from bones.system.errors import RunError
 
 PRIVATE = {"data", "labels", "out", "demo", "weights"}  # options that hold paths, or are told in words
 PHANTOM = "**Trained on phantoms, drawn films: its scores say that the code works, and nothing about patients.**\n\n"

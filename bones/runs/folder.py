@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bones.system import files as disk
+from bones.system.errors import RunError
 
 HISTORY = [
     "epoch",
@@ -93,10 +94,6 @@ def kept_epoch(val_auroc, chosen):
     Returns: its place from 0; the first among equals.
     """
     return len(val_auroc) - 1 if chosen == "last" else int(np.argmax(val_auroc))
-
-
-class RunError(Exception):
-    """A fault of a run folder; the message names the file, says what was expected and what to do."""
 
 
 class RunFolder:

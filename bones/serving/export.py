@@ -37,18 +37,14 @@ from bones.data import views as data_loader
 from bones.data.phantoms import sets as phantom
 from bones.data.views import DataError
 from bones.networks import applications as networks
-from bones.runs.folder import PARTIAL, RunError, RunFolder
+from bones.runs.folder import PARTIAL, RunFolder
 from bones.scores import metrics as scores
 from bones.serving.formats import FORMATS
 from bones.system import files as disk
 from bones.system import optional
-from bones.system.optional import MissingPackageError
+from bones.system.errors import ExportError, MissingPackageError, RunError
 
 COMPARED = 32  # views, at most
-
-
-class ExportError(Exception):
-    """An export that cannot be made or is wrong; the message says what was expected and what to do."""
 
 
 def main(argv=None):

@@ -39,8 +39,9 @@ from bones.evaluation import comparison as results
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
 from bones.networks import applications as networks
-from bones.runs.folder import RunError, RunFolder
+from bones.runs.folder import RunFolder
 from bones.system import optional
+from bones.system.errors import HeatmapError, MissingPackageError, RunError
 
 MOST_VIEWS = 12  # of one study; MURA's largest has 13, most have 2 or 3
 LARGEST = "50mb"  # of one file, refused while it arrives
@@ -78,7 +79,7 @@ def main(argv=None):
             gradio = load_gradio(os.path.join(folder, UPLOADS))
             page = Page(RunFolder.open(options.run))
             serve(gradio, page, options, Path(folder))
-    except (RunError, heatmap.HeatmapError, optional.MissingPackageError, OSError) as fault:
+    except (RunError, HeatmapError, MissingPackageError, OSError) as fault:
         print(f"app.py: {fault}", file=sys.stderr)
         return 1
     return 0

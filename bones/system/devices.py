@@ -12,12 +12,9 @@ import keras
 from keras import layers
 
 from bones.system import hosts
+from bones.system.errors import DevicesError
 
 TOGETHER = ("tensorflow", "jax")  # backends whose devices can train together
-
-
-class DevicesError(Exception):
-    """Devices that are not there or cannot train together; the message says what to do."""
 
 
 def resolve(asked):

@@ -21,6 +21,8 @@ import zlib
 import keras
 import numpy as np
 
+from bones.system.errors import HostsError
+
 # Seconds after which a host that says nothing counts as dead, and the others end. One whose connections break is known at once.
 SILENCE = 60
 # Seconds in which all hosts must have started.
@@ -34,10 +36,6 @@ NOT_COME = (
     "--hosts: {who} did not come to {meeting} within {seconds} s.\n"
     "See that each runs the same command with its own --host-number, and that the first one's port is open to the others."
 )
-
-
-class HostsError(Exception):
-    """Hosts that cannot train together; the message says what to do."""
 
 
 @dataclasses.dataclass

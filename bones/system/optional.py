@@ -2,9 +2,7 @@
 
 import importlib
 
-
-class MissingPackageError(Exception):
-    """An optional package that is not there; the message names it, what needs it, and how to install it."""
+from bones.system.errors import MissingPackageError
 
 
 def need(module, what):

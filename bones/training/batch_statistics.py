@@ -23,8 +23,9 @@ from keras import layers
 from bones.data import views as data_loader
 from bones.evaluation import comparison as results
 from bones.networks import applications as networks
-from bones.runs.folder import RunError, RunFolder
+from bones.runs.folder import RunFolder
 from bones.scores import metrics as scores
+from bones.system.errors import RunError
 
 BATCH_SIZE = 32
 TRIED = (32, 64, 96, 128, 160, 192, 256, 384, 512)

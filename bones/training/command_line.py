@@ -10,8 +10,9 @@ import keras
 from bones.networks import applications as networks
 from bones.runs import folder as run_folder
 from bones.runs import recipes
-from bones.runs.folder import RunError, RunFolder
+from bones.runs.folder import RunFolder
 from bones.system import devices, hosts
+from bones.system.errors import DevicesError, HostsError, RunError
 
 # What holds where neither the command line nor the recipe says otherwise.
 DEFAULTS = {
@@ -256,11 +257,11 @@ def meet(parser, text, number):
     """How many hosts train, met with the others; ends the script where that cannot be."""
     try:
         plan = hosts.plan(text, number)
-    except hosts.HostsError as error:
+    except HostsError as error:
         parser.error(str(error))
     try:
         hosts.join(plan)
-    except (hosts.HostsError, OSError) as error:
+    except (HostsError, OSError) as error:
         parser.exit(1, f"mura.py: {error}\n")
     return plan.count
 
@@ -269,5 +270,5 @@ def resolved_devices(parser, asked):
     """How many devices to train on; ends the script where they are not to be had."""
     try:
         return devices.resolve(asked)
-    except devices.DevicesError as error:
+    except DevicesError as error:
         parser.exit(1, f"mura.py: {error}\n")

@@ -36,18 +36,19 @@ from bones.data.phantoms import sets as phantom
 from bones.networks import applications as networks
 from bones.runs import card as model_card
 from bones.runs import folder as run_folder
-from bones.runs.folder import Onlooker, RunError, RunFolder
+from bones.runs.folder import Onlooker, RunFolder
 from bones.scores import metrics as scores
 from bones.system import devices, hosts
+from bones.system.errors import DevicesError, HostsError, PhantomError, RunError, WeightsError
 from bones.training import command_line, saving
 from bones.training import trainer as training
 
 FAULTS = (
     data_loader.DataError,
-    devices.DevicesError,
-    hosts.HostsError,
-    networks.WeightsError,
-    phantom.PhantomError,
+    DevicesError,
+    HostsError,
+    WeightsError,
+    PhantomError,
     RunError,
     FloatingPointError,
     OSError,

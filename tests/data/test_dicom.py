@@ -23,6 +23,7 @@ from tiny import TINY
 from bones.data import dicom, images
 from bones.data import views as data_loader
 from bones.evaluation import split as model_test
+from bones.system.errors import UnreadableImageError
 from bones.training import session as mura
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # in the wheel; its get_testdata_file would go to the network
@@ -66,7 +67,7 @@ def read(dataset_or_path):
 
 def refusal(path):
     """The reason why a file is not read."""
-    with pytest.raises(images.UnreadableImageError) as error:
+    with pytest.raises(UnreadableImageError) as error:
         images.read_grey(path)
     assert NAME not in str(error.value)
     return str(error.value)

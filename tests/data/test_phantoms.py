@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from bones.data import views as data_loader
 from bones.data.phantoms import sets as phantom
+from bones.system.errors import PhantomError
 
 
 def hashes(root):
@@ -21,7 +22,7 @@ def test_same_seed_same_films(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         phantom.draw_set(tmp_path / name, train_studies=6, held_out_studies=4, size=48, seed=seed)
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") != hashes(tmp_path / "c")
-    with pytest.raises(phantom.PhantomError, match="exists"):
+    with pytest.raises(PhantomError, match="exists"):
         phantom.draw_set(tmp_path / "a")
 
 
@@ -108,7 +109,7 @@ def test_ensure_draws_once_and_checks_the_version(in_tmp, monkeypatch):
     before = hashes(root)
     assert phantom.ensure(demo=True) == root and hashes(root) == before
     monkeypatch.setattr(phantom, "VERSION", phantom.VERSION + 1)
-    with pytest.raises(phantom.PhantomError, match="Remove it"):
+    with pytest.raises(PhantomError, match="Remove it"):
         phantom.ensure(demo=True)
 
 

@@ -19,6 +19,7 @@ from bones.data import images
 from bones.data import views as data_loader
 from bones.evaluation import heatmaps as heatmap
 from bones.networks import applications as networks
+from bones.system.errors import HeatmapError
 
 RNG = np.random.default_rng(0)
 START = RNG.bit_generator.state
@@ -187,7 +188,7 @@ def test_a_network_without_places_has_no_map():
     grey = keras.Input((8, 8, 1))
     x = layers.Dense(1, activation="sigmoid")(layers.Dense(3)(layers.Flatten()(layers.Reshape((64,))(grey))))
     network = keras.Model(grey, x, name="flat")
-    with pytest.raises(heatmap.HeatmapError, match="flat has no layer with rows and columns"):
+    with pytest.raises(HeatmapError, match="flat has no layer with rows and columns"):
         heatmap.mapper(network)(blocks(1, 8))
 
 

@@ -15,11 +15,12 @@ from PIL import Image
 from support import ROOT
 from tiny import tiny
 
-from bones.data.images import DataError, fit_square, read_grey
+from bones.data.images import fit_square, read_grey
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
 from bones.evaluation import split as model_test
 from bones.runs.folder import RunFolder
+from bones.system.errors import DataError
 
 
 def write_image(path, size=(20, 16), seed=None):

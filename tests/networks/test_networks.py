@@ -7,6 +7,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 from bones.networks import applications as networks
+from bones.system.errors import WeightsError
 
 RNG = np.random.default_rng(0)
 
@@ -60,7 +61,7 @@ def test_no_download_is_told(monkeypatch):
         raise Exception(f"URL fetch failure on {url}")
 
     monkeypatch.setattr("keras.src.applications.densenet.file_utils.get_file", get_file)
-    with pytest.raises(networks.WeightsError, match="--weights none"):
+    with pytest.raises(WeightsError, match="--weights none"):
         networks.densenet169(64, "imagenet")
 
 
@@ -74,7 +75,7 @@ def test_narrow_network():
     assert all(layer.gamma_regularizer and layer.beta_regularizer for layer in norms)
     assert {layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)} == {0.2}
     assert network.predict(grey_views(32), verbose=0).shape == (3, 1)
-    with pytest.raises(networks.WeightsError, match="no ImageNet weights"):
+    with pytest.raises(WeightsError, match="no ImageNet weights"):
         networks.densenet169_k12(32, "imagenet")
 
 
@@ -96,15 +97,15 @@ def test_a_whole_saved_network_is_a_weights_file(tmp_path):
     second = networks.densenet169_k12(48, str(tmp_path / "best.h5"))  # weights do not hang on the size
     for before, after in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    with pytest.raises(networks.WeightsError, match=r"best\.h5 does not hold weights for inception_v3"):
+    with pytest.raises(WeightsError, match=r"best\.h5 does not hold weights for inception_v3"):
         networks.inception_v3(75, str(tmp_path / "best.h5"))
 
 
 def test_weights_faults(tmp_path):
     (tmp_path / "noise.h5").write_bytes(b"noise")
-    with pytest.raises(networks.WeightsError, match=r"noise\.h5 does not hold weights"):
+    with pytest.raises(WeightsError, match=r"noise\.h5 does not hold weights"):
         networks.densenet169_k12(32, str(tmp_path / "noise.h5"))
-    with pytest.raises(networks.WeightsError, match="no such weights file"):
+    with pytest.raises(WeightsError, match="no such weights file"):
         networks.densenet169_k12(32, str(tmp_path / "absent.h5"))
-    with pytest.raises(networks.WeightsError, match="takes views of 32 px or more"):
+    with pytest.raises(WeightsError, match="takes views of 32 px or more"):
         networks.densenet169(16)

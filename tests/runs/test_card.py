@@ -11,7 +11,8 @@ from bones.data import views as data_loader
 from bones.evaluation import named_studies as studies
 from bones.evaluation import split as model_test
 from bones.runs import card as model_card
-from bones.runs.folder import RunError, RunFolder
+from bones.runs.folder import RunFolder
+from bones.system.errors import RunError
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from bones.data import views as data_loader
 from bones.evaluation import figures as plot_results
 from bones.evaluation import split as model_test
 from bones.runs import recipes
-from bones.runs.folder import RunError, RunFolder
+from bones.runs.folder import RunFolder
+from bones.system.errors import RunError, UnreadableImageError
 from bones.training import command_line
 from bones.training import session as mura
 
@@ -152,7 +153,7 @@ def count_read(content, path, times):
         path.write_bytes(flips(content, rng))
         try:
             square = images.fit_square(images.read_grey(path), 16, "pad")
-        except images.UnreadableImageError as error:
+        except UnreadableImageError as error:
             assert str(error)
         else:
             read += 1

@@ -21,6 +21,7 @@ from bones.runs import folder as run_folder
 from bones.runs import recipes
 from bones.serving import export, formats
 from bones.system import optional
+from bones.system.errors import MissingPackageError
 from bones.training import batch_statistics
 
 NEEDED = sorted({module for form in formats.FORMATS.values() for module in form.modules})
@@ -213,9 +214,7 @@ def test_a_missing_package_is_named_before_any_work(run, monkeypatch, capsys):
 def test_a_package_that_does_not_load_is_told(tmp_path, monkeypatch):
     (tmp_path / "half_installed.py").write_text("import absent_library")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(
-        optional.MissingPackageError, match=r"half_installed does not load \(No module named 'absent_library'\)"
-    ):
+    with pytest.raises(MissingPackageError, match=r"half_installed does not load \(No module named 'absent_library'\)"):
         optional.need("half_installed", "a test")
     assert optional.need("json", "a test") is json
 

@@ -13,6 +13,7 @@ from tiny import TINY
 
 from bones.runs.folder import RunFolder
 from bones.system import devices
+from bones.system.errors import DevicesError
 from bones.training import command_line
 from bones.training import session as mura
 
@@ -113,6 +114,6 @@ def test_devices_that_are_not_there_are_told(phantoms, trained, in_tmp, monkeypa
         train(phantoms, "run", "--devices", 2, "--accumulation", 2)
     assert error.value.code == 2 and "KERAS_BACKEND=jax" in capsys.readouterr().err
     monkeypatch.setattr(devices.keras.backend, "backend", lambda: "torch")
-    with pytest.raises(devices.DevicesError, match="with torch one device trains"):
+    with pytest.raises(DevicesError, match="with torch one device trains"):
         devices.resolve(2)
     assert devices.resolve("auto") == 1

@@ -18,6 +18,7 @@ from tiny import TINY
 from bones.data import views as data_loader
 from bones.runs.folder import RunFolder
 from bones.system import hosts
+from bones.system.errors import HostsError
 
 
 @pytest.fixture
@@ -156,12 +157,12 @@ def test_plans(text, number, environment, expected):
     ],
 )
 def test_plans_that_cannot_be(text, number, message):
-    with pytest.raises(hosts.HostsError, match=message):
+    with pytest.raises(HostsError, match=message):
         hosts.plan(text, number, {})
 
 
 def test_tensorflow_trains_on_one_host():
-    with pytest.raises(hosts.HostsError, match="Set KERAS_BACKEND to jax"):
+    with pytest.raises(HostsError, match="Set KERAS_BACKEND to jax"):
         hosts.join(hosts.Plan(2, 0, "127.0.0.1:7777"))
 
 

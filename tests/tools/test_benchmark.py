@@ -11,6 +11,7 @@ import pytest
 from support import as_if_trained
 
 from bones.networks import applications as networks
+from bones.system.errors import BenchmarkError
 from tools import benchmark
 
 
@@ -43,7 +44,7 @@ def test_a_missing_peer_is_said_and_left_out(films, tmp_path, monkeypatch, capsy
 
 
 def test_a_failing_engine_is_a_fault_with_its_reason(films, tmp_path):
-    with pytest.raises(benchmark.BenchmarkError, match=r"(?s)load, ours \(png\) stopped with status 1.*no such file"):
+    with pytest.raises(BenchmarkError, match=r"(?s)load, ours \(png\) stopped with status 1.*no such file"):
         benchmark.compare([load_job("ours", [*films, str(tmp_path / "absent.png")])], 1, "views/s")
 
 

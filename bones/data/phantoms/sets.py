@@ -30,6 +30,7 @@ from scipy import ndimage  # blur
 from tqdm import tqdm  # progress bar
 
 from bones.data import images
+from bones.system.errors import DataError, PhantomError
 
 VERSION = 1  # of the drawing; raise it when films of the same seed come out differently
 STUDY_TYPE = "XR_HUMERUS"
@@ -66,10 +67,6 @@ RANGES = {
     "zoom": (0.2, 10),
     "seed": (0, 2**31),
 }
-
-
-class PhantomError(Exception):
-    """A phantom set that cannot be drawn or used; the message says what to do."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -565,7 +562,7 @@ def boxes(root, paths):
     """
     truth = Path(root) / "truth.csv"
     if not truth.is_file():
-        raise images.DataError(f"{root} holds no truth.csv: only phantoms (phantom.py) say where what is abnormal lies.")
+        raise DataError(f"{root} holds no truth.csv: only phantoms (phantom.py) say where what is abnormal lies.")
     found = pd.read_csv(truth).set_index("path").loc[[Path(path).relative_to(root).as_posix() for path in paths]]
     sides = found[["width", "height"]].to_numpy()
     return found[["left", "top", "right", "bottom"]].to_numpy() / np.tile(sides, 2), sides
