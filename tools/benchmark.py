@@ -24,8 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bones.runs import folder as run_folder
-from bones.system import backend
+from bones.system import backend, machine
 from bones.system.errors import BenchmarkError
 
 # task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
@@ -120,15 +119,15 @@ def main(argv=None):
         return 1
     for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where a shell has Ctrl-C ignored
         signal.signal(number, signal.default_int_handler)
-    machine = {"device": run_folder.processor()["device"], "date": str(datetime.date.today())}
-    machine |= {"size": options.size, "batch_size": options.batch_size}
-    print("{device}, {date}; {size} px, batch {batch_size}\n".format(**machine))
+    setting = {"device": machine.processor()["device"], "date": str(datetime.date.today())}
+    setting |= {"size": options.size, "batch_size": options.batch_size}
+    print("{device}, {date}; {size} px, batch {batch_size}\n".format(**setting))
     results, status = [], 0
     try:
         with tempfile.TemporaryDirectory() as folder:
             for task in options.only:
                 rows = measure(task, options, Path(folder))
-                results += [row | machine for row in rows]
+                results += [row | setting for row in rows]
                 if rows:
                     print(as_table(rows), flush=True)
     except BenchmarkError as fault:

@@ -69,10 +69,10 @@ def compiled(engine, precision, size):
 
 def train_keras(job):
     from bones.data import views as data_loader
-    from bones.runs import folder as run_folder
+    from bones.system import machine
 
     trainer = compiled(job["engine"], job["precision"], job["size"])
-    steps = TRAIN_STEPS["gpu" if run_folder.has_accelerator() else "cpu"]
+    steps = TRAIN_STEPS["gpu" if machine.has_accelerator() else "cpu"]
     views, label = random_views(job["size"], job["batch_size"])
     rows = data_loader.Rows(views, np.arange(steps * len(views)) % len(views))
     batches = data_loader.Batches(rows, len(views), np.tile(label[:, 0], steps), shuffle_seed=0)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
-from bones.data.images import in_threads, mode, printable, read_grey
+from bones.data.images import in_threads, mode, read_grey
 from bones.scores.metrics import STUDY
 from bones.system.errors import UnreadableImageError
+from bones.system.files import printable
 
 # MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
 # Rajpurkar et al. 2018, arXiv 1712.06957, table 1.

@@ -17,12 +17,6 @@ AHEAD = 1024  # images that threads are given at once: a million would take a gi
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def printable(name):
-    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as in Python: \\n, \\xff."""
-    escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}
-    return str(name).translate(str.maketrans(escaped))
-
-
 def in_threads(work, images, words):
     """What a function gives for each of many images, in order: Pillow lets go of Python's lock while it works.
 

@@ -30,12 +30,13 @@ import pandas as pd
 from PIL import Image  # pixels between arrays and files
 
 from bones.data import check as data_check
-from bones.data.images import fit_square, in_threads, printable, read_grey
+from bones.data.images import fit_square, in_threads, read_grey
 from bones.data.phantoms import sets as phantom
 from bones.scores.metrics import STUDY
+from bones.system import collectives
 from bones.system import files as disk
-from bones.system import hosts
 from bones.system.errors import DataError, UnreadableImageError
+from bones.system.files import printable
 
 log = logging.getLogger(__name__)
 
@@ -610,7 +611,11 @@ class Batches(keras.utils.PyDataset):
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
         self.weight = None if weight is None else np.asarray(weight, np.float32)
-        self.shuffle_seed, self.mixup, self.host = shuffle_seed, mixup, hosts.place()  # which a reading thread would not know
+        self.shuffle_seed, self.mixup, self.host = (
+            shuffle_seed,
+            mixup,
+            collectives.place(),
+        )  # which a reading thread would not know
         self.start_at(0)
 
     def start_at(self, epoch):
@@ -629,7 +634,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         places = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        own = hosts.share(len(places), *self.host)
+        own = collectives.share(len(places), *self.host)
         if not self.mixup:
             return self.read(places[own])
         mixed = self.mixed(self.read(places), np.random.default_rng([self.shuffle_seed, self.epoch, index]))
@@ -688,7 +693,7 @@ def run_through(network, pixels, batch_size=32, side=Rows):
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
     batches = Batches(side(pixels, full), batch_size)
-    with hosts.heard_by_all(network):
+    with collectives.heard_by_all(network):
         found = network.predict(batches, verbose=0)[:count]
     batches.pixels = None  # TensorFlow keeps what it read from for as long as the process lives
     return found

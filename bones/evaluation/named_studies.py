@@ -22,6 +22,7 @@ from bones.evaluation import heatmaps as heatmap
 from bones.networks import applications as networks
 from bones.scores import metrics as scores
 from bones.system.errors import DataError
+from bones.system.files import printable
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +86,11 @@ def folders(root):
             elif entry.suffix.lower() in data_loader.IMAGE_SUFFIXES:
                 films.append(entry)
             else:
-                log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", images.printable(entry))
+                log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", printable(entry))
         if films:
             yield folder, films
         elif not inner:
-            log.warning("%s holds no image and is passed over", images.printable(folder))
+            log.warning("%s holds no image and is passed over", printable(folder))
         waiting += [(entry, (*above, here)) for entry in inner[::-1]]
 
 
@@ -183,10 +184,10 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
             draw(table, pixels)
             decided += table.drop_duplicates("study")["decision"].to_list()
             bad = table[table["fault"] != ""]
-            faults += [f"  {images.printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
+            faults += [f"  {printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
     if table_file:
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
-        print(f"Wrote {images.printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
+        print(f"Wrote {printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
     print(
         f"Positive is a probability of {settings['threshold']:g} or more. Computed on {keras.backend.backend()}. "
         "Research software, not a medical device.",
@@ -212,7 +213,7 @@ def print_lines(threshold, table):
         lines = [*zip(study["path"], study["probability"], strict=True), (f"study {name}", study["study_probability"].iloc[0])]
         for what, probability in lines:
             called = "Not called\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
-            print(f"{images.printable(what)}\t{called}")
+            print(f"{printable(what)}\t{called}")
 
 
 def make_folder(folder):
@@ -263,7 +264,7 @@ def panel(name, study, maps, settings):
 
 def ending(name, length):
     """A name for a picture, printable; of a longer one the last characters, where names differ."""
-    text = images.printable(name)
+    text = printable(name)
     return text if len(text) <= length else f"…{text[1 - length :]}"
 
 

@@ -167,9 +167,7 @@ def convolve_pointwise(layer, inputs):
 
 def normalise(epsilon, passes_on, *arguments):
     """See kernels.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
-    from bones.networks.kernels import (
-        batch_norm as kernels,  # here, since Numba takes its time to start and small films do without
-    )
+    from bones.networks.kernels import batch_norm as kernels
 
     @tf.custom_gradient
     def differentiable(gamma, beta, mean, variance, *parts):

@@ -42,6 +42,7 @@ from bones.networks import applications as networks
 from bones.runs.folder import RunFolder
 from bones.system import optional
 from bones.system.errors import HeatmapError, MissingPackageError, RunError
+from bones.system.files import printable
 
 MOST_VIEWS = 12  # of one study; MURA's largest has 13, most have 2 or 3
 LARGEST = "50mb"  # of one file, refused while it arrives
@@ -187,7 +188,7 @@ def fault(message):
 
 def shown_name(path):
     """A file's own name, in one line."""
-    return images.printable(Path(path).name)
+    return printable(Path(path).name)
 
 
 def figure(row, maps, tops, resize):

@@ -11,7 +11,7 @@ import functools
 import keras
 from keras import layers
 
-from bones.system import hosts
+from bones.system import collectives
 from bones.system.errors import DevicesError
 
 TOGETHER = ("tensorflow", "jax")  # backends whose devices can train together
@@ -80,7 +80,7 @@ def together(count, num_hosts=1):
         yield mirrored(count).scope
     else:
         with keras.distribution.DataParallel(devices=of_each_host(count), auto_shard_dataset=False).scope():
-            hosts.wait()  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
+            collectives.wait()  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
             yield contextlib.nullcontext
 
 

@@ -31,3 +31,9 @@ def reason(error):
         link = link.__context__
     found = [number for number in numbers if number]
     return os.strerror(found[-1]) if found else str(error)
+
+
+def printable(name):
+    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as in Python: \\n, \\xff."""
+    escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}
+    return str(name).translate(str.maketrans(escaped))

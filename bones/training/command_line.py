@@ -8,10 +8,9 @@ import time
 import keras
 
 from bones.networks import applications as networks
-from bones.runs import folder as run_folder
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
-from bones.system import devices, hosts
+from bones.system import collectives, devices, hosts, machine
 from bones.system.errors import DevicesError, HostsError, RunError
 
 # What holds where neither the command line nor the recipe says otherwise.
@@ -55,7 +54,7 @@ def parse_options(argv, description=None):
     if keras.backend.backend() == "tensorflow" and options["devices"] > 1 and options["accumulation"] > 1:
         parser.error("--accumulation does not go together with several --devices on TensorFlow; it does on KERAS_BACKEND=jax.")
     if options["precision"] == "auto":
-        options["precision"] = "mixed_bfloat16" if run_folder.accelerator()["bfloat16"] else "float32"
+        options["precision"] = "mixed_bfloat16" if machine.accelerator()["bfloat16"] else "float32"
     options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
     try:
         recipes.check(options)
@@ -260,7 +259,7 @@ def meet(parser, text, number):
     except HostsError as error:
         parser.error(str(error))
     try:
-        hosts.join(plan)
+        collectives.join(plan)
     except (HostsError, OSError) as error:
         parser.exit(1, f"mura.py: {error}\n")
     return plan.count

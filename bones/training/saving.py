@@ -7,7 +7,7 @@ import signal
 import keras
 
 from bones.runs import folder as run_folder
-from bones.system import hosts
+from bones.system import collectives
 from bones.system import scripts as interrupts
 
 
@@ -73,7 +73,7 @@ class SaveRun(keras.callbacks.Callback):
         notes = self.run.load_state(self.variables()) or {"history": []}
         self.history, self.plateau_state, self.begun = notes["history"], notes.get("plateau"), notes.get("begun")
         if self.history:
-            with hosts.by_itself():
+            with collectives.by_itself():
                 self.run.load_network()  # a damaged best.h5 is told now, not after the epochs left
             self.run.write_history(self.history)
         return len(self.history), self.begun["steps"] if self.begun else 0
@@ -97,7 +97,7 @@ class SaveRun(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         # After the last step the epoch is done: it is scored and saved.
-        if hosts.any_says(self.stop.asked) and batch + 1 < self.params["steps"]:
+        if collectives.any_says(self.stop.asked) and batch + 1 < self.params["steps"]:
             trainer = self.model  # on JAX, being asked for it, Keras puts the weights back into the network
             metrics = [keras.ops.convert_to_numpy(variable).tolist() for variable in trainer.metrics_variables]
             self.begun = {"steps": self.steps_done + batch + 1, "metrics": metrics, **self.tuning_scores.so_far()}
@@ -113,5 +113,5 @@ class SaveRun(keras.callbacks.Callback):
             self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
         self.save()
         self.run.write_history(self.history)
-        if hosts.any_says(self.stop.asked):
+        if collectives.any_says(self.stop.asked):
             raise StoppedError

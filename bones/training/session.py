@@ -35,10 +35,9 @@ from bones.data import views as data_loader
 from bones.data.phantoms import sets as phantom
 from bones.networks import applications as networks
 from bones.runs import card as model_card
-from bones.runs import folder as run_folder
 from bones.runs.folder import Onlooker, RunFolder
 from bones.scores import metrics as scores
-from bones.system import devices, hosts
+from bones.system import collectives, devices, machine
 from bones.system.errors import DevicesError, HostsError, PhantomError, RunError, WeightsError
 from bones.training import command_line, saving
 from bones.training import trainer as training
@@ -64,7 +63,7 @@ def main(argv=None):
         status = end.code
         raise
     finally:
-        hosts.leave(status)
+        collectives.leave(status)
     return status
 
 
@@ -87,8 +86,8 @@ def train(argv):
     except Exception as error:
         if backend.is_out_of_memory(error):
             message = out_of_memory(options)
-        elif options["hosts"] > 1 and hosts.is_lost(error):
-            message = hosts.LOST
+        elif options["hosts"] > 1 and collectives.is_lost(error):
+            message = collectives.LOST
         else:
             raise
         print(f"mura.py: {message}", file=sys.stderr)
@@ -98,7 +97,7 @@ def train(argv):
 
 def open_folder(path, resume):
     """The run folder, which the first host makes and writes."""
-    if not hosts.is_first():
+    if not collectives.is_first():
         return Onlooker(path)
     return RunFolder.open(path) if resume else RunFolder.create(path)
 
@@ -133,7 +132,7 @@ def train_run(run, options, resume, scope):
     stop = saving.StopSignal()
     saver = saving.SaveRun(run, network, trainer, tuning_scores, options["chosen"], stop, *stall)
     done = saver.restore() if resume else (0, 0)
-    hosts.check_alike(resume=done)
+    collectives.check_alike(resume=done)
     run.write_json("run.json", record)
     print(summary(record, network, run, done), flush=True)
 
@@ -145,10 +144,10 @@ def train_run(run, options, resume, scope):
     except saving.StoppedError:
         say_it_has_stopped(run, options, saver)
         return
-    if hosts.is_first():
-        with hosts.by_itself():
+    if collectives.is_first():
+        with collectives.by_itself():
             finish(run, record, saver, tuning)
-    hosts.wait()  # for the first one
+    collectives.wait()  # for the first one
 
 
 def finish(run, record, saver, tuning):
@@ -172,7 +171,7 @@ def out_of_memory(options):
     halved = f"--batch-size {size // 2} --accumulation {2 * batches}, which trains on as many views a change, "
     half = halved if size > 1 and options["devices"] == 1 else ""  # several devices do not accumulate everywhere
     return (
-        f"memory ran out at --batch-size {size} and --size {options['size']} on {run_folder.accelerator()['device']}.\n"
+        f"memory ran out at --batch-size {size} and --size {options['size']} on {machine.accelerator()['device']}.\n"
         f"Try {half}a smaller --size, or --precision mixed_bfloat16, in a new run; see that nothing else uses the device."
     )
 
@@ -220,8 +219,8 @@ def check_held_out(options):
 def check_hosts_alike(options, data):
     """Raise HostsError unless all hosts train with the same options on the same data."""
     own = {"data", "labels", "out"}  # the data may lie elsewhere on each
-    hosts.check_alike(
-        versions=run_folder.versions(),
+    collectives.check_alike(
+        versions=machine.versions(),
         train=data["train"],
         tuning=data["tuning"],
         **{name: value for name, value in options.items() if name not in own},
@@ -274,9 +273,9 @@ def describe_run(options, data):
     return {
         "command": shlex.join(["python", "mura.py", *sys.argv[1:]]),
         "options": options,
-        "versions": run_folder.versions(),
-        "commit": run_folder.commit(),
-        "device": run_folder.accelerator()["device"],
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "device": machine.accelerator()["device"],
         "data": data,
         "threshold": 0.5,
         "temperature": 1.0,

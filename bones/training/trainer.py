@@ -8,9 +8,8 @@ import numpy as np
 
 from bones.data import views as data_loader
 from bones.networks import applications as networks
-from bones.runs import folder as run_folder
 from bones.scores import metrics as scores
-from bones.system import devices
+from bones.system import devices, machine
 from bones.training import batch_statistics
 
 NOT_A_NUMBER = (
@@ -40,7 +39,7 @@ def build_trainer(network, options, steps_an_epoch):
         optimizer=optimizer(options, steps_an_epoch),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=options["label_smoothing"]),
         metrics=[of_majority(metric) for metric in (keras.metrics.BinaryAccuracy("accuracy"), keras.metrics.AUC(name="auroc"))],
-        steps_per_execution=STEPS_A_CALL if is_jax and run_folder.has_accelerator() else 1,
+        steps_per_execution=STEPS_A_CALL if is_jax and machine.has_accelerator() else 1,
         # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
         jit_compile=is_jax,
     )

@@ -11,6 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from bones.data import views as data_loader
 from bones.data.phantoms import sets as phantom
+from bones.data.phantoms.anatomy import draw_arm
+from bones.data.phantoms.films import draw_film, draw_framing
+from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
 from bones.system.errors import PhantomError
 
 
@@ -34,7 +37,7 @@ def test_set_is_a_data_root(phantoms):
     assert (train.groupby("patient")["study"].nunique() > 1).any()
     truth = pd.read_csv(phantoms / "truth.csv")
     assert set(truth["mode"]) == {"L", "RGB"}
-    assert set(truth["kind"]) == {"none", *phantom.KINDS}
+    assert set(truth["kind"]) == {"none", *KINDS}
     for row in truth.itertuples():
         with Image.open(phantoms / row.path) as image:
             assert (image.mode, *image.size) == (row.mode, row.width, row.height)
@@ -70,17 +73,17 @@ def test_label_cannot_be_read_from(sign, many):
     assert 0.4 <= auroc <= 0.6, f"{sign} gives the label away: AUROC {auroc:.3f}"
 
 
-@pytest.mark.parametrize("kind", phantom.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_abnormal_is_in_the_box(kind):
     """A film with the injury and the same film without differ inside the box, and hardly outside where nothing moves."""
     rng = np.random.default_rng(0)
-    arm = phantom.draw_arm(rng)
-    framing = phantom.draw_framing(arm, 150, "L", 256, 1.0, rng)
-    injury = phantom.draw_injury(kind, 150, arm, 1.0, rng)
+    arm = draw_arm(rng)
+    framing = draw_framing(arm, 150, "L", 256, 1.0, rng)
+    injury = draw_injury(kind, 150, arm, 1.0, rng)
     if kind != "displaced":
         injury.shift, injury.angle = (0.0, 0.0), 0.0
-    broken, (left, top, right, bottom) = phantom.draw_film(arm, injury, framing)
-    whole, no_box = phantom.draw_film(arm, phantom.Injury("none", 150), framing)
+    broken, (left, top, right, bottom) = draw_film(arm, injury, framing)
+    whole, no_box = draw_film(arm, Injury("none", 150), framing)
     assert no_box is None and 0 <= left < right <= 256 and 0 <= top < bottom <= 256
     difference = np.abs(broken.astype(float) - whole)
     inside = np.zeros(difference.shape, bool)
@@ -98,8 +101,8 @@ def test_truth_boxes_cover_nearly_all_positives(many):
 
 def test_severity_widens_gaps():
     rng = [np.random.default_rng(3) for _ in range(2)]
-    arm = phantom.draw_arm(np.random.default_rng(0))
-    mild, wide = (phantom.draw_injury("transverse", 150, arm, severity, r) for severity, r in zip((0.5, 2.0), rng, strict=True))
+    arm = draw_arm(np.random.default_rng(0))
+    mild, wide = (draw_injury("transverse", 150, arm, severity, r) for severity, r in zip((0.5, 2.0), rng, strict=True))
     assert wide.gap == pytest.approx(4 * mild.gap)
 
 

@@ -17,7 +17,7 @@ from tiny import TINY
 
 from bones.data import views as data_loader
 from bones.runs.folder import RunFolder
-from bones.system import hosts
+from bones.system import collectives, hosts
 from bones.system.errors import HostsError
 
 
@@ -110,7 +110,7 @@ def test_hosts_share_each_batch(monkeypatch, mixup):
     pixels = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 1)).astype(np.uint8)
     parts, read = [], []
     for place in [(0, 1), (0, 3), (1, 3), (2, 3)]:
-        monkeypatch.setattr(hosts, "place", lambda place=place: place)
+        monkeypatch.setattr(collectives, "place", lambda place=place: place)
         array = pixels.view(Read)
         array.rows = []
         batches = data_loader.Batches(array, 6, np.arange(26), shuffle_seed=1, mixup=mixup)
@@ -163,7 +163,7 @@ def test_plans_that_cannot_be(text, number, message):
 
 def test_tensorflow_trains_on_one_host():
     with pytest.raises(HostsError, match="Set KERAS_BACKEND to jax"):
-        hosts.join(hosts.Plan(2, 0, "127.0.0.1:7777"))
+        collectives.join(hosts.Plan(2, 0, "127.0.0.1:7777"))
 
 
 def exceptions(meeting, *numbers):

@@ -1,0 +1,79 @@
+"""What loops compiled by Numba need besides NumPy: pointers, bfloat16, and machine code kept for the next process."""
+
+import numpy as np
+from llvmlite import binding, ir  # what Numba compiles with
+from numba import config, njit, types  # compiles loops for the processor at hand
+from numba.extending import intrinsic, overload
+
+SLICES = 32
+BLOCK = 16  # rows of all channels that the first cache holds
+U16, U32 = np.uint16, np.uint32
+HAS_BFLOAT16 = not config.CPU_NAME and binding.get_host_cpu_features().get("avx512bf16", False)
+# Sums in whichever order suits vector units, but NaN and infinity come out as such.
+JIT = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+
+def compiled(function):
+    """The function as machine code, kept for the next process where a folder can be written to."""
+    try:
+        return njit(cache=True, **JIT)(function)
+    except RuntimeError:  # neither this file's folder nor the home folder can be
+        return njit(**JIT)(function)
+
+
+@intrinsic
+def pointer(typing_context, address):
+    """A memory address as the pointer that carray takes."""
+    return types.voidptr(types.uint64), lambda context, builder, signature, arguments: builder.inttoptr(
+        arguments[0], context.get_value_type(types.voidptr)
+    )
+
+
+class BFloat16(ir.Type):
+    """The type's name in LLVM, which llvmlite does not know."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+@intrinsic
+def bfloat16_bits(typing_context, value):
+    """The nearest bfloat16 of a float32, the even one of two, as uint16, by the processor's instruction for it."""
+    return types.uint16(types.float32), lambda context, builder, signature, arguments: builder.bitcast(
+        builder.fptrunc(arguments[0], BFloat16()), ir.IntType(16)
+    )
+
+
+def as_float(stored):
+    """float32 of a stored value: a float32, or the bits of a bfloat16, which are the upper half of a float32's."""
+
+
+@overload(as_float)
+def _as_float(stored):
+    if isinstance(stored, types.Integer):
+        return lambda stored: U32(U32(stored) << U32(16)).view(np.float32)
+    return lambda stored: stored
+
+
+def put(row, column, value):
+    """Store a float32, as the nearest bfloat16, the even one of two, where the row holds bits of such."""
+
+
+@overload(put)
+def _put(row, column, value):
+    if not isinstance(row.dtype, types.Integer):
+
+        def put_float32(row, column, value):
+            row[column] = value
+
+        return put_float32
+
+    def put_by_instruction(row, column, value):
+        row[column] = bfloat16_bits(value)
+
+    def put_bfloat16(row, column, value):
+        bits = np.float32(value).view(np.uint32)
+        odd = U32(U32(bits >> U32(16)) & U32(1))
+        row[column] = U16(U32(U32(bits + U32(0x7FFF)) + odd) >> U32(16)) if value == value else U16(0x7FC0)
+
+    return put_by_instruction if HAS_BFLOAT16 else put_bfloat16
