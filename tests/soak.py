@@ -41,7 +41,7 @@ PRELOADED = [
 ]  # tiny registers the network, the others hold stages
 # Stage -> the function in which the process dies: "module.name" or "module.Class.name".
 STAGES = {
-    "decoding into the cache": "bones.data.views.decode_all",
+    "decoding into the cache": "bones.data.pixels.decode_all",
     "training step": "bones.training.saving.SaveRun.on_train_batch_end",
     "statistics of batch normalisation": "bones.training.batch_statistics.Averager.take",
     "scoring of tuning views": "bones.training.trainer.ScoreTuning.on_epoch_end",

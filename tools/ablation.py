@@ -25,13 +25,15 @@ import numpy as np
 from PIL import ImageOps  # contrast
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
+from bones.data.splits import split_by_patient
+from bones.data.views import find_views
 from bones.evaluation import comparison as results
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
 from bones.scores import metrics as scores
-from bones.system.errors import RunError
+from bones.system.errors import DataError, RunError
 from tools.ablation_record import Record
 
 HELD_BACK = 0.25  # of train/'s patients
@@ -89,7 +91,7 @@ def main(argv=None):
                 print(f"ablate.py: failed: {', '.join(failed)}; see the .log files in {out}", file=sys.stderr)
                 return 1
         print(tables(record, options.rows, options.seeds))
-    except (data_loader.DataError, RunError, OSError) as fault:
+    except (DataError, RunError, OSError) as fault:
         print(f"ablate.py: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -134,8 +136,8 @@ def develop(root, out, stretch=False):
     """
     if out.is_dir():
         return
-    root = data_loader.data_root(root or phantom.ensure())
-    train, held_out = data_loader.split_by_patient(data_loader.find_views(root, "train", ["all"]), HELD_BACK, seed=0)
+    root = data_root(root or phantom.ensure())
+    train, held_out = split_by_patient(find_views(root, "train", ["all"]), HELD_BACK, seed=0)
     partial = out.with_name("." + out.name)
     shutil.rmtree(partial, ignore_errors=True)
     for path, folder in [*((path, "train") for path in train["path"]), *((path, "valid") for path in held_out["path"])]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bones.data.table import STUDY
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores import metrics as scores
 from bones.system.errors import RunError
@@ -19,7 +20,7 @@ class Record:
     """
 
     RUN = ("row", "seed", "settings", "seconds", "device", "keras")
-    VIEW = ("split", *scores.STUDY, "view", "label")
+    VIEW = ("split", *STUDY, "view", "label")
 
     def __init__(self, folder, settings):
         """

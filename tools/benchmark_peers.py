@@ -68,25 +68,26 @@ def compiled(engine, precision, size):
 
 
 def train_keras(job):
-    from bones.data import views as data_loader
+    from bones.data.pixels import Rows
+    from bones.networks.batches import Batches
     from bones.system import machine
 
     trainer = compiled(job["engine"], job["precision"], job["size"])
     steps = TRAIN_STEPS["gpu" if machine.has_accelerator() else "cpu"]
     views, label = random_views(job["size"], job["batch_size"])
-    rows = data_loader.Rows(views, np.arange(steps * len(views)) % len(views))
-    batches = data_loader.Batches(rows, len(views), np.tile(label[:, 0], steps), shuffle_seed=0)
+    rows = Rows(views, np.arange(steps * len(views)) % len(views))
+    batches = Batches(rows, len(views), np.tile(label[:, 0], steps), shuffle_seed=0)
     return lambda: speed(lambda: trainer.fit(batches, verbose=0), len(rows))
 
 
 def score_keras(job):
-    from bones.data import views as data_loader
     from bones.networks import applications as networks
+    from bones.networks.predict import predict
 
     network = keras_network(job["precision"], job["size"])
     network = networks.speed_up(network) if job["engine"].startswith("ours") else network
     views, _ = random_views(job["size"], SCORED_VIEWS)
-    return lambda: speed(lambda: data_loader.predict(network, views), len(views))
+    return lambda: speed(lambda: predict(network, views), len(views))
 
 
 def torch_network(job):
@@ -173,29 +174,29 @@ def load_ours(job):
         return load_cache(job)
     import pandas as pd
 
-    from bones.data import views as data_loader
+    from bones.data.pixels import load_pixels
 
     views = pd.DataFrame({"path": job["paths"]})
-    return lambda: speed(lambda: data_loader.load_pixels(views, job["size"], "pad", cache=None), len(views))
+    return lambda: speed(lambda: load_pixels(views, job["size"], "pad", cache=None), len(views))
 
 
 def load_cache(job):
     """What training does without decoding: start from the cache, take batches, in memory that does not grow."""
     import pandas as pd
 
-    from bones.data import views as data_loader
+    from bones.data.pixels import Rows, load_pixels
 
     png = sorted(Path(job["folder"]).rglob("*.png"))
     views = pd.DataFrame({"path": [str(png[place % len(png)]) for place in range(1272)]})
     size, cache = job["size"], Path(job["folder"]) / "cache"
-    _, pixels = data_loader.load_pixels(views, size, "pad", cache=cache)
+    _, pixels = load_pixels(views, size, "pad", cache=cache)
     _, small = walk(pixels, job["batch_size"])  # before anything large has been touched
     large = np.lib.format.open_memmap(cache / "large.npy", "w+", np.uint8, (36808, size, size, 1))  # all 0 takes no disk
-    large = data_loader.Rows(np.load(cache / "large.npy", mmap_mode="r"), np.arange(len(large)))
+    large = Rows(np.load(cache / "large.npy", mmap_mode="r"), np.arange(len(large)))
 
     def once():
         start = time.perf_counter()
-        _, pixels = data_loader.load_pixels(views, size, "pad", cache=cache)
+        _, pixels = load_pixels(views, size, "pad", cache=cache)
         warm = time.perf_counter() - start
         wait, _ = walk(pixels, job["batch_size"])
         _, resident = walk(large, job["batch_size"])
@@ -207,10 +208,10 @@ def load_cache(job):
 
 def walk(rows, batch_size):
     """Take every batch of an epoch. Returns: (seconds a batch, memory of this process afterwards, MB)."""
-    from bones.data import views as data_loader
+    from bones.networks.batches import Batches
 
     start = time.perf_counter()
-    batches = data_loader.Batches(rows, batch_size, shuffle_seed=0)
+    batches = Batches(rows, batch_size, shuffle_seed=0)
     for place in range(len(batches)):
         batches[place]
     seconds = (time.perf_counter() - start) / len(batches)

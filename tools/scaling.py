@@ -126,26 +126,29 @@ def in_a_process(stage, root):
 def measure(stage, root):
     """Do one stage of the work. Returns: {"seconds", "resident"}: its time, and the most memory that the process had, MB."""
     from bones.data import check as data_check
-    from bones.data import views as data_loader
+    from bones.data.pixels import load_pixels
+    from bones.data.views import find_views, fingerprint
+    from bones.networks.batches import Batches
+    from bones.runs.data import load_parts
 
     options = {"data": root, "study_type": ["XR_HUMERUS"], "labels": None, "size": SIZE, "resize": "pad"}
     options |= {"skip_unreadable": False, "tuning_fraction": 0.1, "seed": 0}
     os.chdir(root)  # the cache goes to data/cache in it
     if stage in ("check", "decode"):
-        views = data_loader.find_views(root, "train")
+        views = find_views(root, "train")
     elif stage in ("first batch", "epoch"):
-        (views, pixels), *_ = data_loader.load_parts(options)
-        batches = data_loader.Batches(pixels, BATCH_SIZE, views["label"], shuffle_seed=0)
+        (views, pixels), *_ = load_parts(options)
+        batches = Batches(pixels, BATCH_SIZE, views["label"], shuffle_seed=0)
     start = time.perf_counter()
     if stage == "find":
-        data_loader.find_views(root, "train")
+        find_views(root, "train")
     elif stage == "check":
         data_check.check(root, views, [])
     elif stage == "decode":
-        data_loader.load_pixels(views, SIZE, "pad")
+        load_pixels(views, SIZE, "pad")
     elif stage == "start again":  # all that a training does before it builds the network
-        for views, _ in data_loader.load_parts(options)[:2]:
-            data_loader.fingerprint(views, root)
+        for views, _ in load_parts(options)[:2]:
+            fingerprint(views, root)
     elif stage == "first batch":
         batches[0]
     elif stage == "epoch":

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
 from bones.data.images import in_threads, mode, read_grey
-from bones.scores.metrics import STUDY
+from bones.data.table import STUDY
 from bones.system.errors import UnreadableImageError
 from bones.system.files import printable
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bones.data.table import STUDY
 from bones.scores import metrics as scores
 
 SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
@@ -34,7 +35,7 @@ class Scored:
         options = sorted((name, value) for name, value in self.settings["options"].items() if name not in own)
         parts = [self.settings["data"].get(part) or {} for part in ("train", "tuning")]  # which seeds divide differently
         counts = [sum(part.get(name, 0) for part in parts) for name in ("views", "studies", "positive_views")]
-        views = self.predictions[[*scores.STUDY, "view", "label"]].sort_values([*scores.STUDY, "view"])
+        views = self.predictions[[*STUDY, "view", "label"]].sort_values([*STUDY, "view"])
         return repr(options), *counts, views.to_csv(index=False)
 
     def decided(self):

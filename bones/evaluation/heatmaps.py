@@ -16,8 +16,8 @@ from keras import layers
 from matplotlib.figure import Figure
 from PIL import Image  # resizes maps
 
-from bones.data import views as data_loader
 from bones.networks import applications as networks
+from bones.networks.predict import run_through
 from bones.scores import intervals as bootstrap
 from bones.scores import metrics as scores
 from bones.system.errors import HeatmapError
@@ -154,7 +154,7 @@ def mapper(network, batch_size=32):
     kinds = {}
     if activation is not None:
         activation = networks.speed_up(activation)
-        kinds["class activation"] = functools.partial(data_loader.run_through, activation, batch_size=batch_size)
+        kinds["class activation"] = functools.partial(run_through, activation, batch_size=batch_size)
     elif has_gradients():
         kinds["Grad-CAM"] = functools.partial(grad_cam, plain)
     else:

@@ -17,9 +17,11 @@ import pandas as pd
 from tqdm import tqdm  # progress bar
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.layouts import IMAGE_SUFFIXES, in_order
+from bones.data.pixels import Rows, decode_all
 from bones.evaluation import heatmaps as heatmap
 from bones.networks import applications as networks
+from bones.networks.predict import predict as predict_views
 from bones.scores import metrics as scores
 from bones.system.errors import DataError
 from bones.system.files import printable
@@ -35,7 +37,7 @@ CHUNK = 256  # views in memory at a time, but for a larger study
 def predict(network, pixels, settings, batch_size=32):
     """Probability of each view at the run's temperature. Returns: (n,) float64."""
     flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
-    return scores.calibrate(data_loader.predict(network, pixels, batch_size, flip_averaging), settings["temperature"])
+    return scores.calibrate(predict_views(network, pixels, batch_size, flip_averaging), settings["temperature"])
 
 
 def decision(probability, threshold):
@@ -80,10 +82,10 @@ def folders(root):
         if here in above:
             continue
         films, inner = [], []
-        for entry in data_loader.in_order(folder):
+        for entry in in_order(folder):
             if entry.is_dir():
                 inner.append(entry)
-            elif entry.suffix.lower() in data_loader.IMAGE_SUFFIXES:
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
                 films.append(entry)
             else:
                 log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", printable(entry))
@@ -119,12 +121,12 @@ def call(views, settings, network, skip_unreadable=False, batch_size=32):
     bar = tqdm(total=len(views), desc="Calling studies", unit="view", leave=False, delay=2, disable=None)
     for chunk in chunks(views):
         pixels = np.zeros((len(chunk), size, size, 1), np.uint8)
-        bad = data_loader.decode_all(chunk["path"], size, resize, pixels)
+        bad = decode_all(chunk["path"], size, resize, pixels)
         good = np.setdiff1d(np.arange(len(chunk)), bad["place"])
         chunk = chunk.assign(probability=np.nan, fault="")
         chunk.loc[bad["place"], "fault"] = bad["reason"].to_numpy()
         if len(good):
-            chunk.loc[good, "probability"] = predict(network, data_loader.Rows(pixels, good), settings, batch_size)
+            chunk.loc[good, "probability"] = predict(network, Rows(pixels, good), settings, batch_size)
         by_study = chunk.groupby("study", sort=False)["probability"]
         chunk["study_probability"] = by_study.transform(lambda probability: probability.mean(skipna=skip_unreadable))
         chunk["decision"] = [decision(mean, settings["threshold"]) for mean in chunk["study_probability"]]
@@ -239,7 +241,7 @@ def panels(network, settings, folder):
         readable = table[table["fault"] == ""]
         if readable.empty:
             return
-        maps = find_maps(data_loader.Rows(pixels, readable.index))
+        maps = find_maps(Rows(pixels, readable.index))
         for name, study in readable.groupby("study", sort=False):
             rows = readable.index.get_indexer(study.index)
             figure = panel(name, study, {kind: values[rows] for kind, values in maps.items()}, settings)

@@ -38,15 +38,19 @@ import numpy as np
 import pandas as pd
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.labels import folder_labels, study_paths
+from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
-from bones.data.views import DataError
+from bones.data.pixels import Rows, load_pixels
+from bones.data.table import STUDY
+from bones.data.views import DataError, check_both_classes, find_views, fingerprint, is_same
 from bones.evaluation import audit
 from bones.evaluation import comparison as results
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
 from bones.networks import applications as networks
 from bones.runs import card as model_card
+from bones.runs.data import load_parts
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores import metrics as scores
 from bones.system.errors import HeatmapError, RunError
@@ -168,17 +172,17 @@ def score_split(run, network, options):
     views, pixels, left_out = load_split(run, settings, options)
     predictions = views.assign(probability=studies.predict(network, pixels, settings))
     root = options.data or settings["data"]["root"]
-    by_folder = data_loader.folder_labels(views)
+    by_folder = folder_labels(views)
     report = {
         "data": root,
-        "phantom": phantom.describe(data_loader.data_root(root)),
+        "phantom": phantom.describe(data_root(root)),
         "split": options.split,
         "study_types": sorted(predictions["study_type"].unique()),
         "left_out": left_out,
         "patients": predictions["patient"].nunique(),
         "temperature": settings["temperature"],
         "backend": keras.backend.backend(),
-        "corrected": len(views[by_folder != views["label"]].drop_duplicates(scores.STUDY)),
+        "corrected": len(views[by_folder != views["label"]].drop_duplicates(STUDY)),
         **scores.report(predictions, settings["threshold"]),
     }
     if report["corrected"]:
@@ -201,20 +205,20 @@ def load_split(run, settings, options):
     if options.split == "tuning":  # drawn again as the training drew them
         again = {"data": root, "study_type": study_type, "labels": labels}
         again["skip_unreadable"] = skip or trained["skip_unreadable"]
-        _, (kept, pixels), left_out = data_loader.load_parts(trained | again)
+        _, (kept, pixels), left_out = load_parts(trained | again)
         check_same_tuning(run, settings, root, kept)
     else:
-        views = data_loader.find_views(root, "held-out", study_type, labels)
-        kept, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip)
+        views = find_views(root, "held-out", study_type, labels)
+        kept, pixels = load_pixels(views, trained["size"], trained["resize"], skip)
         left_out = len(views) - len(kept)
-    data_loader.check_both_classes(kept, f"the readable views of {root}")
+    check_both_classes(kept, f"the readable views of {root}")
     return kept, pixels, left_out
 
 
 def check_same_tuning(run, settings, root, tuning):
     """Raise DataError unless the tuning views are those that the training kept aside."""
-    recorded, found = settings["data"].get("tuning"), data_loader.fingerprint(tuning, root)
-    if not data_loader.is_same(recorded, found):
+    recorded, found = settings["data"].get("tuning"), fingerprint(tuning, root)
+    if not is_same(recorded, found):
         raise DataError(
             f"{root} is not the data that {run.path} was trained on, so nobody knows which patients are its tuning patients.\n"
             f"Recorded: {recorded}\nFound:    {found}\n"
@@ -272,7 +276,7 @@ def show_suspects(run, options):
     """Print the studies that disagree most with their labels, and write them to suspects.csv and suspects.png."""
     scored = score_split(run, load_network(run), options)
     views = scored.predictions
-    views = views.assign(study=data_loader.study_paths(views, data_loader.data_root(scored.report["data"])))
+    views = views.assign(study=study_paths(views, data_root(scored.report["data"])))
     called = scores.study_probabilities(views)
     order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[: options.suspects]
     table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
@@ -296,7 +300,7 @@ def show_audit(run, options):
     scored = score_split(run, network, options)
     report, views, trained, rows = scored.report, scored.predictions, scored.settings["options"], []
     for name, change in audit.CHANGES.items():
-        _, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], cache=None, change=change)
+        _, pixels = load_pixels(views, trained["size"], trained["resize"], cache=None, change=change)
         changed = views.assign(probability=studies.predict(network, pixels, scored.settings))
         rows.append(audit.compare(name, views, changed, report["threshold"]))
     table = pd.DataFrame(rows)
@@ -325,10 +329,10 @@ def show_pointing(run, options):
     """Print how often the maps' maxima lie where phantoms are abnormal."""
     settings = run.settings()
     views, pixels, _ = load_split(run, settings, options)
-    root, resize = data_loader.data_root(options.data or settings["data"]["root"]), settings["options"]["resize"]
+    root, resize = data_root(options.data or settings["data"]["root"]), settings["options"]["resize"]
     boxes, sides = phantom.boxes(root, views["path"])
     abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
-    maps = heatmap.mapper(run.load_network())(data_loader.Rows(pixels, abnormal))
+    maps = heatmap.mapper(run.load_network())(Rows(pixels, abnormal))
     found = {}
     for kind, values in maps.items():
         peaks = [heatmap.peak(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]

@@ -10,9 +10,9 @@ import pandas as pd
 from scipy import optimize, special  # the temperature's minimum; logit and its inverse
 from sklearn import metrics  # AUROC, kappa and the rest
 
+from bones.data.table import STUDY
 from bones.scores import intervals as bootstrap
 
-STUDY = ["study_type", "patient", "study"]  # columns that together name one study
 NUMBERS = {
     "auroc": "AUROC",
     "average_precision": "average precision",

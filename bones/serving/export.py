@@ -33,10 +33,12 @@ backend.choose()
 import keras
 import numpy as np
 
-from bones.data import views as data_loader
+from bones.data.layouts import FOLDERS, data_root
 from bones.data.phantoms import sets as phantom
-from bones.data.views import DataError
+from bones.data.pixels import load_pixels
+from bones.data.views import DataError, find_views
 from bones.networks import applications as networks
+from bones.networks.predict import predict
 from bones.runs.folder import PARTIAL, RunFolder
 from bones.scores import metrics as scores
 from bones.serving.formats import FORMATS
@@ -104,7 +106,7 @@ def export_run(run, options):
     temperature, size = settings["temperature"], settings["options"]["size"]
     targets = {name: place(run, name, options.out) for name in options.format}
     grey, about = load_sample(settings, options.data)
-    expected = scores.calibrate(data_loader.predict(network, grey, flip_averaging=flip_averaging), temperature)
+    expected = scores.calibrate(predict(network, grey, flip_averaging=flip_averaging), temperature)
     calibrated, metadata = networks.calibrated(network, temperature, flip_averaging), describe(settings)
     averaging = " and flip averaging" if flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
@@ -147,11 +149,11 @@ def load_sample(settings, data):
     trained, root = settings["options"], data or settings["data"]["root"]
     if not data and not Path(root).is_dir():
         raise DataError(f"{root}, which the run was trained on, is gone. Pass --data ROOT, where it is now or another.")
-    root = data_loader.data_root(root)
-    split = "held-out" if (root / data_loader.FOLDERS["held-out"]).is_dir() else "train"
-    views = data_loader.find_views(root, split, ["all"] if data else trained["study_type"])
+    root = data_root(root)
+    split = "held-out" if (root / FOLDERS["held-out"]).is_dir() else "train"
+    views = find_views(root, split, ["all"] if data else trained["study_type"])
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
-    views, pixels = data_loader.load_pixels(views, trained["size"], trained["resize"], skip_unreadable=True, cache=None)
+    views, pixels = load_pixels(views, trained["size"], trained["resize"], skip_unreadable=True, cache=None)
     if views.empty:
         raise DataError(f"{root}: none of the views picked decodes, so nothing can be compared. Pass --data ROOT.")
     mark = " (PHANTOMS)" if phantom.describe(root) else ""

@@ -20,12 +20,14 @@ import numpy as np
 import pandas as pd
 from keras import layers
 
-from bones.data import views as data_loader
+from bones.data.pixels import Rows
 from bones.evaluation import comparison as results
 from bones.networks import applications as networks
+from bones.networks.predict import predict
+from bones.runs.data import load_parts
 from bones.runs.folder import RunFolder
 from bones.scores import metrics as scores
-from bones.system.errors import RunError
+from bones.system.errors import DataError, RunError
 
 BATCH_SIZE = 32
 TRIED = (32, 64, 96, 128, 160, 192, 256, 384, 512)
@@ -39,7 +41,7 @@ class BatchStatistics(keras.callbacks.Callback):
         """
         Args:
             network: keras.Model whose trainable BatchNormalization layers get new statistics.
-            pixels: data_loader.Rows of the training views, (n, size, size, 1).
+            pixels: Rows of the training views, (n, size, size, 1).
             views: how many of them to pass through, drawn anew each epoch.
             seed: what they are drawn from, together with the epoch, so that a resumed run draws the same.
         """
@@ -48,7 +50,7 @@ class BatchStatistics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         drawn = np.random.default_rng([self.seed, epoch]).choice(len(self.pixels), self.views, replace=False)
-        self.averager.take(data_loader.Rows(self.pixels, np.sort(drawn)))
+        self.averager.take(Rows(self.pixels, np.sort(drawn)))
 
 
 class Averager(keras.Model):
@@ -66,7 +68,7 @@ class Averager(keras.Model):
         """Replace the statistics by the averages over some views, (n, size, size, 1) of 0 to 255."""
         if self.norms:
             self.batches.assign(0.0)
-            data_loader.predict(self, pixels, BATCH_SIZE)
+            predict(self, pixels, BATCH_SIZE)
 
     def call(self, pixels):
         self.batches.assign_add(1.0)
@@ -107,7 +109,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         print(compare(RunFolder.open(options.run)).to_string(index=False))
-    except (data_loader.DataError, RunError, OSError) as fault:
+    except (DataError, RunError, OSError) as fault:
         print(f"batch_statistics.py: {fault}", file=sys.stderr)
         return 1
     return 0
@@ -121,16 +123,16 @@ def compare(run):
     """
     settings = run.settings()
     trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
-    (train, train_pixels), (tuning, tuning_pixels), _ = data_loader.load_parts(trained)
+    (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained)
     label = tuning["label"].to_numpy()
     network = networks.speed_up(run.load_network("last.h5"))
     averager = Averager(network)
 
     def probability(places):
         start = time.perf_counter()
-        averager.take(data_loader.Rows(train_pixels, np.sort(places)))
+        averager.take(Rows(train_pixels, np.sort(places)))
         seconds = time.perf_counter() - start
-        return data_loader.predict(network, tuning_pixels), seconds
+        return predict(network, tuning_pixels), seconds
 
     everything = np.arange(len(train))
     expected, _ = probability(everything)  # also compiles, before time is taken

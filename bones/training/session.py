@@ -24,6 +24,7 @@ if __name__ == "__main__":
     interrupts.quit_at_once()
 
 from bones.system import backend
+from bones.system.errors import DataError
 
 backend.choose()
 
@@ -31,10 +32,16 @@ import keras
 import numpy as np
 import pandas as pd
 
-from bones.data import views as data_loader
+from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
+from bones.data.pixels import Rows, load_pixels
+from bones.data.splits import class_weights
+from bones.data.views import find_views, fingerprint, is_same
 from bones.networks import applications as networks
+from bones.networks.batches import Batches
+from bones.networks.predict import predict
 from bones.runs import card as model_card
+from bones.runs.data import load_parts
 from bones.runs.folder import Onlooker, RunFolder
 from bones.scores import metrics as scores
 from bones.system import collectives, devices, machine
@@ -43,7 +50,7 @@ from bones.training import command_line, saving
 from bones.training import trainer as training
 
 FAULTS = (
-    data_loader.DataError,
+    DataError,
     DevicesError,
     HostsError,
     WeightsError,
@@ -112,7 +119,7 @@ def train_run(run, options, resume, scope):
     check_a_step_has_views(options, data)
     record = resumed_record(run, options, data) if resume else describe_run(options, data)
 
-    batches = data_loader.Batches(
+    batches = Batches(
         train.pixels,
         command_line.views_a_step(options),
         train.label,
@@ -192,7 +199,7 @@ class Part:
     """The views of one split with all that training needs of them."""
 
     views: pd.DataFrame
-    pixels: data_loader.Rows  # (n, size, size, 1) uint8
+    pixels: Rows  # (n, size, size, 1) uint8
     label: np.ndarray  # (n,)
     weight: np.ndarray | None  # (n,) or None where all weigh the same
 
@@ -201,19 +208,19 @@ def load_views(options):
     """(train, tuning, left_out): two Parts and how many views were unreadable; draws the phantom set where no data is given."""
     if options["data"] is None:
         options["data"] = str(phantom.ensure(demo=options["demo"]))
-    *parts, left_out = data_loader.load_parts(options)
+    *parts, left_out = load_parts(options)
     check_held_out(options)
-    weigh = data_loader.class_weights if options["class_weighted"] else lambda views: None
+    weigh = class_weights if options["class_weighted"] else lambda views: None
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
 
 def check_held_out(options):
     """Tell faults of valid/ before the training, not after it; decodes the held-out views into the cache."""
-    if not (data_loader.data_root(options["data"]) / "valid").is_dir():
+    if not (data_root(options["data"]) / "valid").is_dir():
         print(f"mura.py: {options['data']} holds no valid/ folder: there will be no held-out score.", file=sys.stderr)
         return
-    views = data_loader.find_views(options["data"], "held-out", options["study_type"], options["labels"])
-    data_loader.load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+    views = find_views(options["data"], "held-out", options["study_type"], options["labels"])
+    load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
 
 
 def check_hosts_alike(options, data):
@@ -231,7 +238,7 @@ def check_a_step_has_views(options, data):
     """Raise DataError where several devices would have to share fewer views than a step takes."""
     views, devices_in_all = command_line.views_a_step(options), options["devices"] * options["hosts"]
     if devices_in_all > 1 and data["train"]["views"] < views:
-        raise data_loader.DataError(
+        raise DataError(
             f"a step of {devices_in_all} devices takes {views} views, and there are {data['train']['views']} to train on.\n"
             "Pass a smaller --batch-size or fewer --devices."
         )
@@ -244,8 +251,8 @@ def resumed_record(run, options, data):
     """
     record = run.read_json("run.json")
     for split in ("train", "tuning"):
-        if not data_loader.is_same(record["data"].get(split), data[split]):
-            raise data_loader.DataError(
+        if not is_same(record["data"].get(split), data[split]):
+            raise DataError(
                 f"{data['root']} is not the data that {run.path} was trained on.\n"
                 f"Its {split} views were {record['data'].get(split)},\nnow {data[split]}.\n"
                 "Pass the folder with the same files as --data, or start a new run."
@@ -262,8 +269,8 @@ def describe_data(options, train, tuning, left_out):
     return {
         "root": str(Path(options["data"]).absolute()),  # absolute: scored from another folder, too
         "phantom": phantom.describe(options["data"]),
-        "train": data_loader.fingerprint(train.views, options["data"]),
-        "tuning": data_loader.fingerprint(tuning.views, options["data"]),
+        "train": fingerprint(train.views, options["data"]),
+        "tuning": fingerprint(tuning.views, options["data"]),
         "left_out": left_out,
     }
 
@@ -337,7 +344,7 @@ def how_it_went(history, best):
 def fit_decisions(run, tuning, flip_averaging):
     """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
     network = networks.speed_up(run.load_network())
-    probability = data_loader.predict(network, tuning.pixels, flip_averaging=flip_averaging)
+    probability = predict(network, tuning.pixels, flip_averaging=flip_averaging)
     return scores.fit(tuning.views.assign(probability=probability))
 
 

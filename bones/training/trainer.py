@@ -6,8 +6,9 @@ import time
 import keras
 import numpy as np
 
-from bones.data import views as data_loader
 from bones.networks import applications as networks
+from bones.networks.batches import RestOfEpoch
+from bones.networks.predict import predict
 from bones.scores import metrics as scores
 from bones.system import devices, machine
 from bones.training import batch_statistics
@@ -133,7 +134,7 @@ def fit(trainer, batches, epochs, done, callbacks):
     epoch, steps = done
     if steps:
         batches.start_at(epoch + 1)
-        trainer.fit(data_loader.RestOfEpoch(batches, steps), initial_epoch=epoch, epochs=epoch + 1, **how)
+        trainer.fit(RestOfEpoch(batches, steps), initial_epoch=epoch, epochs=epoch + 1, **how)
         epoch += 1
     batches.start_at(epoch)  # `fit` begins with the next
     trainer.fit(batches, initial_epoch=epoch, epochs=epochs, **how)
@@ -207,7 +208,7 @@ class ScoreTuning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs):
         training_seconds = time.perf_counter() - self.start
-        probability = data_loader.predict(self.network, self.tuning.pixels, **self.how)
+        probability = predict(self.network, self.tuning.pixels, **self.how)
         if not np.isfinite(probability).all():
             raise FloatingPointError(
                 NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")

@@ -21,9 +21,10 @@ from support import ROOT
 from tiny import TINY
 
 from bones.data import dicom, images
-from bones.data import views as data_loader
+from bones.data.pixels import load_pixels
+from bones.data.views import find_views, main
 from bones.evaluation import split as model_test
-from bones.system.errors import UnreadableImageError
+from bones.system.errors import DataError, UnreadableImageError
 from bones.training import session as mura
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # in the wheel; its get_testdata_file would go to the network
@@ -334,8 +335,8 @@ def test_missing_pydicom_is_told_with_the_install_line(small_root, in_tmp, monke
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.setitem(sys.modules, "pydicom.pixels", None)
     try:
-        with pytest.raises(data_loader.DataError) as error:
-            data_loader.load_pixels(data_loader.find_views(small_root, "train"), 16, "pad")
+        with pytest.raises(DataError) as error:
+            load_pixels(find_views(small_root, "train"), 16, "pad")
     finally:
         dicom.library.cache_clear()
     assert "1 of 17 images" in str(error.value)
@@ -511,7 +512,7 @@ def test_scores_are_those_of_the_same_films_as_png(run, phantoms, dicom_root, ca
 
 
 def test_training_checking_suspects_and_audit_take_dicom(run, dicom_root, in_tmp, capsys):
-    assert data_loader.main(["--check", str(dicom_root)]) == 0
+    assert main(["--check", str(dicom_root)]) == 0
     assert "DICOM" in (out := capsys.readouterr().out) and "cannot be decoded" not in out
     assert model_test.main([str(run), "--data", str(dicom_root), "--suspects", "3"]) == 0
     assert model_test.main([str(run), "--data", str(dicom_root), "--audit"]) == 0

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from bones.data import views as data_loader
+from bones.data.images import read_grey
 from bones.data.phantoms import sets as phantom
 from bones.data.phantoms.anatomy import draw_arm
 from bones.data.phantoms.films import draw_film, draw_framing
 from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
+from bones.data.table import STUDY
+from bones.data.views import find_views
 from bones.system.errors import PhantomError
 
 
@@ -30,10 +32,10 @@ def test_same_seed_same_films(tmp_path):
 
 
 def test_set_is_a_data_root(phantoms):
-    train = data_loader.find_views(phantoms, "train")
-    valid = data_loader.find_views(phantoms, "held-out")
-    assert len(train.drop_duplicates(data_loader.STUDY)) == 40 and len(valid.drop_duplicates(data_loader.STUDY)) == 24
-    assert train.groupby(data_loader.STUDY)["view"].size().max() > 1
+    train = find_views(phantoms, "train")
+    valid = find_views(phantoms, "held-out")
+    assert len(train.drop_duplicates(STUDY)) == 40 and len(valid.drop_duplicates(STUDY)) == 24
+    assert train.groupby(STUDY)["view"].size().max() > 1
     assert (train.groupby("patient")["study"].nunique() > 1).any()
     truth = pd.read_csv(phantoms / "truth.csv")
     assert set(truth["mode"]) == {"L", "RGB"}
@@ -52,7 +54,7 @@ def many(tmp_path_factory):
     truth = phantom.draw_set(root, train_studies=500, held_out_studies=0, size=64, seed=0)
     paths = [root / path for path in truth["path"]]
     return truth.assign(
-        mean_grey=[np.asarray(data_loader.read_grey(path)).mean() for path in paths],
+        mean_grey=[np.asarray(read_grey(path)).mean() for path in paths],
         file_size=[os.path.getsize(path) for path in paths],
         area=truth["width"] * truth["height"],
         aspect=truth["width"] / truth["height"],

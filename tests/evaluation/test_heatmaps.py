@@ -16,9 +16,9 @@ from support import ROOT, as_if_trained
 from tiny import tiny
 
 from bones.data import images
-from bones.data import views as data_loader
 from bones.evaluation import heatmaps as heatmap
 from bones.networks import applications as networks
+from bones.networks.predict import predict
 from bones.system.errors import HeatmapError
 
 RNG = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def test_mean_of_the_class_activation_map_is_the_logit(build, size, options):
     assert maps.shape == (5, side, side) and maps.dtype == np.float32
     # The probabilities come from the same network after its layers have been sped up for the maps, and stay what they were.
     np.testing.assert_allclose(coarse(network, pixels), maps, atol=2e-3)
-    np.testing.assert_allclose(logit(data_loader.predict(networks.speed_up(network), pixels)), expected, atol=2e-3)
+    np.testing.assert_allclose(logit(predict(networks.speed_up(network), pixels)), expected, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_maps_of_a_network_of_kernels(monkeypatch):
     expected = says(heatmap.class_activation(network), pixels)
     np.testing.assert_allclose(coarse(network, pixels), expected, atol=5e-3)
     assert any("call" in vars(layer) for layer in network.layers), "nothing was fused"
-    probability = data_loader.predict(networks.speed_up(network), pixels)
+    probability = predict(networks.speed_up(network), pixels)
     np.testing.assert_allclose(logit(probability), expected.mean((1, 2)), atol=5e-3)
 
 
@@ -457,7 +457,7 @@ def test_a_trained_network_points_at_what_it_has_learned():
     untrained = keras.models.clone_model(network)
     network.fit(pixels, label, batch_size=32, epochs=8, verbose=0)
     pixels, label, boxes = drawn_fractures(160, seed=1)
-    called = data_loader.predict(network, pixels) > 0.5
+    called = predict(network, pixels) > 0.5
     assert (called == label).mean() > 0.85, "it has not learned the task"
     abnormal = np.flatnonzero(label)
     views = pd.DataFrame({"patient": abnormal})

@@ -10,17 +10,17 @@ import pytest
 from support import ROOT, as_if_trained
 from tiny import tiny
 
-from bones.data import views as data_loader
 from bones.networks import applications as networks
+from bones.networks.predict import predict
 from bones.training import batch_statistics
 
 pytest.importorskip("openvino", reason="OpenVINO is optional: requirements/extra.txt")
 SCORE = """
 import sys, keras, numpy as np
-from bones.data import views as data_loader
+from bones.networks.predict import predict
 from bones.networks import applications as networks
 network = networks.speed_up(keras.models.load_model(sys.argv[1], compile=False))
-np.save(sys.argv[3], data_loader.predict(network, np.load(sys.argv[2]), batch_size=4))
+np.save(sys.argv[3], predict(network, np.load(sys.argv[2]), batch_size=4))
 """
 
 
@@ -56,7 +56,7 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     keras.config.set_dtype_policy("float32")
     stock = build(64, standardise=standardise)
     stock.set_weights(network.get_weights())
-    expected = data_loader.predict(stock, pixels)
+    expected = predict(stock, pixels)
     assert np.ptp(expected) > spread, "the network says the same of all views"
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-2)
 

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bones.data import views as data_loader
+from bones.data.pixels import load_pixels
+from bones.data.views import find_views
 from bones.evaluation import named_studies as studies
 from bones.evaluation import split as model_test
 from bones.runs import card as model_card
@@ -55,8 +56,8 @@ def test_its_lines_of_code_give_the_probabilities_of_the_run(run, phantoms, aver
     run.write_json("run.json", settings)
     model_card.write(run)
     (code,) = re.findall(r"```python\n(.*?)```", (run / "MODEL_CARD.md").read_text(), flags=re.DOTALL)
-    views = data_loader.find_views(phantoms, "held-out").head(6)
-    _, pixels = data_loader.load_pixels(views, 32, "pad", cache=None)
+    views = find_views(phantoms, "held-out").head(6)
+    _, pixels = load_pixels(views, 32, "pad", cache=None)
     found = {"films": pixels[np.arange(6)]}
     monkeypatch.chdir(run.path)
     exec(code, found)

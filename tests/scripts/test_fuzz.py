@@ -16,12 +16,13 @@ from odd_images import BAD, ODD
 from PIL import Image
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.pixels import load_pixels
+from bones.data.views import find_views
 from bones.evaluation import figures as plot_results
 from bones.evaluation import split as model_test
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
-from bones.system.errors import RunError, UnreadableImageError
+from bones.system.errors import DataError, RunError, UnreadableImageError
 from bones.training import command_line
 from bones.training import session as mura
 
@@ -71,11 +72,11 @@ def test_any_folder_tree(tree, split, study_type):
         root = Path(folder) / "root"
         grow(root, tree)
         try:
-            views = data_loader.find_views(root, split, [study_type])
+            views = find_views(root, split, [study_type])
             for skip in (False, True):
-                kept, pixels = data_loader.load_pixels(views, 16, "pad", skip, cache=Path(folder) / "cache")
+                kept, pixels = load_pixels(views, 16, "pad", skip, cache=Path(folder) / "cache")
                 assert len(kept) == len(pixels) <= len(views)
-        except data_loader.DataError as error:
+        except DataError as error:
             assert str(error)
 
 

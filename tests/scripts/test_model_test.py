@@ -12,10 +12,13 @@ from PIL import Image
 from sklearn import metrics
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.pixels import Rows
+from bones.data.table import STUDY
+from bones.data.views import find_views
 from bones.evaluation import audit
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import split as model_test
+from bones.networks.predict import predict
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores import metrics as scores
 
@@ -32,7 +35,7 @@ def test_split_scores(run, phantoms, capsys):
     out = capsys.readouterr().out
     predictions = pd.read_csv(run / "predictions.csv")
     assert list(predictions.columns) == PREDICTIONS and set(predictions["split"]) == {"held-out"}
-    assert len(predictions) == len(data_loader.find_views(phantoms, "held-out"))
+    assert len(predictions) == len(find_views(phantoms, "held-out"))
     # One view at a time through Keras alone, decoded by Pillow alone: the probability hangs on nothing else.
     network = keras.models.load_model(run / "best.h5", compile=False)
     settings = json.loads((run / "run.json").read_text())
@@ -109,7 +112,7 @@ def test_one_study_and_one_image(run, phantoms, capsys):
     assert model_test.main([str(run)]) == 0
     predictions = pd.read_csv(run / "predictions.csv")
     capsys.readouterr()
-    study = predictions.groupby(data_loader.STUDY).filter(lambda views: len(views) > 1)
+    study = predictions.groupby(STUDY).filter(lambda views: len(views) > 1)
     study = study[study["patient"] == study["patient"].iloc[0]]
     study = study[study["study"] == study["study"].iloc[0]]
     folder = study["path"].iloc[0].rsplit("/", 1)[0]
@@ -275,9 +278,9 @@ def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
 
 def test_scores_do_not_hang_on_the_batch(run):
     network = RunFolder(run).load_network()
-    pixels = data_loader.Rows(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8), np.arange(9))
-    whole = data_loader.predict(network, pixels)
-    np.testing.assert_allclose(data_loader.predict(network, pixels, batch_size=2), whole, atol=1e-6)
+    pixels = Rows(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8), np.arange(9))
+    whole = predict(network, pixels)
+    np.testing.assert_allclose(predict(network, pixels, batch_size=2), whole, atol=1e-6)
     assert scores.decisions(whole, 0.5).shape == (9,)
 
 

@@ -15,8 +15,11 @@ import pytest
 from PIL import Image
 from support import train
 
-from bones.data import views as data_loader
+from bones.data.pixels import Rows, load_pixels
+from bones.data.splits import split_by_patient
+from bones.data.views import find_views
 from bones.evaluation import split as model_test
+from bones.networks.batches import Batches
 from bones.runs.folder import HISTORY, RunFolder
 from bones.scores import metrics as scores
 from bones.training import saving
@@ -35,7 +38,7 @@ def test_run_folder(trained, phantoms):
     assert record["versions"]["keras"] == keras.__version__
     assert record["data"]["phantom"].startswith("phantom")
     train, tuning = record["data"]["train"], record["data"]["tuning"]
-    assert train["views"] + tuning["views"] == len(data_loader.find_views(phantoms, "train"))
+    assert train["views"] + tuning["views"] == len(find_views(phantoms, "train"))
     assert record["finished"] and record["training_seconds"] > 0
     assert record["options"]["chosen"] == "last" and record["best_epoch"] == 2
 
@@ -43,9 +46,9 @@ def test_run_folder(trained, phantoms):
 def test_threshold_and_temperature_are_those_of_the_tuning_studies(trained, phantoms):
     """Found again by search over the tuning probabilities of best.h5, in a formula of their own."""
     record = json.loads((trained / "run.json").read_text())
-    _, tuning = data_loader.split_by_patient(data_loader.find_views(phantoms, "train"), 0.3, seed=0)
-    tuning, pixels = data_loader.load_pixels(tuning, 32, "pad", cache=None)
-    raw = RunFolder(trained).load_network().predict(data_loader.Batches(pixels, 8), verbose=0)[:, 0].astype(float)
+    _, tuning = split_by_patient(find_views(phantoms, "train"), 0.3, seed=0)
+    tuning, pixels = load_pixels(tuning, 32, "pad", cache=None)
+    raw = RunFolder(trained).load_network().predict(Batches(pixels, 8), verbose=0)[:, 0].astype(float)
 
     def studies(temperature):
         views = tuning.assign(probability=1 / (1 + (1 / raw - 1) ** (1 / temperature)))
@@ -92,16 +95,16 @@ def test_corrected_labels_are_trained_on(in_tmp, small_root, capsys):
 def test_saved_networks_give_their_epochs_scores(trained, phantoms):
     """history.csv's tuning scores are those of the saved network, and equal Keras's own evaluate."""
     record = json.loads((trained / "run.json").read_text())
-    views = data_loader.find_views(phantoms, "train")
-    _, tuning = data_loader.split_by_patient(views, 0.3, seed=0)
-    tuning, pixels = data_loader.load_pixels(tuning, 32, "pad", cache=None)
+    views = find_views(phantoms, "train")
+    _, tuning = split_by_patient(views, 0.3, seed=0)
+    tuning, pixels = load_pixels(tuning, 32, "pad", cache=None)
     network = RunFolder(trained).load_network("last.h5")
     last = pd.read_csv(trained / "history.csv").iloc[-1]
     network.compile(loss="binary_crossentropy", metrics=["accuracy"])
-    loss, accuracy = network.evaluate(data_loader.Batches(pixels, 8, tuning["label"]), verbose=0)
+    loss, accuracy = network.evaluate(Batches(pixels, 8, tuning["label"]), verbose=0)
     assert last["val_loss"] == pytest.approx(loss, rel=1e-4)
     assert last["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    best = RunFolder(trained).load_network("best.h5").predict(data_loader.Batches(pixels, 8), verbose=0)[:, 0]
+    best = RunFolder(trained).load_network("best.h5").predict(Batches(pixels, 8), verbose=0)[:, 0]
     history = pd.read_csv(trained / "history.csv").set_index("epoch")
     assert history.loc[record["best_epoch"], "val_auroc"] == pytest.approx(scores.auroc(tuning["label"], best), abs=1e-6)
 
@@ -216,7 +219,7 @@ def test_nan_loss_names_the_epoch(in_tmp, phantoms, capsys):
 
 
 def test_a_batch_that_overflows_keeps_the_checkpoint_before(in_tmp, phantoms, capsys, monkeypatch):
-    whole = data_loader.Batches.__getitem__
+    whole = Batches.__getitem__
 
     def overflowing(batches, index):
         pixels, *labels = whole(batches, index)
@@ -224,7 +227,7 @@ def test_a_batch_that_overflows_keeps_the_checkpoint_before(in_tmp, phantoms, ca
         return pixels, *(part * np.inf if overflows else part for part in labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data_loader.Batches, "__getitem__", overflowing)
+        patch.setattr(Batches, "__getitem__", overflowing)
         assert train(phantoms, "run", "--epochs", 3) == 1
     message = capsys.readouterr().err
     assert re.search(r"the loss is (nan|inf) in epoch 2, step 4", message) and "--learning-rate" in message
@@ -265,7 +268,7 @@ def test_nan_probabilities_stop_the_run(trained, phantoms):
     """Weights that overflow in an epoch's last step show in no loss."""
     network = RunFolder(trained).load_network()
     network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
-    pixels = data_loader.Rows(np.zeros((4, 32, 32, 1), np.uint8), np.arange(4))
+    pixels = Rows(np.zeros((4, 32, 32, 1), np.uint8), np.arange(4))
     tuning = mura.Part(None, pixels, np.array([0, 1, 0, 1]), None)
     callback = training.ScoreTuning(network, tuning, 4, {"batch_size": 2, "flip_averaging": False})
     callback.start = time.perf_counter()
@@ -298,7 +301,7 @@ def test_each_recipe_trains_its_own_network(recipe, size, in_tmp, phantoms):
     options = ["--data", str(phantoms), "--recipe", recipe, "--weights", "none", "--size", str(size), "--epochs", "1"]
     assert mura.main([*options, "--tuning-fraction", "0.3", "--out", "run"]) == 0
     assert model_test.main(["run"]) == 0
-    assert len(pd.read_csv("run/predictions.csv")) == len(data_loader.find_views(phantoms, "held-out"))
+    assert len(pd.read_csv("run/predictions.csv")) == len(find_views(phantoms, "held-out"))
 
 
 def test_weights_that_cannot_be_had(in_tmp, phantoms, capsys):

@@ -18,9 +18,12 @@ import soak
 from support import ROOT, train
 from tiny import TINY
 
-from bones.data import views as data_loader
+from bones.data import pixels
 from bones.data.phantoms import sets as phantom
+from bones.data.pixels import load_pixels
+from bones.data.views import find_views
 from bones.runs.folder import RunFolder
+from bones.system.errors import DataError
 from bones.training import session as mura
 
 STEPS = 8  # of an epoch of soak.py's training
@@ -135,8 +138,8 @@ def test_no_room_for_the_cache_is_told(phantoms, in_tmp, capsys):
 # best.h5 of an epoch takes 62 kB, its reserve 170 kB, and the state 62 kB.
 @pytest.mark.parametrize(("size", "name"), [(60_000, "best.h5"), (1_500, "run.json")])
 def test_no_room_in_the_run_folder_is_told_and_the_run_goes_on_later(size, name, phantoms, in_tmp, capsys):
-    data_loader.load_pixels(data_loader.find_views(phantoms, "train"), 32, "pad")
-    data_loader.load_pixels(data_loader.find_views(phantoms, "held-out"), 32, "pad")
+    load_pixels(find_views(phantoms, "train"), 32, "pad")
+    load_pixels(find_views(phantoms, "held-out"), 32, "pad")
     with largest_file(size):
         assert train(phantoms, "run", "--epochs", 1) == 1
     assert f"run/{name} cannot be written (File too large)" in capsys.readouterr().err
@@ -196,9 +199,9 @@ def test_a_disk_that_is_full_and_then_is_not(tmpfs, phantoms, in_tmp, capsys):
 
 
 def test_a_cache_on_a_full_disk_is_no_bus_error(tmpfs, phantoms):
-    views = data_loader.find_views(phantoms, "train")
-    with pytest.raises(data_loader.DataError, match="No space left on device"):
-        data_loader.load_pixels(views, 64, "pad", cache=tmpfs("size=50k"))
+    views = find_views(phantoms, "train")
+    with pytest.raises(DataError, match="No space left on device"):
+        load_pixels(views, 64, "pad", cache=tmpfs("size=50k"))
 
 
 def test_a_read_only_folder_is_told_before_anything_is_decoded(tmpfs, phantoms, in_tmp, capsys):
@@ -238,11 +241,11 @@ def test_the_second_run_into_a_folder_is_refused(trained, phantoms, in_tmp, caps
 def decode(root, folder, answers):
     """What a process says that needs a cache: its pixels' sum, and whether it decoded them."""
     decoded = []
-    whole = data_loader.decode_all
-    data_loader.decode_all = lambda *arguments: decoded.append(1) or whole(*arguments)
-    views = data_loader.find_views(root, "train")
-    _, pixels = data_loader.load_pixels(views, 48, "pad", cache=folder)
-    answers.put((int(pixels[np.arange(len(pixels))].sum(dtype=np.int64)), bool(decoded)))
+    whole = pixels.decode_all
+    pixels.decode_all = lambda *arguments: decoded.append(1) or whole(*arguments)
+    views = find_views(root, "train")
+    _, found = load_pixels(views, 48, "pad", cache=folder)
+    answers.put((int(found[np.arange(len(found))].sum(dtype=np.int64)), bool(decoded)))
 
 
 @needs_whole  # its processes come of the same server
@@ -255,8 +258,8 @@ def test_two_processes_build_one_cache(phantoms, tmp_path):
     found = [answers.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
-    views = data_loader.find_views(phantoms, "train")
-    _, pixels = data_loader.load_pixels(views, 48, "pad", cache=None)
+    views = find_views(phantoms, "train")
+    _, pixels = load_pixels(views, 48, "pad", cache=None)
     assert {total for total, _ in found} == {int(pixels[np.arange(len(pixels))].sum(dtype=np.int64))}
     assert sum(decoded for _, decoded in found) == 1, "one decodes, the others wait"
 

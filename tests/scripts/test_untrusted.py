@@ -14,9 +14,11 @@ from support import write_study
 from tiny import TINY, tiny
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.pixels import load_pixels
+from bones.data.views import find_views
 from bones.evaluation import split as model_test
 from bones.runs.folder import RunFolder
+from bones.system.errors import DataError
 from bones.training import session as mura
 
 IMAGE = "train/XR_HUMERUS/patient00001/study1_positive/image1.png"
@@ -202,12 +204,12 @@ def test_fields_that_nobody_knows_are_passed_over(trained, in_tmp):
 def test_what_does_not_decode_is_told_or_left_out(kind, small_root):
     content, reason = BAD[kind]
     (small_root / IMAGE).write_bytes(content)
-    views = data_loader.find_views(small_root, "train")
-    with pytest.raises(data_loader.DataError) as error:
-        data_loader.load_pixels(views, 32, "pad")
+    views = find_views(small_root, "train")
+    with pytest.raises(DataError) as error:
+        load_pixels(views, 32, "pad")
     told = str(error.value)
     assert "1 of 16 images" in told and "image1.png" in told and reason in told and "--skip-unreadable" in told
-    kept, pixels = data_loader.load_pixels(views, 32, "pad", skip_unreadable=True)
+    kept, pixels = load_pixels(views, 32, "pad", skip_unreadable=True)
     assert len(kept) == len(pixels) == 15 and str(small_root / IMAGE) not in set(kept["path"])
 
 
@@ -224,11 +226,11 @@ def test_all_bad_images_are_listed_at_once(small_root, in_tmp, capsys):
 
 
 def test_images_that_vanish_after_they_were_found(small_root, in_tmp):
-    views = data_loader.find_views(small_root, "train")
+    views = find_views(small_root, "train")
     (small_root / IMAGE).unlink()
-    with pytest.raises(data_loader.DataError, match="no such file"):
-        data_loader.load_pixels(views, 32, "pad")
-    kept, pixels = data_loader.load_pixels(views, 32, "pad", skip_unreadable=True)
+    with pytest.raises(DataError, match="no such file"):
+        load_pixels(views, 32, "pad")
+    kept, pixels = load_pixels(views, 32, "pad", skip_unreadable=True)
     assert len(kept) == len(pixels) == len(views) - 1
 
 
@@ -289,10 +291,10 @@ def test_links_that_loop(small_root, in_tmp, capsys):
 
 
 def test_links_that_leave_the_root_are_followed(small_root, tmp_path):
-    before = data_loader.find_views(small_root, "train")
+    before = find_views(small_root, "train")
     shutil.move(small_root / "train" / "XR_HUMERUS" / "patient00001", tmp_path / "elsewhere")
     (small_root / "train" / "XR_HUMERUS" / "patient00001").symlink_to(tmp_path / "elsewhere")
-    assert len(data_loader.find_views(small_root, "train")) == len(before)
+    assert len(find_views(small_root, "train")) == len(before)
 
 
 @pytest.mark.parametrize("length", [3_900, 4_200])
@@ -307,8 +309,8 @@ def test_paths_of_four_thousand_characters(length, tmp_path, in_tmp, monkeypatch
     write_study(".", "train", "study1_negative", patient="p" * 60 + "2")
     os.chdir(tmp_path)
     if length < 4_000:
-        views = data_loader.find_views(deep, "train")
-        assert len(data_loader.load_pixels(views, 32, "pad")[0]) == 2
+        views = find_views(deep, "train")
+        assert len(load_pixels(views, 32, "pad")[0]) == 2
     else:
         assert train(deep) == 1
         assert "File name too long" in one_message(capsys)
@@ -325,8 +327,8 @@ def test_a_folder_without_permission_is_told(in_tmp, capsys):
         if os.geteuid() == 0:
             os.seteuid(65534)  # root may read everything
         try:
-            with pytest.raises((data_loader.DataError, OSError), match="patient3"):
-                data_loader.find_views(root, "train")
+            with pytest.raises((DataError, OSError), match="patient3"):
+                find_views(root, "train")
         finally:
             if os.getuid() == 0:
                 os.seteuid(0)

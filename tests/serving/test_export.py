@@ -14,7 +14,8 @@ import pytest
 from support import as_if_trained
 from tiny import tiny
 
-from bones.data import views as data_loader
+from bones.data.pixels import load_pixels
+from bones.data.views import find_views
 from bones.evaluation import named_studies as studies
 from bones.networks import applications as networks
 from bones.runs import folder as run_folder
@@ -48,8 +49,8 @@ def change_run(run, network=None, **settings):
 
 def other_views(root, size=32):
     """(n, size, size, 1) uint8: views of phantoms that export.py did not compare on."""
-    views = data_loader.find_views(root, "train", ["all"]).iloc[::9]
-    return data_loader.load_pixels(views, size, "pad", cache=None)[1][np.arange(len(views))]
+    views = find_views(root, "train", ["all"]).iloc[::9]
+    return load_pixels(views, size, "pad", cache=None)[1][np.arange(len(views))]
 
 
 def file_of(run, name):

@@ -23,7 +23,9 @@ import dataclasses, sys
 import keras
 import numpy as np
 import tiny
-from bones.data import views as data_loader
+from bones.data.pixels import Rows
+from bones.networks.batches import Batches
+from bones.networks.predict import predict
 from bones.system import devices
 from bones.runs import recipes
 from bones.training import trainer as training
@@ -44,9 +46,9 @@ for case in cases:
         with scope():
             network = tiny.tiny(32, dropout=0.0)
             trainer = training.build_trainer(network, options, steps_an_epoch=8)
-        batches = data_loader.Batches(data_loader.Rows(views, np.arange(64)), 8, label, readers=devices.readers(int(count)))
+        batches = Batches(Rows(views, np.arange(64)), 8, label, readers=devices.readers(int(count)))
         loss = trainer.fit(batches, verbose=0, shuffle=False, callbacks=training.final_touches(network, views, options, (0, 0)))
-        probability = data_loader.predict(network, data_loader.Rows(views, np.arange(61)))
+        probability = predict(network, Rows(views, np.arange(61)))
     found[case] = np.array([*loss.history["loss"], *probability])
 np.savez(out, **found)
 """

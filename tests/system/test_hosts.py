@@ -15,7 +15,7 @@ import soak
 from support import HOSTS_OPTIONS, TESTS
 from tiny import TINY
 
-from bones.data import views as data_loader
+from bones.networks.batches import Batches
 from bones.runs.folder import RunFolder
 from bones.system import collectives, hosts
 from bones.system.errors import HostsError
@@ -113,7 +113,7 @@ def test_hosts_share_each_batch(monkeypatch, mixup):
         monkeypatch.setattr(collectives, "place", lambda place=place: place)
         array = pixels.view(Read)
         array.rows = []
-        batches = data_loader.Batches(array, 6, np.arange(26), shuffle_seed=1, mixup=mixup)
+        batches = Batches(array, 6, np.arange(26), shuffle_seed=1, mixup=mixup)
         parts.append([batches[step] for step in range(len(batches))])
         read.append(array.rows)
     for whole, *shares in zip(*parts, strict=True):

@@ -11,7 +11,7 @@ from sklearn import metrics
 from tiny import TINY
 
 from bones.data import images
-from bones.data import views as data_loader
+from bones.data.views import find_views
 from bones.evaluation import split as model_test
 from bones.runs.folder import RunFolder
 from bones.training import command_line
@@ -35,8 +35,8 @@ BASE, _ = command_line.parse_options([*ablate.BASE.split(), "--out", "x"])
 def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
     root = tmp_path / "develop"
     ablate.develop(phantoms, root)
-    before = data_loader.find_views(phantoms, "train")
-    train, held_back = (data_loader.find_views(root, split) for split in ("train", "held-out"))
+    before = find_views(phantoms, "train")
+    train, held_back = (find_views(root, split) for split in ("train", "held-out"))
     patients = [set(views["patient"]) for views in (train, held_back)]
     assert not patients[0] & patients[1] and patients[0] | patients[1] == set(before["patient"])
     assert len(train) + len(held_back) == len(before)
@@ -46,7 +46,7 @@ def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
     ablate.develop(phantoms, root)
     assert root.stat().st_mtime_ns == stamp, "made once"
     ablate.develop(phantoms, tmp_path / "stretched", stretch=True)
-    stretched = data_loader.find_views(tmp_path / "stretched", "train")
+    stretched = find_views(tmp_path / "stretched", "train")
     assert stretched[["patient", "label"]].equals(train[["patient", "label"]])
     grey = np.asarray(images.read_grey(stretched["path"].iloc[0]))
     assert grey.min() == 0 and grey.max() == 255 and not np.array_equal(grey, images.read_grey(train["path"].iloc[0]))

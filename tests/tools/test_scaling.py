@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bones.data import views as data_loader
+from bones.data.views import find_views
 from bones.networks import applications as networks
 from tools import scaling
 
@@ -17,7 +17,7 @@ def test_stages_of_two_sizes(in_tmp, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "| Stage | 40 views | 61 views |" in printed
     assert [printed.count(f"| {stage} |") for stage in scaling.STAGES] == [2] * len(scaling.STAGES)
-    views = data_loader.find_views(root / "61", "train")
+    views = find_views(root / "61", "train")
     assert len(views) == 61 and len(list((root / "61" / "data" / "cache").glob("*.npy"))) == 1
     contents = {Path(path).read_bytes() for path in views["path"]}
     assert len(contents) == 61, "no film twice"

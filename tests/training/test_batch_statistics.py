@@ -12,14 +12,15 @@ from keras import layers
 from support import ROOT
 from tiny import tiny
 
-from bones.data import views as data_loader
+from bones.data.pixels import Rows
 from bones.networks import fused
+from bones.networks.predict import predict
 from bones.training import batch_statistics
 
 
 def rows(count, size=32, seed=0):
     views = np.random.default_rng(seed).integers(0, 256, (count, size, size, 1)).astype(np.uint8)
-    return data_loader.Rows(views, np.arange(count))
+    return Rows(views, np.arange(count))
 
 
 def all_of(pixels):
@@ -40,9 +41,9 @@ def test_after_one_batch_scoring_is_what_training_computed():
     network, pixels = tiny(32), rows(32)
     network.get_layer("dropout").rate = 0.0  # for the expectation; statistics are taken without dropout anyway
     expected = np.array(network(all_of(pixels), training=True))
-    before = data_loader.predict(network, pixels)
+    before = predict(network, pixels)
     batch_statistics.Averager(network).take(pixels)
-    found = data_loader.predict(network, pixels)
+    found = predict(network, pixels)
     assert np.abs(before - expected[:, 0]).max() > 0.01
     np.testing.assert_allclose(found, expected[:, 0], atol=1e-5)
 
@@ -67,7 +68,7 @@ def test_nothing_else_changes():
     assert all((array(variable) == value).all() for variable, value in zip(others, before, strict=True))
     assert network.get_config() == config and network.get_layer("bn0").momentum == 0.8
     moved = statistics(network)
-    data_loader.predict(network, pixels)
+    predict(network, pixels)
     assert all((one == other).all() for one, other in zip(statistics(network), moved, strict=True))
 
 
@@ -103,11 +104,11 @@ def test_callback_draws_by_epoch_and_seed():
 
 TAKE = """
 import sys, keras, numpy as np
-from bones.data import views as data_loader
+from bones.data.pixels import Rows
 from bones.training import batch_statistics
 network = keras.models.load_model(sys.argv[1], compile=False)
 pixels = np.load(sys.argv[2])
-batch_statistics.Averager(network).take(data_loader.Rows(pixels, np.arange(len(pixels))))
+batch_statistics.Averager(network).take(Rows(pixels, np.arange(len(pixels))))
 network.save(sys.argv[3])
 """
 

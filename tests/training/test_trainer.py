@@ -8,8 +8,8 @@ import pytest
 from support import as_if_trained
 from tiny import tiny
 
-from bones.data import views as data_loader
 from bones.networks import applications as networks
+from bones.networks.batches import Batches
 from bones.runs import recipes
 from bones.training import trainer as training
 
@@ -121,8 +121,8 @@ def test_metrics_take_the_label_of_the_heavier_view():
 def test_mixup_mixes_views_and_labels_alike():
     label = np.arange(64) % 2
     views = np.broadcast_to((200 * label).astype(np.uint8)[:, None, None, None], (64, 4, 4, 1))
-    batches = data_loader.Batches(views, 16, label, shuffle_seed=0, mixup=0.4)
-    plain = data_loader.Batches(views, 16, label, shuffle_seed=0)
+    batches = Batches(views, 16, label, shuffle_seed=0, mixup=0.4)
+    plain = Batches(views, 16, label, shuffle_seed=0)
     pixels, mixed = batches[1]
     assert pixels.dtype == np.uint8 and pixels.shape == (16, 4, 4, 1) and mixed.shape == (16, 1)
     np.testing.assert_allclose(pixels[:, 0, 0], 200 * mixed, atol=0.51)
