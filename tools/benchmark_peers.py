@@ -43,11 +43,11 @@ def keras_network(precision, size):
     """Our DenseNet-169 with random weights and stock layers."""
     import keras
 
-    from bones.networks import applications as networks
+    from bones.networks.applications import densenet169
 
     keras.utils.set_random_seed(0)
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
-    return networks.densenet169(size)
+    return densenet169(size)
 
 
 def compiled(engine, precision, size):
@@ -81,11 +81,11 @@ def train_keras(job):
 
 
 def score_keras(job):
-    from bones.networks import applications as networks
+    from bones.networks.acceleration import speed_up
     from bones.networks.predict import predict
 
     network = keras_network(job["precision"], job["size"])
-    network = networks.speed_up(network) if job["engine"].startswith("ours") else network
+    network = speed_up(network) if job["engine"].startswith("ours") else network
     views, _ = random_views(job["size"], SCORED_VIEWS)
     return lambda: speed(lambda: predict(network, views), len(views))
 

@@ -177,11 +177,11 @@ def reckon(rate, devices, gbit, disk):
         disk: what all hosts together read, GB/s.
     Returns: rows of a table.
     """
-    from bones.networks import applications as networks
+    from bones.networks import catalogue
     from bones.runs import recipes
 
     recipe = recipes.default()
-    gradients = 4 * networks.BUILDERS[recipe.network](recipe.size, "none").count_params()  # bytes, float32
+    gradients = 4 * catalogue.build(recipe.network, recipe.size).count_params()  # bytes, float32
     rows = []
     for hosts in HOSTS:
         views = recipe.batch_size * devices * hosts

@@ -16,7 +16,8 @@ from keras import layers
 from matplotlib.figure import Figure
 from PIL import Image  # resizes maps
 
-from bones.networks import applications as networks
+from bones.networks import graph
+from bones.networks.acceleration import in_float32, speed_up
 from bones.networks.predict import run_through
 from bones.scores import intervals as bootstrap
 from bones.scores import metrics as scores
@@ -45,9 +46,9 @@ def class_activation(network):
     """
     unit = network.layers[-1]
     before = unit.input
-    while isinstance(before._keras_history.operation, layers.Dropout):
-        before = before._keras_history.operation.input
-    pool = before._keras_history.operation
+    while isinstance(graph.source(before), layers.Dropout):
+        before = graph.source(before).input
+    pool = graph.source(before)
     if not isinstance(pool, layers.GlobalAveragePooling2D):
         return None
     kernel, bias = unit.get_weights()  # (features, 1), (1,)
@@ -150,10 +151,10 @@ def mapper(network, batch_size=32):
         "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.
     Raises: HeatmapError where no kind can be had.
     """
-    activation, plain = class_activation(network), networks.in_float32(network)
+    activation, plain = class_activation(network), in_float32(network)
     kinds = {}
     if activation is not None:
-        activation = networks.speed_up(activation)
+        activation = speed_up(activation)
         kinds["class activation"] = functools.partial(run_through, activation, batch_size=batch_size)
     elif has_gradients():
         kinds["Grad-CAM"] = functools.partial(grad_cam, plain)

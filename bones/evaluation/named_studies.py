@@ -20,7 +20,7 @@ from bones.data import images
 from bones.data.layouts import IMAGE_SUFFIXES, in_order
 from bones.data.pixels import Rows, decode_all
 from bones.evaluation import heatmaps as heatmap
-from bones.networks import applications as networks
+from bones.networks.acceleration import speed_up
 from bones.networks.predict import predict as predict_views
 from bones.scores import metrics as scores
 from bones.system.errors import DataError
@@ -181,7 +181,7 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         network = run.load_network()
         draw = panels(network, settings, Path(heatmaps)) if heatmaps else lambda table, pixels: None
         decided, faults = [], []
-        for table, pixels in call(views, settings, networks.speed_up(network), skip_unreadable):
+        for table, pixels in call(views, settings, speed_up(network), skip_unreadable):
             tell(table)
             draw(table, pixels)
             decided += table.drop_duplicates("study")["decision"].to_list()

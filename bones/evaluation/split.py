@@ -48,7 +48,7 @@ from bones.evaluation import audit
 from bones.evaluation import comparison as results
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
-from bones.networks import applications as networks
+from bones.networks.acceleration import speed_up
 from bones.runs import card as model_card
 from bones.runs.data import load_parts
 from bones.runs.folder import PREDICTIONS, RunFolder
@@ -159,7 +159,7 @@ def is_run(path):
 
 def load_network(run):
     """The run's best network, ready to predict."""
-    return networks.speed_up(run.load_network())
+    return speed_up(run.load_network())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.compat.v1.nn import fused_batch_norm
 
+from bones.networks import graph
+from bones.networks.graph import relu_behind, takers
+
 LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
 WIDE = 128  # channels; below, a kernel takes twice the time a value
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -54,7 +57,7 @@ def fuse(network, least_size=LEAST_SIZE):
     if tf.config.list_physical_devices("GPU") or not is_alone():
         return
     keep_memory()
-    for layer in network._flatten_layers():
+    for layer in graph.all_layers(network):
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue
         if network.input_shape[1] < least_size:
@@ -77,19 +80,6 @@ def is_fusable(layer):
 def is_of_films(layer):
     """Whether a BatchNormalization layer is over the channels, the last of four axes."""
     return layer.axis in (-1, 3) and layer.input.ndim == 4
-
-
-def relu_behind(layer):
-    """The Activation layer that alone takes a layer's output, if it is a ReLU; else None."""
-    behind = takers(layer.output)
-    if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
-        return behind[0]
-    return None
-
-
-def takers(tensor):
-    """The layers that take a symbolic tensor."""
-    return [node.operation for node in tensor._keras_history.operation._outbound_nodes]
 
 
 def is_pointwise(layer):

@@ -10,7 +10,7 @@ import dataclasses
 class Recipe:
     """Every setting that shapes a training run's result."""
 
-    network: str  # a key of networks.BUILDERS
+    network: str  # a key of catalogue.NETWORKS
     weights: str  # none, imagenet, or a file
     size: int  # side of the square input, pixels
     resize: str  # pad: the long side fits and the rest is black; stretch: both sides are squeezed
@@ -73,7 +73,7 @@ def at_most(most, kind=int):
 # Every setting, for a run.json that somebody has edited, too.
 RULES = {
     **FREE,
-    "network": (str, "a name", lambda value: True),  # networks.BUILDERS knows which
+    "network": (str, "a name", lambda value: True),  # catalogue.NETWORKS knows which
     "weights": (str, "none, imagenet or a file", lambda value: True),
     "size": at_most(10**5),
     "resize": (str, "pad or stretch", ("pad", "stretch").__contains__),

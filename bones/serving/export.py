@@ -32,12 +32,13 @@ backend.choose()
 
 import keras
 import numpy as np
+from keras import ops
 
 from bones.data.layouts import FOLDERS, data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.data.views import DataError, find_views
-from bones.networks import applications as networks
+from bones.networks.acceleration import in_float32
 from bones.networks.predict import predict
 from bones.runs.folder import PARTIAL, RunFolder
 from bones.scores import metrics as scores
@@ -101,19 +102,19 @@ def check_surroundings(options):
 
 def export_run(run, options):
     """Write every format asked for, and print a line each."""
-    settings, network = run.settings(), networks.in_float32(run.load_network())
+    settings, network = run.settings(), in_float32(run.load_network())
     flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
     temperature, size = settings["temperature"], settings["options"]["size"]
     targets = {name: place(run, name, options.out) for name in options.format}
     grey, about = load_sample(settings, options.data)
     expected = scores.calibrate(predict(network, grey, flip_averaging=flip_averaging), temperature)
-    calibrated, metadata = networks.calibrated(network, temperature, flip_averaging), describe(settings)
+    graph, metadata = calibrated(network, temperature, flip_averaging), describe(settings)
     averaging = " and flip averaging" if flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
     print(f"Compared with Keras in float32 on {about}, threshold {settings['threshold']:.3f}")
     print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
     for name, target in targets.items():
-        found = export(FORMATS[name], calibrated, metadata, target, grey, expected)
+        found = export(FORMATS[name], graph, metadata, target, grey, expected)
         difference = compare(found, expected, settings["threshold"])
         print(f"{target}: {megabytes(FORMATS[name].files(target))}, {difference}", flush=True)
     first = options.format[0]
@@ -196,7 +197,7 @@ def export(form, network, metadata, target, grey, expected):
 
     Args:
         form: one of FORMATS' values.
-        network: keras.Model of `networks.calibrated`.
+        network: keras.Model of `calibrated`.
         metadata: {name: text}.
         target: path of the file.
         grey: (n, size, size, 1) uint8 to compare on.
@@ -280,6 +281,31 @@ def quietly():
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def calibrated(network, temperature, flip_averaging=False):
+    """A network that gives the probability that model_test.py prints, for other runtimes to score with.
+
+    What `predict` and `scores.calibrate` do around the network becomes part of the graph.
+
+    Args:
+        network: keras.Model in float32.
+        temperature: the run's.
+        flip_averaging: take the mean of a view's probability and its mirror image's.
+    Returns: keras.Model from "grey", (n, size, size, 1) float32 of 0 to 255, to {"probability": (n, 1) float32}. The weights
+        are those of `network`, not copies.
+    """
+    grey = keras.Input(network.input_shape[1:], name="grey")
+    # Both sides as one batch: called twice, the network would stand in the file twice.
+    sides = ops.concatenate([grey, grey[:, :, ::-1]], axis=0) if flip_averaging else grey  # (2n or n, size, size, 1)
+    probability = network(sides)
+    if flip_averaging:
+        probability = ops.mean(ops.reshape(probability, (2, -1, 1)), axis=0)
+    if temperature != 1.0:
+        # In float32 1 - 1e-7 is 1 - 1.2e-7, so the share of "normal" is clipped on its own. No log1p: tf2onnx lacks it.
+        logit = ops.log(ops.clip(probability, 1e-7, 1.0)) - ops.log(ops.clip(1.0 - probability, 1e-7, 1.0))
+        probability = ops.sigmoid(logit / temperature)
+    return keras.Model(grey, {"probability": probability}, name=network.name)
 
 
 if __name__ == "__main__":

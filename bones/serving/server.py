@@ -38,7 +38,7 @@ from bones.data.phantoms import sets as phantom
 from bones.evaluation import comparison as results
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
-from bones.networks import applications as networks
+from bones.networks.acceleration import speed_up
 from bones.runs.folder import RunFolder
 from bones.system import optional
 from bones.system.errors import HeatmapError, MissingPackageError, RunError
@@ -123,7 +123,7 @@ class Page:
         self.study_types = ", ".join(self.settings["options"]["study_type"])
         network = run.load_network()
         # One view at a time: for studies of two views and of three, the network would be compiled twice.
-        self.find_maps, self.network = heatmap.mapper(network, batch_size=1), networks.speed_up(network)
+        self.find_maps, self.network = heatmap.mapper(network, batch_size=1), speed_up(network)
         self.about = about(run, self.settings)
 
     def answer(self, paths):

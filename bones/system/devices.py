@@ -9,7 +9,6 @@ import contextlib
 import functools
 
 import keras
-from keras import layers
 
 from bones.system import collectives
 from bones.system.errors import DevicesError
@@ -112,20 +111,3 @@ def readers(count):
     """Threads that read batches ahead for so many devices."""
     # MirroredStrategy begins to read an epoch twice, and Keras's threads then go on with the batches of the first time.
     return 0 if count > 1 and keras.backend.backend() == "tensorflow" else 2
-
-
-def synchronise(network):
-    """Have batch normalisation take its statistics over the views of all devices in place of each device's own.
-
-    On JAX it does so by itself: there a batch is one array, wherever its parts lie.
-    """
-    if keras.backend.backend() == "tensorflow":
-        for layer in network._flatten_layers():
-            if isinstance(layer, layers.BatchNormalization):
-                layer.synchronized = True
-                layer.get_config = functools.partial(alone, layer.get_config)
-
-
-def alone(get_config):
-    """A layer's configuration without the word of other devices, which would not open on other backends."""
-    return {**get_config(), "synchronized": False}

@@ -22,7 +22,8 @@ from keras import layers
 
 from bones.data.pixels import Rows
 from bones.evaluation import comparison as results
-from bones.networks import applications as networks
+from bones.networks import graph
+from bones.networks.acceleration import speed_up
 from bones.networks.predict import predict
 from bones.runs.data import load_parts
 from bones.runs.folder import RunFolder
@@ -60,7 +61,7 @@ class Averager(keras.Model):
         super().__init__(name="averager", dtype="float32")
         self.network = network
         self.norms = [
-            layer for layer in network._flatten_layers() if isinstance(layer, layers.BatchNormalization) and layer.trainable
+            layer for layer in graph.all_layers(network) if isinstance(layer, layers.BatchNormalization) and layer.trainable
         ]
         self.batches = self.add_weight(name="batches", initializer="zeros", trainable=False)
 
@@ -125,7 +126,7 @@ def compare(run):
     trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
     (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained)
     label = tuning["label"].to_numpy()
-    network = networks.speed_up(run.load_network("last.h5"))
+    network = speed_up(run.load_network("last.h5"))
     averager = Averager(network)
 
     def probability(places):

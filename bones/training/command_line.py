@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from bones.networks import applications as networks
+from bones.networks.catalogue import NETWORKS
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
 from bones.system import collectives, devices, hosts, machine
@@ -112,7 +112,7 @@ def add_network_options(group):
         metavar="NAME=VALUE",
         help=f"settings of the recipe without an option of their own: {', '.join(recipes.FREE)}",
     )
-    group.add_argument("--network", choices=networks.BUILDERS, help="architecture")
+    group.add_argument("--network", choices=NETWORKS, help="architecture")
     group.add_argument("--weights", metavar="none|imagenet|FILE", help="starting weights: random, ImageNet's, or a file's")
     group.add_argument(
         "--size", type=positive(int), metavar="PX", help="side of the square input, pixels (recipe default: 320)"
@@ -226,7 +226,7 @@ def resumed_options(parser, given):
         parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
     try:
         recipes.check(options)
-        if options["network"] not in networks.BUILDERS or options["precision"] not in PRECISIONS:
+        if options["network"] not in NETWORKS or options["precision"] not in PRECISIONS:
             raise ValueError(f"nobody knows the network {options['network']!r} or the precision {options['precision']!r}")
     except ValueError as error:
         parser.exit(1, f"mura.py: {given['out']}/run.json: {error}. Restore it from a copy.\n")

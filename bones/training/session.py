@@ -37,8 +37,10 @@ from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows, load_pixels
 from bones.data.splits import class_weights
 from bones.data.views import find_views, fingerprint, is_same
-from bones.networks import applications as networks
+from bones.networks import catalogue
+from bones.networks.acceleration import speed_up
 from bones.networks.batches import Batches
+from bones.networks.parts import drop_features
 from bones.networks.predict import predict
 from bones.runs import card as model_card
 from bones.runs.data import load_parts
@@ -185,9 +187,9 @@ def out_of_memory(options):
 
 def build_network(options, weights):
     """The uncompiled network of a run's options, with starting weights."""
-    build = networks.BUILDERS[options["network"]]
-    network = build(options["size"], weights, options["standardise"], options["dropout"])
-    return networks.drop_features(network, options["stochastic_depth"]) if options["stochastic_depth"] else network
+    settings = {name: options[name] for name in ("standardise", "dropout")}
+    network = catalogue.build(options["network"], options["size"], weights, **settings)
+    return drop_features(network, options["stochastic_depth"]) if options["stochastic_depth"] else network
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -343,7 +345,7 @@ def how_it_went(history, best):
 
 def fit_decisions(run, tuning, flip_averaging):
     """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
-    network = networks.speed_up(run.load_network())
+    network = speed_up(run.load_network())
     probability = predict(network, tuning.pixels, flip_averaging=flip_averaging)
     return scores.fit(tuning.views.assign(probability=probability))
 

@@ -6,11 +6,12 @@ import time
 import keras
 import numpy as np
 
-from bones.networks import applications as networks
+from bones.networks import graph
+from bones.networks.acceleration import adam, speed_up, synchronise
 from bones.networks.batches import RestOfEpoch
 from bones.networks.predict import predict
 from bones.scores import metrics as scores
-from bones.system import devices, machine
+from bones.system import machine
 from bones.training import batch_statistics
 
 NOT_A_NUMBER = (
@@ -23,9 +24,9 @@ STEPS_A_CALL = 16
 
 def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
-    networks.speed_up(network)
+    speed_up(network)
     if options["synchronised"]:
-        devices.synchronise(network)
+        synchronise(network)
     if options["l2"]:
         for variable in network.trainable_variables:
             if variable.name == "kernel":
@@ -84,7 +85,7 @@ def optimizer(options, steps_an_epoch):
     more = {"use_ema": True, "ema_momentum": options["ema"]} if options["ema"] else {}
     if options["accumulation"] > 1:
         more["gradient_accumulation_steps"] = options["accumulation"]
-    made = networks.adam(rate, weight_decay=options["weight_decay"] or None, **more)
+    made = adam(rate, weight_decay=options["weight_decay"] or None, **more)
     made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # At the end of `fit` Keras would put the average in the weights' place; AveragedWeights has done so.
     made.finalize_variable_values = lambda variables: None
@@ -174,8 +175,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def swap(self):
         """Exchange the weights and their average."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # float16's scales the loss
-        for weight, average in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True):
+        for weight, average in graph.averaged_variables(self.model.optimizer):
             kept = keras.ops.convert_to_numpy(weight)
             weight.assign(average)
             average.assign(kept)

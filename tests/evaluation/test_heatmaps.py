@@ -17,7 +17,9 @@ from tiny import tiny
 
 from bones.data import images
 from bones.evaluation import heatmaps as heatmap
-from bones.networks import applications as networks
+from bones.networks.acceleration import speed_up
+from bones.networks.applications import densenet169, inception_v3
+from bones.networks.densenet_k12 import densenet169_k12
 from bones.networks.predict import predict
 from bones.system.errors import HeatmapError
 
@@ -84,10 +86,10 @@ def small(size=32):
 # Class activation
 
 NETWORKS = [
-    (networks.densenet169, 64, {}),
-    pytest.param(networks.densenet169, 64, {"standardise": True, "dropout": 0.2}, marks=pytest.mark.slow),
-    pytest.param(networks.densenet169_k12, 32, {}, marks=pytest.mark.slow),
-    pytest.param(networks.inception_v3, 75, {}, marks=pytest.mark.slow),
+    (densenet169, 64, {}),
+    pytest.param(densenet169, 64, {"standardise": True, "dropout": 0.2}, marks=pytest.mark.slow),
+    pytest.param(densenet169_k12, 32, {}, marks=pytest.mark.slow),
+    pytest.param(inception_v3, 75, {}, marks=pytest.mark.slow),
     (small, 32, {}),
 ]
 
@@ -100,11 +102,11 @@ def test_mean_of_the_class_activation_map_is_the_logit(build, size, options):
     expected = logit(says(network, pixels)[:, 0])
     assert np.ptp(expected) > 0.5, "the network says the same of all views"
     np.testing.assert_allclose(maps.mean((1, 2)), expected, atol=2e-3)
-    side = size // 32 if build is networks.densenet169 else maps.shape[1]
+    side = size // 32 if build is densenet169 else maps.shape[1]
     assert maps.shape == (5, side, side) and maps.dtype == np.float32
     # The probabilities come from the same network after its layers have been sped up for the maps, and stay what they were.
     np.testing.assert_allclose(coarse(network, pixels), maps, atol=2e-3)
-    np.testing.assert_allclose(logit(predict(networks.speed_up(network), pixels)), expected, atol=2e-3)
+    np.testing.assert_allclose(logit(predict(speed_up(network), pixels)), expected, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -113,16 +115,16 @@ def test_maps_of_a_network_of_kernels(monkeypatch):
     from bones.networks import fused
 
     monkeypatch.setattr(fused.fuse, "__defaults__", (0,))
-    network = calm(as_if_trained(networks.densenet169(32), RNG))
+    network = calm(as_if_trained(densenet169(32), RNG))
     pixels = blocks(3, 32, seed=2)
     expected = says(heatmap.class_activation(network), pixels)
     np.testing.assert_allclose(coarse(network, pixels), expected, atol=5e-3)
     assert any("call" in vars(layer) for layer in network.layers), "nothing was fused"
-    probability = predict(networks.speed_up(network), pixels)
+    probability = predict(speed_up(network), pixels)
     np.testing.assert_allclose(logit(probability), expected.mean((1, 2)), atol=5e-3)
 
 
-@pytest.mark.parametrize("build", [small, pytest.param(networks.densenet169, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("build", [small, pytest.param(densenet169, marks=pytest.mark.slow)])
 def test_mean_of_the_map_is_the_logit_in_bfloat16(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
     network = calm(as_if_trained(build(64), RNG))
@@ -236,7 +238,7 @@ def test_other_backends_draw_the_same_maps(backend, in_tmp):
         np.testing.assert_allclose(np.load(f"{name}.h5.gradients.npy"), heatmap.grad_cam(network, pixels), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("build", [small, pytest.param(networks.densenet169_k12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("build", [small, pytest.param(densenet169_k12, marks=pytest.mark.slow)])
 def test_openvino_draws_the_same_class_activation(build, in_tmp):
     skip_without("openvino")
     network, pixels = calm(as_if_trained(build(64), RNG)), blocks(5, 64, seed=4)

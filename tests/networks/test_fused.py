@@ -12,8 +12,10 @@ import tensorflow as tf
 from keras import layers
 from support import ROOT
 
-from bones.networks import applications as networks
 from bones.networks import fused
+from bones.networks.acceleration import speed_up
+from bones.networks.applications import densenet169
+from bones.networks.densenet_k12 import densenet169_k12
 from bones.networks.kernels import batch_norm as kernels
 
 RNG = np.random.default_rng(0)
@@ -109,7 +111,7 @@ def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_si
 
 
 def test_densenet_is_fused_whole():
-    network = networks.densenet169(32)
+    network = densenet169(32)
     fused.fuse(network, least_size=0)
     left = {type(layer).__name__ for layer in network.layers if "call" not in vars(layer)}
     norms = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
@@ -118,10 +120,10 @@ def test_densenet_is_fused_whole():
 
 
 def test_a_fused_network_is_saved_as_a_stock_one(tmp_path):
-    network = networks.speed_up(networks.densenet169_k12(32))
+    network = speed_up(densenet169_k12(32))
     network.save(tmp_path / "fused.h5")
     again = keras.models.load_model(tmp_path / "fused.h5", compile=False)
-    assert again.get_config() == networks.densenet169_k12(32).get_config()
+    assert again.get_config() == densenet169_k12(32).get_config()
     pixels = RNG.integers(0, 256, (3, 32, 32, 1)).astype("uint8")
     np.testing.assert_allclose(again.predict(pixels, verbose=0), network.predict(pixels, verbose=0), atol=1e-5)
 

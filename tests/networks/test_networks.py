@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
-from bones.networks import applications as networks
+from bones.networks import catalogue
+from bones.networks.applications import densenet169, inception_v3
+from bones.networks.densenet_k12 import densenet169_k12
 from bones.system.errors import WeightsError
 
 RNG = np.random.default_rng(0)
@@ -28,7 +30,7 @@ def grey_views(size):
 
 def test_densenet169_is_the_published_network(published):
     base, path = published
-    network = networks.densenet169(64, str(path))
+    network = densenet169(64, str(path))
     assert network.count_params() == 12_644_545
     grey = grey_views(64)
     colour = keras.applications.densenet.preprocess_input(np.repeat(grey, 3, axis=-1).astype("float32"))
@@ -49,7 +51,7 @@ def test_imagenet_weights_go_through_keras_download(published, monkeypatch):
         return str(path)
 
     monkeypatch.setattr("keras.src.applications.densenet.file_utils.get_file", get_file)
-    network = networks.densenet169(64, "imagenet")
+    network = densenet169(64, "imagenet")
     assert len(asked) == 1 and asked[0].endswith("densenet169_weights_tf_dim_ordering_tf_kernels_notop.h5")
     np.testing.assert_array_equal(
         network.get_layer("conv1_conv").get_weights()[0], base.get_layer("conv1_conv").get_weights()[0]
@@ -62,11 +64,11 @@ def test_no_download_is_told(monkeypatch):
 
     monkeypatch.setattr("keras.src.applications.densenet.file_utils.get_file", get_file)
     with pytest.raises(WeightsError, match="--weights none"):
-        networks.densenet169(64, "imagenet")
+        densenet169(64, "imagenet")
 
 
 def test_narrow_network():
-    network = networks.densenet169_k12(32)
+    network = densenet169_k12(32)
     assert network.count_params() == 1_219_385
     convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     assert len(convolutions) == 1 + 3 + 2 * (6 + 12 + 32 + 32)
@@ -76,11 +78,11 @@ def test_narrow_network():
     assert {layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)} == {0.2}
     assert network.predict(grey_views(32), verbose=0).shape == (3, 1)
     with pytest.raises(WeightsError, match="no ImageNet weights"):
-        networks.densenet169_k12(32, "imagenet")
+        catalogue.build("densenet169_k12", 32, "imagenet")
 
 
 def test_inception_trains_one_unit():
-    network = networks.inception_v3(75)
+    network = inception_v3(75)
     assert network.count_params() == 21_804_833
     assert [tuple(variable.shape) for variable in network.trainable_weights] == [(2048, 1), (1,)]
     assert network.get_layer("probability").kernel_regularizer.l2 == pytest.approx(1e-4)
@@ -88,24 +90,24 @@ def test_inception_trains_one_unit():
     grey = np.array([0, 255], "float32")[:, None, None, None] * np.ones((1, 4, 4, 3), "float32")
     np.testing.assert_allclose(network.get_layer("scale")(grey)[:, 0, 0, 0], [-1, 1], atol=1e-6)
     names = [layer.name for layer in network.layers]
-    assert names == [layer.name for layer in networks.inception_v3(75).layers], "names hang on what was built before"
+    assert names == [layer.name for layer in inception_v3(75).layers], "names hang on what was built before"
 
 
 def test_a_whole_saved_network_is_a_weights_file(tmp_path):
-    first = networks.densenet169_k12(32)
+    first = densenet169_k12(32)
     first.save(tmp_path / "best.h5")
-    second = networks.densenet169_k12(48, str(tmp_path / "best.h5"))  # weights do not hang on the size
+    second = densenet169_k12(48, str(tmp_path / "best.h5"))  # weights do not hang on the size
     for before, after in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     with pytest.raises(WeightsError, match=r"best\.h5 does not hold weights for inception_v3"):
-        networks.inception_v3(75, str(tmp_path / "best.h5"))
+        inception_v3(75, str(tmp_path / "best.h5"))
 
 
 def test_weights_faults(tmp_path):
     (tmp_path / "noise.h5").write_bytes(b"noise")
     with pytest.raises(WeightsError, match=r"noise\.h5 does not hold weights"):
-        networks.densenet169_k12(32, str(tmp_path / "noise.h5"))
+        densenet169_k12(32, str(tmp_path / "noise.h5"))
     with pytest.raises(WeightsError, match="no such weights file"):
-        networks.densenet169_k12(32, str(tmp_path / "absent.h5"))
+        densenet169_k12(32, str(tmp_path / "absent.h5"))
     with pytest.raises(WeightsError, match="takes views of 32 px or more"):
-        networks.densenet169(16)
+        catalogue.build("densenet169", 16)

@@ -10,7 +10,8 @@ import pytest
 from support import ROOT, as_if_trained
 from tiny import tiny
 
-from bones.networks import applications as networks
+from bones.networks.applications import densenet169
+from bones.networks.densenet_k12 import densenet169_k12
 from bones.networks.predict import predict
 from bones.training import batch_statistics
 
@@ -18,8 +19,8 @@ pytest.importorskip("openvino", reason="OpenVINO is optional: requirements/extra
 SCORE = """
 import sys, keras, numpy as np
 from bones.networks.predict import predict
-from bones.networks import applications as networks
-network = networks.speed_up(keras.models.load_model(sys.argv[1], compile=False))
+from bones.networks.acceleration import speed_up
+network = speed_up(keras.models.load_model(sys.argv[1], compile=False))
 np.save(sys.argv[3], predict(network, np.load(sys.argv[2]), batch_size=4))
 """
 
@@ -36,8 +37,8 @@ def run_python(*arguments, backend=None, status=0):
 @pytest.mark.parametrize(
     ("build", "standardise", "precision", "spread"),
     [
-        pytest.param(networks.densenet169, False, "mixed_bfloat16", 0.05, marks=pytest.mark.slow),
-        pytest.param(networks.densenet169_k12, False, "float32", 0.05, marks=pytest.mark.slow),
+        pytest.param(densenet169, False, "mixed_bfloat16", 0.05, marks=pytest.mark.slow),
+        pytest.param(densenet169_k12, False, "float32", 0.05, marks=pytest.mark.slow),
         (tiny, True, "float32", 0.05),
     ],
 )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bones.networks import applications as networks
+from bones.networks.catalogue import NETWORKS
 from bones.runs import recipes
 from bones.training import command_line
 from bones.training import trainer as training
@@ -30,7 +30,7 @@ def test_recipe(name):
         recipe.schedule,
     )
     assert found == EXPECTED[name]
-    assert recipe.network in networks.BUILDERS and recipe.schedule in training.SCHEDULES
+    assert recipe.network in NETWORKS and recipe.schedule in training.SCHEDULES
     assert "Source:" in recipes.RECIPES[name].__doc__
 
 

@@ -17,7 +17,8 @@ from tiny import tiny
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
 from bones.evaluation import named_studies as studies
-from bones.networks import applications as networks
+from bones.networks.applications import densenet169, inception_v3
+from bones.networks.densenet_k12 import densenet169_k12
 from bones.runs import folder as run_folder
 from bones.runs import recipes
 from bones.serving import export, formats
@@ -130,9 +131,9 @@ def test_standardised_views(run, phantoms):
 @pytest.mark.parametrize(
     ("build", "size", "kinds"),
     [
-        (networks.densenet169, 64, KINDS),
-        (networks.densenet169_k12, 64, ["onnx", "litert"]),
-        (networks.inception_v3, 80, ["onnx", "litert"]),
+        (densenet169, 64, KINDS),
+        (densenet169_k12, 64, ["onnx", "litert"]),
+        (inception_v3, 80, ["onnx", "litert"]),
     ],
 )
 def test_real_networks(run, build, size, kinds, phantoms):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support import as_if_trained
 
-from bones.networks import applications as networks
+from bones.networks.applications import densenet169
 from bones.system.errors import BenchmarkError
 from tools import benchmark
 
@@ -101,7 +101,7 @@ def test_the_pytorch_peer_is_our_network():
     from tools import torch_densenet
 
     rng = np.random.default_rng(0)
-    network = as_if_trained(networks.densenet169(64), rng)
+    network = as_if_trained(densenet169(64), rng)
     peer = torch_densenet.DenseNet169().eval()
     torch_densenet.copy_weights(network, peer)
     buffers = [value for name, value in peer.named_buffers() if "running" in name]

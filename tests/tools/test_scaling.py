@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bones.data.views import find_views
-from bones.networks import applications as networks
+from bones.networks.applications import densenet169
 from tools import scaling
 
 
@@ -26,7 +26,7 @@ def test_stages_of_two_sizes(in_tmp, monkeypatch, capsys):
 def test_reckoning():
     rows = scaling.reckon(rate=400, devices=2, gbit=10, disk=1)
     assert [row["Hosts"] for row in rows] == [1, 2, 4, 8, 16, 32, 64] and rows[0]["Views a second"] == "800"
-    gradients = 4 * networks.densenet169(320, "none").count_params()
+    gradients = 4 * densenet169(320, "none").count_params()
     assert rows[1]["network, ms"] == f"{1000 * gradients / 1.25e9:.1f}", "of two hosts each sends all it has once"
     assert rows[6]["disk, ms"] == f"{1000 * 16 * 64 * 320**2 / 1e9:.1f}" and rows[6]["Most"] == "disk"
     assert rows[6]["Views a second"] == f"{1e9 / 320**2:,.0f}", "no more than the disk gives"

@@ -8,8 +8,9 @@ import pytest
 from support import as_if_trained
 from tiny import tiny
 
-from bones.networks import applications as networks
 from bones.networks.batches import Batches
+from bones.networks.densenet_k12 import densenet169_k12
+from bones.networks.parts import drop_features
 from bones.runs import recipes
 from bones.training import trainer as training
 
@@ -183,8 +184,8 @@ def test_averaged_weights_are_put_in_after_an_epoch_and_out_before_the_next():
 
 
 def test_stochastic_depth_leaves_layers_out_in_training_alone(tmp_path):
-    network = networks.densenet169_k12(32)
-    deep = networks.drop_features(network, 0.5)
+    network = densenet169_k12(32)
+    deep = drop_features(network, 0.5)
     views = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.uint8)
     np.testing.assert_allclose(deep(views), network(views), atol=1e-6)
     drops = [layer for layer in deep.layers if layer.name.endswith("_depth")]

@@ -1,0 +1,44 @@
+"""Every network by name: where its builder stands, and what it takes. It imports no builder, so that names cost no Keras."""
+
+import dataclasses
+import importlib
+
+from bones.system.errors import WeightsError
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One network."""
+
+    builder: str  # "module:function"
+    least_size: int  # side of the smallest input that it can halve, pixels
+    has_imagenet: bool = True  # whether ImageNet's weights exist for it
+
+
+NETWORKS = {
+    "densenet169": Entry("bones.networks.applications:densenet169", 32),
+    "densenet169_k12": Entry("bones.networks.densenet_k12:densenet169_k12", 16, has_imagenet=False),
+    "inception_v3": Entry("bones.networks.applications:inception_v3", 75),
+}
+
+
+def build(name, size, weights="none", **settings):
+    """An uncompiled `keras.Model` from grey pixels of 0 to 255, (n, size, size, 1), to one float32 probability, (n, 1).
+
+    The scaling of pixels is the network's first layer, so nobody can feed it wrongly, and every layer comes with Keras, so a
+    saved network opens without this repository.
+
+    Args:
+        name: of NETWORKS.
+        size: side of the square input, pixels.
+        weights: "none", "imagenet", or the path of a weights file.
+        settings: the builder's, standardise and dropout.
+    Raises: WeightsError when the size is too small, or the weights cannot be had or do not fit.
+    """
+    entry = NETWORKS[name]
+    if size < entry.least_size:
+        raise WeightsError(f"{name} takes views of {entry.least_size} px or more, and --size is {size}. Pass a larger --size.")
+    if weights == "imagenet" and not entry.has_imagenet:
+        raise WeightsError(f"no ImageNet weights exist for {name}; pass --weights none, or a weights file of this network.")
+    module, function = entry.builder.split(":")
+    return getattr(importlib.import_module(module), function)(size, weights, **settings)

@@ -1,0 +1,45 @@
+"""Parts that several networks share: standardised grey, the last unit, stochastic depth."""
+
+import keras
+from keras import layers
+
+
+def standardised(grey):
+    """Each view with mean 0 and deviation 1, in float32; a view of one grey becomes 0."""
+    # Not LayerNormalization, whose three axes a .h5 file brings back as the last one alone.
+    return layers.GroupNormalization(1, center=False, scale=False, dtype="float32", name="standardise")(grey)
+
+
+def last_unit(x, dropout, **regularizers):
+    """The probability of "abnormal" from pooled features, in float32."""
+    x = layers.Dropout(dropout, name="dropout")(x) if dropout else x
+    return layers.Dense(1, activation="sigmoid", dtype="float32", name="probability", **regularizers)(x)
+
+
+def drop_features(network, rate):
+    """The same network with stochastic depth: while it trains, each layer of its dense blocks is left out for some views.
+
+    A dense block has no sums to skip a layer in, so what the layer would add to the features becomes 0, and is scaled up
+    by 1 / (1 - rate) where it stays: a stock Dropout layer with one draw a view.
+
+    Args:
+        network: keras.Model with dense blocks.
+        rate: share of the views that a layer is left out for.
+    Source: Huang et al. 2016, arXiv 1603.09382, which leaves out layers of a residual network for a whole batch.
+    """
+
+    def call(layer, inputs, **options):
+        if isinstance(layer, layers.Concatenate) and len(inputs) == 2:
+            features, new = inputs
+            drop = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{layer.name}_depth")
+            inputs = [features, drop(new)]
+        return layer(inputs, **options)
+
+    deep = keras.models.clone_model(network, call_function=call, clone_function=copy_layer)
+    deep.set_weights(network.get_weights())
+    return deep
+
+
+def copy_layer(layer):
+    """A new layer of the same configuration."""
+    return type(layer).from_config(layer.get_config())
