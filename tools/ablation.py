@@ -29,10 +29,13 @@ from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.splits import split_by_patient
 from bones.data.views import find_views
-from bones.evaluation import comparison as results
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
-from bones.scores import metrics as scores
+from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to_half
+from bones.scores.metrics import NUMBERS, cohen_kappa
+from bones.scores.probabilities import decisions
+from bones.scores.report import differences
+from bones.scores.text import as_markdown, as_text, mean_and_spread
 from bones.system.errors import DataError, RunError
 from tools.ablation_record import Record
 
@@ -262,7 +265,7 @@ def tables(record, rows, seeds):
         return f"{record.folder} holds no run of these rows and seeds."
     runs = [run for row in rows for run in record.scored(row, seeds).values()]
     by_row = [table_row(row, record, seeds) for row in rows]
-    return "\n\n".join([results.as_markdown(by_row), results.as_markdown([rule_row(rule, runs) for rule in RULES])])
+    return "\n\n".join([as_markdown(by_row), as_markdown([rule_row(rule, runs) for rule in RULES])])
 
 
 def table_row(row, record, seeds):
@@ -275,14 +278,14 @@ def table_row(row, record, seeds):
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": ""}
     before, after = ([found[seed] for seed in both] for found in (base, runs))
-    gain = scores.differences([run.decided() for run in before], [run.decided() for run in after], ("auroc",))["auroc"]
-    return cells | {"AUROC minus base's [95 % CI]": results.as_text(gain)}
+    gain = differences([run.decided() for run in before], [run.decided() for run in after], ("auroc",))["auroc"]
+    return cells | {"AUROC minus base's [95 % CI]": as_text(gain)}
 
 
 def spread(found, names=SHOWN):
     """Cells with mean and spread of scores over dicts of scores."""
     found = list(found)
-    return {scores.NUMBERS[name]: results.mean_and_spread([one[name] for one in found]) for name in names}
+    return {NUMBERS[name]: mean_and_spread([one[name] for one in found]) for name in names}
 
 
 def rule_row(rule, runs):
@@ -293,13 +296,13 @@ def rule_row(rule, runs):
 
 def highest_kappa(label, probability):
     """The threshold with the highest kappa, half-way between two probabilities; of equally good ones the nearest to 0.5."""
-    candidates = scores.candidate_thresholds(probability)
-    kappas = np.array([scores.cohen_kappa(label, scores.decisions(probability, one)) or 0.0 for one in candidates])
-    return scores.nearest_to_half(candidates[kappas >= kappas.max() - 1e-12])
+    candidates = candidate_thresholds(probability)
+    kappas = np.array([cohen_kappa(label, decisions(probability, one)) or 0.0 for one in candidates])
+    return nearest_to_half(candidates[kappas >= kappas.max() - 1e-12])
 
 
 # How a threshold comes out of the tuning studies: f(label, probability), both (n,). The first is what a run does.
-RULES = {"as many Positive as are": scores.fit_threshold, "highest kappa": highest_kappa, "0.5": lambda label, probability: 0.5}
+RULES = {"as many Positive as are": fit_threshold, "highest kappa": highest_kappa, "0.5": lambda label, probability: 0.5}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import pandas as pd
 
 from bones.data.table import STUDY
 from bones.runs.folder import PREDICTIONS, RunFolder
-from bones.scores import metrics as scores
+from bones.scores.fitting import fit_threshold
+from bones.scores.metrics import point_scores
+from bones.scores.probabilities import study_probabilities
 from bones.system.errors import RunError
 
 
@@ -88,7 +90,7 @@ class Record:
         """What the table takes of a run."""
         views = self.views.rename(columns={f"{row}-{seed}": "probability"})[[*self.VIEW, "probability"]].dropna()
         tuning, held_out = (views[views["split"] == split] for split in ("tuning", "held-out"))
-        return Trained(held_out, scores.study_probabilities(tuning))
+        return Trained(held_out, study_probabilities(tuning))
 
 
 @dataclasses.dataclass
@@ -98,13 +100,13 @@ class Trained:
     views: pd.DataFrame  # those set apart
     tuning: pd.DataFrame  # scores.study_probabilities
 
-    def scores(self, rule=scores.fit_threshold):
+    def scores(self, rule=fit_threshold):
         """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""
-        return scores.point_scores(*columns(scores.study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
+        return point_scores(*columns(study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
 
     def decided(self):
         """What scores.differences takes."""
-        return self.views, scores.fit_threshold(*columns(self.tuning))
+        return self.views, fit_threshold(*columns(self.tuning))
 
 
 def columns(studies):

@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm  # progress bar
 
 from bones.data.phantoms import sets as phantom
-from bones.evaluation import comparison as results
+from bones.scores.text import as_markdown
 from bones.system.errors import PhantomError
 
 SIZE = 64
@@ -39,7 +39,7 @@ def main(argv=None):
         if options.stage:
             print(json.dumps(measure(options.stage, Path(options.out))))
         elif options.rate:
-            print(results.as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
+            print(as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
         else:
             print(measured(options.views, Path(options.out).absolute()))
     except (PhantomError, subprocess.CalledProcessError, OSError) as fault:
@@ -80,7 +80,7 @@ def measured(counts, out):
         rows += [{"views": count, "stage": stage, **in_a_process(stage, out / str(count))} for stage in STAGES]
     table = pd.DataFrame(rows)
     shown = as_rows(table, "seconds", "{:.2f} s"), as_rows(table, "resident", "{:.0f} MB")
-    return "\n\n".join(results.as_markdown(each) for each in shown)
+    return "\n\n".join(as_markdown(each) for each in shown)
 
 
 def as_rows(table, column, form):

@@ -10,8 +10,10 @@ from scipy import ndimage  # blur, holes, margin of a region
 from skimage import filters, measure  # threshold, connected regions
 
 from bones.data import images
-from bones.evaluation import comparison as results
-from bones.scores import metrics as scores
+from bones.scores.metrics import auroc
+from bones.scores.probabilities import decisions, study_probabilities
+from bones.scores.report import differences
+from bones.scores.text import as_text
 
 CORNER = 0.2  # side of a hidden corner, share of the film's short side
 BORDER = 0.08  # width of the hidden frame, share of the film's short side
@@ -95,15 +97,15 @@ def compare(name, before, after, threshold):
     Returns: dict with change, AUROC, its difference with a paired 95 % interval, mean absolute change of probability, and the
         share of decisions that change.
     """
-    studies = [scores.study_probabilities(table) for table in (before, after)]
+    studies = [study_probabilities(table) for table in (before, after)]
     was, now = (table["probability"].to_numpy() for table in studies)
-    moved = scores.differences([(before, threshold)], [(after, threshold)], ("auroc",))["auroc"]
+    moved = differences([(before, threshold)], [(after, threshold)], ("auroc",))["auroc"]
     return {
         "change": name,
-        "AUROC": round(scores.auroc(studies[1]["label"], now), 3),
-        "difference [95 % interval]": results.as_text(moved),
+        "AUROC": round(auroc(studies[1]["label"], now), 3),
+        "difference [95 % interval]": as_text(moved),
         "probability moves by": round(float(np.abs(now - was).mean()), 3),
-        "decisions changed": round(float(np.mean(scores.decisions(was, threshold) != scores.decisions(now, threshold))), 3),
+        "decisions changed": round(float(np.mean(decisions(was, threshold) != decisions(now, threshold))), 3),
     }
 
 

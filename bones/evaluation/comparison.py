@@ -7,7 +7,11 @@ import numpy as np
 import pandas as pd
 
 from bones.data.table import STUDY
-from bones.scores import metrics as scores
+from bones.scores import probabilities
+from bones.scores.metrics import NUMBERS
+from bones.scores.probabilities import same_studies, study_probabilities
+from bones.scores.report import differences, score
+from bones.scores.text import as_markdown, as_text, mean_and_spread
 
 SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
 # Measured on MURA's hidden test set, 207 studies of all seven types: another set than any that this repository can score.
@@ -72,12 +76,6 @@ def markdown(runs):
     )
 
 
-def as_markdown(rows):
-    """A Markdown table of dicts with the same keys."""
-    lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
 def row(run, seed, numbers, training, command):
     """One row of the table; of a group, run is its first."""
     options, report = run.settings["options"], run.report
@@ -109,7 +107,7 @@ def seed_rows(group):
     seeds = ", ".join(str(run.settings["options"]["seed"]) for run in group)
     values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
     spread = [mean_and_spread(found) for found in values]
-    together = scores.score(scores.study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
+    together = score(study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
     names = " ".join(run.name for run in group)
     return [
         row(group[0], f"mean ± SD of {seeds}", spread, "", f"`python model_test.py {names} --markdown`"),
@@ -119,7 +117,7 @@ def seed_rows(group):
 
 def ensemble(group):
     """Predictions of a group of runs, averaged."""
-    return scores.ensemble([run.predictions for run in group])
+    return probabilities.ensemble([run.predictions for run in group])
 
 
 def mean_threshold(group):
@@ -129,10 +127,10 @@ def mean_threshold(group):
 
 def difference(first, other):
     """A sentence on the scores of one group minus those of the first, on the same patients."""
-    if not scores.same_studies(*(scores.study_probabilities(group[0].predictions) for group in (first, other))):
+    if not same_studies(*(study_probabilities(group[0].predictions) for group in (first, other))):
         return f"{title(other)} was scored on other studies than {title(first)}: they cannot be compared."
-    found = scores.differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
-    numbers = ", ".join(f"{scores.NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
+    found = differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
+    numbers = ", ".join(f"{NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
     return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
 
 
@@ -140,74 +138,3 @@ def title(group):
     """A group's name in a sentence."""
     seeds = f", mean of {len(group)} seeds" if len(group) > 1 else ""
     return f"{group[0].settings['options']['recipe']} ({' '.join(run.name for run in group)}{seeds})"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# For the terminal
-
-
-def as_text(score):
-    """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where draws of patients do not differ."""
-    value, low, high = (score[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
-
-
-def mean_and_spread(values):
-    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; of a single value, itself."""
-    if not values or None in values:
-        return "-"
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
-
-
-def as_table(report):
-    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold, and what hangs on it at 0.5 too."""
-    columns = {}
-    for unit in ("views", "studies"):
-        found = report[unit]
-        columns[unit] = {
-            "count (positive)": f"{found['count']} ({found['positive']})",
-            **{title: as_text(found[name]) for name, title in scores.NUMBERS.items() if name not in scores.DECISIONS},
-            **at_threshold(found, report["threshold"]),
-            **at_threshold(report["at_half"][unit], 0.5),
-        }
-    return pd.DataFrame(columns)
-
-
-def at_threshold(found, threshold):
-    """What hangs on the threshold, as text, and the 2x2 table as called of those that are so."""
-    counts = found["confusion"]
-    positives, negatives = found["positive"], found["count"] - found["positive"]
-    name = f"at {threshold:.3f}: "
-    return {
-        **{name + scores.NUMBERS[score]: as_text(found[score]) for score in scores.DECISIONS},
-        name + "abnormal called so": f"{counts['true_positive']} of {positives}",
-        name + "normal called so": f"{counts['true_negative']} of {negatives}",
-    }
-
-
-def type_table(report, names=("auroc", "kappa", "accuracy")):
-    """Some scores of the studies of each study type as text in a pandas.DataFrame."""
-    rows = {
-        study_type: {
-            "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
-            **{scores.NUMBERS[name]: as_text(found["studies"][name]) for name in names},
-        }
-        for study_type, found in report["by_study_type"].items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def pointing_table(found, cells):
-    """What `heatmap.pointing` found of each kind of map, (rows, columns) cells, as a table."""
-    rows = {
-        kind: {
-            "cells": f"{cells[kind][0]} x {cells[kind][1]}",
-            "inside the box": as_text(one["hits"]),
-            "in other films' boxes": f"{one['other_films']:.3f}",
-            "gain": as_text(one["gain"]),
-        }
-        for kind, one in found.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")

@@ -31,7 +31,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bones.evaluation import score_figures
 from bones.runs.folder import RunFolder, kept_epoch
-from bones.scores import metrics as scores
+from bones.scores.probabilities import study_probabilities
 from bones.system.errors import RunError
 
 # Column of history.csv: (file, title, label of the vertical axis).
@@ -118,7 +118,7 @@ def read_runs(paths):
         histories[label] = history.assign(kept=np.arange(len(history)) == kept)
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()
-            studies = scores.study_probabilities(predictions)
+            studies = study_probabilities(predictions)
             scored[f"{label}, {what_was_scored(studies, predictions)}"] = studies, settings["threshold"]
     return histories, scored
 

@@ -19,8 +19,8 @@ from PIL import Image  # resizes maps
 from bones.networks import graph
 from bones.networks.acceleration import in_float32, speed_up
 from bones.networks.predict import run_through
-from bones.scores import intervals as bootstrap
-from bones.scores import metrics as scores
+from bones.scores import intervals
+from bones.scores.report import with_interval
 from bones.system.errors import HeatmapError
 
 COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for those who see red and green as one
@@ -306,10 +306,10 @@ def pointing(views, peaks, boxes):
         total = weight.sum(1)
         return {"hits": weight @ hit / total, "gain": weight @ (hit - by_chance) / total}
 
-    found = bootstrap.intervals(statistics, views["patient"])
+    found = intervals.intervals(statistics, views["patient"])
     return {
-        "hits": scores.with_interval(hit.mean(), found["hits"]),
-        "gain": scores.with_interval((hit - by_chance).mean(), found["gain"]),
+        "hits": with_interval(hit.mean(), found["hits"]),
+        "gain": with_interval((hit - by_chance).mean(), found["gain"]),
         "other_films": by_chance.mean(),
         "area": ((right - left) * (bottom - top)).mean(),
         "middle": ((left <= 0.5) & (right > 0.5) & (top <= 0.5) & (bottom > 0.5)).mean(),

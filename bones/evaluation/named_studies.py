@@ -22,7 +22,7 @@ from bones.data.pixels import Rows, decode_all
 from bones.evaluation import heatmaps as heatmap
 from bones.networks.acceleration import speed_up
 from bones.networks.predict import predict as predict_views
-from bones.scores import metrics as scores
+from bones.scores.probabilities import calibrate, decisions
 from bones.system.errors import DataError
 from bones.system.files import printable
 
@@ -37,12 +37,12 @@ CHUNK = 256  # views in memory at a time, but for a larger study
 def predict(network, pixels, settings, batch_size=32):
     """Probability of each view at the run's temperature. Returns: (n,) float64."""
     flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
-    return scores.calibrate(predict_views(network, pixels, batch_size, flip_averaging), settings["temperature"])
+    return calibrate(predict_views(network, pixels, batch_size, flip_averaging), settings["temperature"])
 
 
 def decision(probability, threshold):
     """Positive or Negative, or "" where the probability is nan."""
-    return "" if np.isnan(probability) else ("Negative", "Positive")[int(scores.decisions(probability, threshold))]
+    return "" if np.isnan(probability) else ("Negative", "Positive")[int(decisions(probability, threshold))]
 
 
 def find(names):

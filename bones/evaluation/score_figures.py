@@ -8,8 +8,9 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats  # intervals of shares
 from sklearn import metrics  # points of the ROC and precision-recall curves
 
-from bones.evaluation import comparison as results
-from bones.scores import metrics as scores
+from bones.scores.metrics import bin_of
+from bones.scores.report import curves, score
+from bones.scores.text import as_text
 
 GRID = np.linspace(0, 1, 201)  # where bands are computed
 BAND = 0.15  # opacity
@@ -26,9 +27,9 @@ class Scored:
     threshold: float
 
     def __post_init__(self):
-        self.scores = scores.score(self.studies, self.threshold)
-        self.bands = scores.curves(self.studies, GRID)
-        parts = {name: scores.score(part, self.threshold, ("auroc",)) for name, part in self.studies.groupby("study_type")}
+        self.scores = score(self.studies, self.threshold)
+        self.bands = curves(self.studies, GRID)
+        parts = {name: score(part, self.threshold, ("auroc",)) for name, part in self.studies.groupby("study_type")}
         self.by_type = {"all": self.scores, **parts} if len(parts) > 1 else {}
 
 
@@ -37,7 +38,7 @@ def draw_roc(axes, runs):
     for colour, (name, run) in enumerate(runs.items()):
         studies, found = run.studies, run.scores
         fp_rate, tp_rate, _ = metrics.roc_curve(studies["label"], studies["probability"])
-        text = f"{name}\nAUROC {results.as_text(found['auroc'])}"
+        text = f"{name}\nAUROC {as_text(found['auroc'])}"
         axes.plot(fp_rate, tp_rate, linestyle=LINES[colour % 4], color=f"C{colour}", label=text)
         axes.fill_between(GRID, *run.bands["roc"], color=f"C{colour}", alpha=BAND, linewidth=0)
         place = 1 - found["specificity"]["value"], found["sensitivity"]["value"]
@@ -52,7 +53,7 @@ def draw_precision_recall(axes, runs):
     for colour, (name, run) in enumerate(runs.items()):
         studies, found = run.studies, run.scores
         precision, recall, _ = metrics.precision_recall_curve(studies["label"], studies["probability"])
-        text = f"{name}\naverage precision {results.as_text(found['average_precision'])}"
+        text = f"{name}\naverage precision {as_text(found['average_precision'])}"
         axes.step(recall, precision, linestyle=LINES[colour % 4], where="post", color=f"C{colour}", label=text)
         axes.fill_between(GRID, *run.bands["precision_recall"], color=f"C{colour}", alpha=BAND, linewidth=0)
         axes.axhline(studies["label"].mean(), linestyle=":", color=f"C{colour}", linewidth=1)
@@ -85,7 +86,7 @@ def draw_study_types(axes, runs):
 def draw_reliability(axes, name, run):
     """Share of positives beside the mean probability, by bin of probability, with 95 % Wilson intervals."""
     label, probability = run.studies["label"].to_numpy(), run.studies["probability"].to_numpy()
-    place = scores.bin_of(probability)
+    place = bin_of(probability)
     axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
     for one in np.unique(place):
         inside = place == one
@@ -95,7 +96,7 @@ def draw_reliability(axes, name, run):
         axes.plot(x, y, "o", color="C0", markersize=7)
         axes.annotate(str(count), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=9)
     square(axes, name, "mean probability of abnormal", "share of abnormal studies")
-    numbers = f"ECE {results.as_text(run.scores['ece'])}, Brier score {results.as_text(run.scores['brier'])}"
+    numbers = f"ECE {as_text(run.scores['ece'])}, Brier score {as_text(run.scores['brier'])}"
     axes.set_title(f"{name}\n{numbers}", fontsize=11)
 
 

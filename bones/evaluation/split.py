@@ -45,14 +45,17 @@ from bones.data.pixels import Rows, load_pixels
 from bones.data.table import STUDY
 from bones.data.views import DataError, check_both_classes, find_views, fingerprint, is_same
 from bones.evaluation import audit
-from bones.evaluation import comparison as results
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
+from bones.evaluation.comparison import Scored, difference, markdown
+from bones.evaluation.pointing import pointing_table
 from bones.networks.acceleration import speed_up
 from bones.runs import card as model_card
 from bones.runs.data import load_parts
 from bones.runs.folder import PREDICTIONS, RunFolder
-from bones.scores import metrics as scores
+from bones.scores.probabilities import study_probabilities
+from bones.scores.report import report
+from bones.scores.text import as_table, as_text, type_table
 from bones.system.errors import HeatmapError, RunError
 
 
@@ -173,7 +176,7 @@ def score_split(run, network, options):
     predictions = views.assign(probability=studies.predict(network, pixels, settings))
     root = options.data or settings["data"]["root"]
     by_folder = folder_labels(views)
-    report = {
+    content = {
         "data": root,
         "phantom": phantom.describe(data_root(root)),
         "split": options.split,
@@ -183,14 +186,14 @@ def score_split(run, network, options):
         "temperature": settings["temperature"],
         "backend": keras.backend.backend(),
         "corrected": len(views[by_folder != views["label"]].drop_duplicates(STUDY)),
-        **scores.report(predictions, settings["threshold"]),
+        **report(predictions, settings["threshold"]),
     }
-    if report["corrected"]:
-        report["folder_labels"] = scores.report(predictions.assign(label=by_folder), settings["threshold"])
+    if content["corrected"]:
+        content["folder_labels"] = report(predictions.assign(label=by_folder), settings["threshold"])
     run.write_predictions(predictions[PREDICTIONS])
-    run.write_json("scores.json", report)
+    run.write_json("scores.json", content)
     model_card.write(run)
-    return results.Scored(str(run.path), settings, predictions, report)
+    return Scored(str(run.path), settings, predictions, content)
 
 
 def load_split(run, settings, options):
@@ -232,12 +235,12 @@ def show_scores(runs, options):
         reports = [run.report for run in runs]
         print(json.dumps(reports if len(runs) > 1 else reports[0], indent=2))
     elif options.markdown:
-        print(results.markdown(runs))
+        print(markdown(runs))
     else:
         for run in runs:
             print_report(run, options)
         for other in runs[1:]:
-            print(f"\n{results.difference(runs[:1], [other])}")
+            print(f"\n{difference(runs[:1], [other])}")
         names = shlex.join(run.name for run in runs)
         print(f"Next: python plot_results.py {names}")
 
@@ -251,16 +254,16 @@ def print_report(run, options):
     print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
     print(f"{report['patients']} patients, from whom the 95 % intervals are drawn; scored on {report['backend']}")
     print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")
-    table = results.as_table(report)
+    table = as_table(report)
     if report["corrected"]:
-        by_folder = results.as_table(report["folder_labels"]).add_suffix(", folder names")
+        by_folder = as_table(report["folder_labels"]).add_suffix(", folder names")
         table = pd.concat([table.add_suffix(", corrected"), by_folder], axis=1)
         print(
             f"{report['corrected']} studies have corrected labels; beside them, the scores with those of the folders' names.\n"
         )
     print(table.to_string())
     if len(report["by_study_type"]) > 1:
-        print(f"\n{results.type_table(report).to_string()}")
+        print(f"\n{type_table(report).to_string()}")
     if options.labels and not report["corrected"]:
         print(f"\n{options.labels} changes the label of no study of this split.")
     if report["left_out"]:
@@ -277,7 +280,7 @@ def show_suspects(run, options):
     scored = score_split(run, load_network(run), options)
     views = scored.predictions
     views = views.assign(study=study_paths(views, data_root(scored.report["data"])))
-    called = scores.study_probabilities(views)
+    called = study_probabilities(views)
     order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[: options.suspects]
     table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
     run.write_csv("suspects.csv", table)
@@ -308,7 +311,7 @@ def show_audit(run, options):
     some = views["path"].iloc[np.unique(np.linspace(0, len(views) - 1, 4).astype(int))]
     run.write_image("audit.png", audit.examples([images.read_grey(path) for path in some]))
     print(f"{report['split']} studies of {report['data']}{' (PHANTOMS)' if report['phantom'] else ''}")
-    print(f"AUROC as they are {results.as_text(report['studies']['auroc'])}\n")
+    print(f"AUROC as they are {as_text(report['studies']['auroc'])}\n")
     print(table.to_string(index=False))
     print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network reads something there.")
     print("Mirroring and inverting show what it has learned not to mind. audit.png shows the changes.")
@@ -339,7 +342,7 @@ def show_pointing(run, options):
         found[kind] = heatmap.pointing(views.iloc[abnormal], peaks, boxes[abnormal])
     run.write_json("pointing.json", found)
     print(f"{len(abnormal)} abnormal {options.split} views of {root} (PHANTOMS): where the maximum of each map lies\n")
-    print(results.pointing_table(found, {kind: values.shape[1:] for kind, values in maps.items()}).to_string())
+    print(pointing_table(found, {kind: values.shape[1:] for kind, values in maps.items()}).to_string())
     first = next(iter(found.values()))
     print(f"\nBoxes cover {first['area']:.3f} of a film; the film's middle lies in {first['middle']:.3f} of them.")
     print("Other films' boxes: what maps get that know where injuries lie in general. The gain is what they know of this film.")

@@ -5,7 +5,7 @@ Source: Mitchell et al. 2019, arXiv 1810.03993, for what a card says.
 
 from pathlib import Path
 
-from bones.evaluation import comparison as results
+from bones.scores.text import as_table
 from bones.system.errors import RunError
 
 PRIVATE = {"data", "labels", "out", "demo", "weights"}  # options that hold paths, or are told in words
@@ -136,7 +136,7 @@ def scores_section(report):
     if report is None:
         return "Not scored yet: `python model_test.py RUN` scores the held-out studies and writes them here."
     try:
-        table = results.as_table(report)
+        table = as_table(report)
         rows = [[name, *row] for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)]
         said = f"{report['split']} studies of `{Path(report['data']).name}`, {report['patients']} patients"
         mark = " (phantoms)" if report.get("phantom") else ""

@@ -1,17 +1,9 @@
-"""From a table of probabilities to scores with 95 % intervals, and to a run's threshold and temperature.
-
-report(predictions, threshold)     all scores: what scores.json holds
-differences(before, after, ...)    two runs, or groups of runs, on the same patients
-fit(predictions)                   threshold and temperature from tuning studies: what run.json holds
-"""
+"""Each score: of one sample by its formula, and of many draws of patients at once by the same formula with weights."""
 
 import numpy as np
-import pandas as pd
-from scipy import optimize, special  # the temperature's minimum; logit and its inverse
 from sklearn import metrics  # AUROC, kappa and the rest
 
-from bones.data.table import STUDY
-from bones.scores import intervals as bootstrap
+from bones.scores.probabilities import decisions
 
 NUMBERS = {
     "auroc": "AUROC",
@@ -26,91 +18,6 @@ NUMBERS = {
 }
 DECISIONS = ("kappa", "accuracy", "sensitivity", "specificity", "f1")  # those of NUMBERS that hang on the threshold
 BINS = 10  # of probability, equally wide, for the expected calibration error and the reliability diagram
-TEMPERATURES = (0.1, 10.0)  # the range that is searched
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Probabilities and decisions
-
-
-def study_probabilities(predictions):
-    """One row a study: its probability is the mean over its views.
-
-    Args:
-        predictions: one row a view, with study_type, patient, study, label and probability.
-    Returns: pandas.DataFrame with study_type, patient, study, label, probability, views (how many), sorted by the first three.
-    Source: Rajpurkar et al. 2018, arXiv 1712.06957, section 3: "the arithmetic mean of the probabilities of its views".
-    """
-    studies = predictions.groupby(STUDY)
-    return studies.agg(label=("label", "first"), probability=("probability", "mean"), views=("label", "size")).reset_index()
-
-
-def decisions(probability, threshold):
-    """1 (Positive) where a probability is at or above the threshold, else 0 (Negative)."""
-    return (np.asarray(probability) >= threshold).astype(int)
-
-
-def calibrate(probability, temperature):
-    """Probabilities with their logits divided by a temperature: above 1 they become less sure, below 1 surer.
-
-    Returns: (n,) float64; the order and what lies above 0.5 stay as they are.
-    Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
-    """
-    if temperature == 1.0:
-        return np.asarray(probability, float)
-    return special.expit(special.logit(np.clip(np.asarray(probability, float), 1e-7, 1 - 1e-7)) / temperature)
-
-
-def fit(predictions):
-    """Temperature with the lowest log loss of the studies, and then the threshold that calls as many Positive as are.
-
-    Args:
-        predictions: one row a view of tuning studies, as the network gives them (temperature 1).
-    Returns: {"threshold": float, "temperature": float}. The temperature stays 1 where the studies are of one class or are
-        told apart without a mistake: then the log loss has no minimum.
-    """
-
-    def studies_at(temperature):
-        return study_probabilities(predictions.assign(probability=calibrate(predictions["probability"], temperature)))
-
-    def loss(log_temperature):
-        studies = studies_at(np.exp(log_temperature))
-        return log_loss(studies["label"], studies["probability"])
-
-    studies, temperature = studies_at(1.0), 1.0
-    if auroc(studies["label"], studies["probability"]) not in (None, 1.0):
-        temperature = float(np.exp(optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
-        studies = studies_at(temperature)
-    return {"threshold": fit_threshold(studies["label"], studies["probability"]), "temperature": temperature}
-
-
-def fit_threshold(label, probability):
-    """The threshold at which as many studies are called Positive as are, half-way between two probabilities.
-
-    Of equally good ones it is the nearest to 0.5, and 0.5 where all studies are of one class. The other usual aim, the highest
-    kappa, chooses among a hundred thresholds by a hundred studies, and lands anywhere: docs/recipe.md has both, measured.
-
-    Args:
-        label, probability: (n,) of tuning studies.
-    Source: "PredPrev=Obs" of Freeman and Moisen 2008, doi:10.1016/j.ecolmodel.2008.05.015.
-    """
-    label, candidates = np.asarray(label), candidate_thresholds(probability)
-    if label.min() == label.max():
-        return 0.5
-    called = len(label) - np.searchsorted(np.sort(probability), candidates)
-    off = np.abs(called - label.sum())
-    return nearest_to_half(candidates[off == off.min()])
-
-
-def candidate_thresholds(probability):
-    """Thresholds that tell probabilities apart: half-way between each two neighbours, and 0.5."""
-    ordered = np.unique(probability)
-    return np.append((ordered[1:] + ordered[:-1]) / 2, 0.5)
-
-
-def nearest_to_half(thresholds):
-    """Of equally good thresholds the nearest to 0.5."""
-    return float(thresholds[np.argmin(np.abs(thresholds - 0.5))])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -205,32 +112,6 @@ def ranking_scores(label, probability, weight):
     }
 
 
-def curves(table, grid, draws=bootstrap.DRAWS):
-    """ROC and precision-recall curves with 95 % bands over patients, for drawing.
-
-    Args:
-        table: pandas.DataFrame with patient, label (0 or 1, both) and probability.
-        grid: (g,) where the bands are wanted: false positive rates, and recalls.
-    Returns: {"roc": (low, high), "precision_recall": (low, high)}, each (g,): point by point the 2.5 % and 97.5 % quantiles of
-        the sensitivity, and of the precision at the highest threshold that reaches the recall.
-    """
-    label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
-    order = np.argsort(-probability, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)  # the last of each distinct probability
-    sensitivities, precisions = [], []
-    patient = np.unique(table["patient"], return_inverse=True)[1]
-    for weight in bootstrap.draw_patients(patient, draws):
-        weight = weight[(weight @ label > 0) & (weight @ (1 - label) > 0)][:, order]
-        positives, negatives = np.cumsum(weight * label[order], 1)[:, ends], np.cumsum(weight * (1 - label[order]), 1)[:, ends]
-        recall = positives / positives[:, -1:]
-        precision = positives / np.maximum(positives + negatives, 1)
-        for tp_rate, fp_rate, precise in zip(recall, negatives / negatives[:, -1:], precision, strict=True):
-            sensitivities.append(np.interp(grid, np.append(0, fp_rate), np.append(0, tp_rate)))
-            precisions.append(precise[np.searchsorted(tp_rate, grid - 1e-12)])
-    tails = [bootstrap.TAIL, 1 - bootstrap.TAIL]
-    return {"roc": np.quantile(sensitivities, tails, axis=0), "precision_recall": np.quantile(precisions, tails, axis=0)}
-
-
 def all_scores(label, probability, threshold, weight):
     """Every score of NUMBERS in each draw. Returns: {name: (draws,)}, but ece as (draws, BINS) gaps."""
     return {
@@ -261,110 +142,3 @@ def point_scores(label, probability, threshold):
         "ece": float(np.abs(calibration_gaps(label, probability)).sum()),
     }
     return values, {"true_negative": tn, "false_positive": fp, "false_negative": fn, "true_positive": tp}
-
-
-def score(table, threshold, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
-    """Scores of a table of views or of studies.
-
-    Args:
-        table: pandas.DataFrame with patient, label (0 or 1) and probability.
-        threshold: at or above it the decision is Positive.
-        names: which of NUMBERS.
-    Returns: dict with count, positive (how many are), confusion (counts of true_negative, false_positive, false_negative,
-        true_positive) and, for each name, {"value", "low", "high"}: the score and its 95 % interval over patients. A value is
-        None where it is undefined (no positive for sensitivity, say), low and high where draws do not differ (no mistake).
-    """
-    label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
-    values, counts = point_scores(label, probability, threshold)
-
-    def statistics(weight):
-        if set(names) <= set(DECISIONS):
-            return decision_scores(label, decisions(probability, threshold), weight)
-        return all_scores(label, probability, threshold, weight)
-
-    found = bootstrap.intervals(statistics, table["patient"], draws)
-    for name, part in (("accuracy", label >= 0), ("sensitivity", label == 1), ("specificity", label == 0)):
-        if name in names and found[name] is None and values[name] in (0.0, 1.0):  # all right or all wrong: draws do not differ
-            found[name] = bootstrap.exact_interval(values[name], table["patient"][part].nunique())
-    return {
-        "count": len(label),
-        "positive": int(label.sum()),
-        **{name: with_interval(values[name], found[name]) for name in names},
-        "confusion": counts,
-    }
-
-
-def with_interval(value, interval):
-    """{"value", "low", "high"} as scores.json has it."""
-    low, high = interval if value is not None and interval else (None, None)
-    return {"value": value, "low": low, "high": high}
-
-
-def report(predictions, threshold):
-    """Scores per view and per study, over all and by study type.
-
-    Args:
-        predictions: one row a view, with study_type, patient, study, label and probability.
-        threshold: the run's, fitted on tuning studies.
-    Returns: {"threshold", "views": score, "studies": score, "by_study_type": {type: {"views", "studies"}},
-        "at_half": {"views", "studies"}}; the last holds what hangs on the threshold, at 0.5.
-    """
-
-    def both(table, *options):
-        return {"views": score(table, *options), "studies": score(study_probabilities(table), *options)}
-
-    by_type = list(predictions.groupby("study_type"))
-    whole = both(predictions, threshold)
-    return {
-        "threshold": threshold,
-        **whole,
-        "at_half": both(predictions, 0.5, DECISIONS),
-        "by_study_type": {name: both(table, threshold) if len(by_type) > 1 else whole for name, table in by_type},
-    }
-
-
-def differences(before, after, names=tuple(NUMBERS), draws=bootstrap.DRAWS):
-    """Scores of studies after minus before, each averaged over its runs, by a paired bootstrap on the same patients.
-
-    Args:
-        before, after: lists of (predictions, threshold), one a run, of the same studies.
-    Returns: {name: {"value", "low", "high"}}.
-    Raises: ValueError when the studies of two runs differ.
-    """
-    runs = [(study_probabilities(predictions), threshold) for predictions, threshold in [*before, *after]]
-    studies = runs[0][0]
-    if not all(same_studies(studies, other) for other, _ in runs):
-        raise ValueError("the runs were not scored on the same studies with the same labels")
-    label = studies["label"].to_numpy(int)
-
-    def statistics(weight):
-        sums = [all_scores(label, table["probability"].to_numpy(), threshold, weight) for table, threshold in runs]
-        for one in sums:
-            one["ece"] = np.abs(one["ece"]).sum(1)
-        return {
-            name: np.mean([one[name] for one in sums[len(before) :]], axis=0)
-            - np.mean([one[name] for one in sums[: len(before)]], axis=0)
-            for name in names
-        }
-
-    value = bootstrap.evaluate(statistics, [np.ones((1, len(label)))])
-    found = bootstrap.intervals(statistics, studies["patient"], draws)
-    return {name: with_interval(float(value[name][0]), found[name]) for name in names}
-
-
-def same_studies(one, other):
-    """Whether two tables of `study_probabilities` hold the same studies with the same labels."""
-    return np.array_equal(one[[*STUDY, "label"]], other[[*STUDY, "label"]])
-
-
-def ensemble(tables):
-    """Mean over runs of the probability of each view, as MURA's authors average five networks.
-
-    Args:
-        tables: predictions of runs on the same views.
-    Returns: pandas.DataFrame like each of them.
-    Source: Rajpurkar et al. 2018, arXiv 1712.06957, section 3.
-    """
-    first = tables[0].set_index([*STUDY, "view"])
-    probability = pd.concat([table.set_index([*STUDY, "view"])["probability"] for table in tables], axis=1).mean(axis=1)
-    return first.assign(probability=probability).reset_index()[tables[0].columns]

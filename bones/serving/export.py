@@ -41,7 +41,7 @@ from bones.data.views import DataError, find_views
 from bones.networks.acceleration import in_float32
 from bones.networks.predict import predict
 from bones.runs.folder import PARTIAL, RunFolder
-from bones.scores import metrics as scores
+from bones.scores.probabilities import calibrate, decisions
 from bones.serving.formats import FORMATS
 from bones.system import files as disk
 from bones.system import optional
@@ -107,7 +107,7 @@ def export_run(run, options):
     temperature, size = settings["temperature"], settings["options"]["size"]
     targets = {name: place(run, name, options.out) for name in options.format}
     grey, about = load_sample(settings, options.data)
-    expected = scores.calibrate(predict(network, grey, flip_averaging=flip_averaging), temperature)
+    expected = calibrate(predict(network, grey, flip_averaging=flip_averaging), temperature)
     graph, metadata = calibrated(network, temperature, flip_averaging), describe(settings)
     averaging = " and flip averaging" if flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
@@ -124,7 +124,7 @@ def export_run(run, options):
 
 def compare(found, expected, threshold):
     """How far probabilities and decisions are from Keras's, in words."""
-    differ = np.count_nonzero(scores.decisions(found, threshold) != scores.decisions(expected, threshold))
+    differ = np.count_nonzero(decisions(found, threshold) != decisions(expected, threshold))
     largest = np.abs(found - expected).max()
     return f"largest difference of probability {largest:.1e}, {differ} of {len(found)} decisions differ"
 

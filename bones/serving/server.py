@@ -35,11 +35,11 @@ from PIL import Image  # pictures for the page
 
 from bones.data import images
 from bones.data.phantoms import sets as phantom
-from bones.evaluation import comparison as results
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
 from bones.networks.acceleration import speed_up
 from bones.runs.folder import RunFolder
+from bones.scores.text import as_text
 from bones.system import optional
 from bones.system.errors import HeatmapError, MissingPackageError, RunError
 from bones.system.files import printable
@@ -168,8 +168,8 @@ def about(run, settings):
         study = scored["studies"]
         lines.append(
             f"On the {scored['split']} studies of {html.escape(Path(scored['data']).name)} ({study['count']}, of which "
-            f"{study['positive']} abnormal) it called {results.as_text(study['sensitivity'])} of the abnormal and "
-            f"{results.as_text(study['specificity'])} of the normal ones rightly, [95 % interval]."
+            f"{study['positive']} abnormal) it called {as_text(study['sensitivity'])} of the abnormal and "
+            f"{as_text(study['specificity'])} of the normal ones rightly, [95 % interval]."
         )
     except (RunError, KeyError, TypeError):
         lines.append("Nobody has scored this network on held-out studies yet (model_test.py), so nobody knows how good it is.")

@@ -21,13 +21,13 @@ import pandas as pd
 from keras import layers
 
 from bones.data.pixels import Rows
-from bones.evaluation import comparison as results
 from bones.networks import graph
 from bones.networks.acceleration import speed_up
 from bones.networks.predict import predict
 from bones.runs.data import load_parts
 from bones.runs.folder import RunFolder
-from bones.scores import metrics as scores
+from bones.scores.metrics import auroc
+from bones.scores.text import mean_and_spread
 from bones.system.errors import DataError, RunError
 
 BATCH_SIZE = 32
@@ -142,9 +142,11 @@ def compare(run):
     for count in [count for count in TRIED if count < len(train)]:
         rng = np.random.default_rng(count)
         found, seconds = zip(*(probability(rng.choice(everything, count, replace=False)) for _ in range(DRAWS)), strict=True)
-        auroc = results.mean_and_spread([scores.auroc(label, one) for one in found])
+        found_auroc = mean_and_spread([auroc(label, one) for one in found])
         away = np.sqrt(np.mean((np.array(found) - expected) ** 2))
-        rows.append({"views": count, "rms": round(away, 4), "AUROC": auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"})
+        rows.append(
+            {"views": count, "rms": round(away, 4), "AUROC": found_auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"}
+        )
     return pd.DataFrame(rows)
 
 

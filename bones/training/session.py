@@ -45,7 +45,7 @@ from bones.networks.predict import predict
 from bones.runs import card as model_card
 from bones.runs.data import load_parts
 from bones.runs.folder import Onlooker, RunFolder
-from bones.scores import metrics as scores
+from bones.scores.fitting import fit
 from bones.system import collectives, devices, machine
 from bones.system.errors import DevicesError, HostsError, PhantomError, RunError, WeightsError
 from bones.training import command_line, saving
@@ -347,7 +347,7 @@ def fit_decisions(run, tuning, flip_averaging):
     """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
     network = speed_up(run.load_network())
     probability = predict(network, tuning.pixels, flip_averaging=flip_averaging)
-    return scores.fit(tuning.views.assign(probability=probability))
+    return fit(tuning.views.assign(probability=probability))
 
 
 def say_it_has_stopped(run, options, saver):

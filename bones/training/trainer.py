@@ -10,7 +10,8 @@ from bones.networks import graph
 from bones.networks.acceleration import adam, speed_up, synchronise
 from bones.networks.batches import RestOfEpoch
 from bones.networks.predict import predict
-from bones.scores import metrics as scores
+from bones.scores.metrics import auroc, log_loss
+from bones.scores.probabilities import decisions
 from bones.system import machine
 from bones.training import batch_statistics
 
@@ -217,9 +218,9 @@ class ScoreTuning(keras.callbacks.Callback):
         penalty = sum(
             float(keras.ops.convert_to_numpy(loss)) for loss in self.network.losses
         )  # L2, which the training loss holds too
-        logs["val_loss"] = scores.log_loss(label, probability, self.tuning.weight) + penalty
-        logs["val_accuracy"] = float(np.mean(scores.decisions(probability, 0.5) == label))
-        logs["val_auroc"] = scores.auroc(label, probability)
+        logs["val_loss"] = log_loss(label, probability, self.tuning.weight) + penalty
+        logs["val_accuracy"] = float(np.mean(decisions(probability, 0.5) == label))
+        logs["val_auroc"] = auroc(label, probability)
         logs["learning_rate"] = self.learning_rate  # of the epoch's first step
         logs["seconds"] = time.perf_counter() - self.start
         logs["views_per_second"] = self.num_train_views / training_seconds

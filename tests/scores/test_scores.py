@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 from sklearn import calibration, metrics
 
-from bones.scores import intervals as bootstrap
-from bones.scores import metrics as scores
+from bones.scores import intervals
+from bones.scores.fitting import fit, fit_threshold
+from bones.scores.metrics import BINS, NUMBERS, all_scores, auroc, bin_of, log_loss, point_scores
+from bones.scores.probabilities import calibrate, decisions, ensemble, study_probabilities
+from bones.scores.report import curves, differences, report, score
 
 RNG = np.random.default_rng(0)
 LABEL = RNG.integers(0, 2, 60)
@@ -40,12 +43,12 @@ def predictions(label=LABEL, probability=PROBABILITY):
 def test_auroc_counts_pairs():
     pairs = list(itertools.product(PROBABILITY[LABEL == 1], PROBABILITY[LABEL == 0]))
     expected = np.mean([1.0 if high > low else 0.5 if high == low else 0.0 for high, low in pairs])
-    assert scores.auroc(LABEL, PROBABILITY) == pytest.approx(expected, abs=1e-12)
-    assert scores.auroc([1, 1], [0.2, 0.3]) is None
+    assert auroc(LABEL, PROBABILITY) == pytest.approx(expected, abs=1e-12)
+    assert auroc([1, 1], [0.2, 0.3]) is None
 
 
 def test_score_follows_the_two_by_two_table():
-    report = scores.score(table(), 0.6)
+    report = score(table(), 0.6)
     called = PROBABILITY >= 0.6
     tp, fn = int((called & (LABEL == 1)).sum()), int((~called & (LABEL == 1)).sum())
     fp, tn = int((called & (LABEL == 0)).sum()), int((~called & (LABEL == 0)).sum())
@@ -68,39 +71,39 @@ def test_score_follows_the_two_by_two_table():
 
 
 def test_ece_is_the_gap_of_scikit_learns_calibration_curve():
-    shares, means = calibration.calibration_curve(LABEL, PROBABILITY, n_bins=scores.BINS)
-    counts = np.histogram(PROBABILITY, bins=scores.BINS, range=(0, 1))[0]
+    shares, means = calibration.calibration_curve(LABEL, PROBABILITY, n_bins=BINS)
+    counts = np.histogram(PROBABILITY, bins=BINS, range=(0, 1))[0]
     # scikit-learn's bins hold their upper edge, ours their lower: keep away from edges for the comparison.
-    assert scores.score(table(), 0.5, ("ece",))["ece"]["value"] >= 0
+    assert score(table(), 0.5, ("ece",))["ece"]["value"] >= 0
     inner = np.clip(np.floor(PROBABILITY * 10) / 10 + 0.05, 0, 0.95)
-    shares, means = calibration.calibration_curve(LABEL, inner, n_bins=scores.BINS)
-    counts = np.histogram(inner, bins=scores.BINS, range=(0, 1))[0]
+    shares, means = calibration.calibration_curve(LABEL, inner, n_bins=BINS)
+    counts = np.histogram(inner, bins=BINS, range=(0, 1))[0]
     expected = np.sum(np.abs(shares - means) * counts[counts > 0]) / len(LABEL)
-    assert scores.score(table(probability=inner), 0.5, ("ece",))["ece"]["value"] == pytest.approx(expected, abs=1e-12)
-    assert scores.bin_of([0.0, 0.1, 0.99, 1.0]).tolist() == [0, 1, 9, 9]
+    assert score(table(probability=inner), 0.5, ("ece",))["ece"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert bin_of([0.0, 0.1, 0.99, 1.0]).tolist() == [0, 1, 9, 9]
 
 
 def test_scores_of_a_draw_are_those_of_the_drawn_units():
     """The vectorised formulas, on weights, against scikit-learn on units repeated as often as they were drawn."""
     patient = np.arange(60) // 2
-    weight = np.concatenate(list(bootstrap.draw_patients(patient, draws=40)))
-    found = scores.all_scores(LABEL, PROBABILITY, 0.6, weight)
+    weight = np.concatenate(list(intervals.draw_patients(patient, draws=40)))
+    found = all_scores(LABEL, PROBABILITY, 0.6, weight)
     found["ece"] = np.abs(found["ece"]).sum(1)
     for draw, row in enumerate(weight.astype(int)):
-        expected, _ = scores.point_scores(np.repeat(LABEL, row), np.repeat(PROBABILITY, row), 0.6)
+        expected, _ = point_scores(np.repeat(LABEL, row), np.repeat(PROBABILITY, row), 0.6)
         for name, value in expected.items():
             assert found[name][draw] == pytest.approx(value, abs=1e-12), name
 
 
 def test_undefined_scores_are_none():
-    report = scores.score(table([1, 1], [0.9, 0.8], ["a", "b"]), 0.5)
+    report = score(table([1, 1], [0.9, 0.8], ["a", "b"]), 0.5)
     for name in ("auroc", "kappa", "specificity"):
         assert report[name] == {"value": None, "low": None, "high": None}
     assert report["sensitivity"] == {"value": 1.0, "low": pytest.approx(0.025**0.5), "high": 1.0}, "no mistake: exact interval"
 
 
 def test_the_threshold_itself_is_positive():
-    assert scores.decisions([0.49, 0.5, 0.51], 0.5).tolist() == [0, 1, 1]
+    assert decisions([0.49, 0.5, 0.51], 0.5).tolist() == [0, 1, 1]
 
 
 def test_log_loss_is_keras_loss():
@@ -108,7 +111,7 @@ def test_log_loss_is_keras_loss():
     label, probability = LABEL.astype("float32")[:, None], PROBABILITY.astype("float32")[:, None]
     for given in (None, weight):
         expected = float(keras.losses.BinaryCrossentropy()(label, probability, sample_weight=given))
-        assert scores.log_loss(LABEL, probability[:, 0], given) == pytest.approx(expected, rel=1e-5)
+        assert log_loss(LABEL, probability[:, 0], given) == pytest.approx(expected, rel=1e-5)
 
 
 def test_report_by_view_study_and_type():
@@ -121,28 +124,28 @@ def test_report_by_view_study_and_type():
             "probability": [0.9, 0.3, 0.4, 0.2, 0.7],
         }
     )
-    studies = scores.study_probabilities(views)
+    studies = study_probabilities(views)
     assert studies["probability"].tolist() == pytest.approx([0.6, 0.4, 0.2, 0.7])
     assert studies["views"].tolist() == [2, 1, 1, 1]
-    report = scores.report(views, 0.65)
-    assert report["views"]["count"] == 5 and report["studies"]["count"] == 4
-    assert report["studies"]["accuracy"]["value"] == 0.75 and report["at_half"]["studies"]["accuracy"]["value"] == 1.0
-    assert report["at_half"]["views"]["accuracy"]["value"] == 0.8
-    assert set(report["by_study_type"]) == {"A", "B"}
-    assert report["by_study_type"]["A"]["studies"]["count"] == 2
+    found = report(views, 0.65)
+    assert found["views"]["count"] == 5 and found["studies"]["count"] == 4
+    assert found["studies"]["accuracy"]["value"] == 0.75 and found["at_half"]["studies"]["accuracy"]["value"] == 1.0
+    assert found["at_half"]["views"]["accuracy"]["value"] == 0.8
+    assert set(found["by_study_type"]) == {"A", "B"}
+    assert found["by_study_type"]["A"]["studies"]["count"] == 2
 
 
 # Threshold and temperature
 
 
 def test_the_threshold_calls_as_many_positive_as_are():
-    assert (scores.fit_threshold(LABEL, PROBABILITY) <= PROBABILITY).sum() == LABEL.sum()
-    assert scores.fit_threshold([1, 0, 0, 0], [0.9, 0.9, 0.6, 0.6]) == pytest.approx(0.75), "a tie: two are nearest to one"
-    assert scores.fit_threshold([1, 1, 1, 0], [0.9, 0.8, 0.2, 0.2]) == 0.5, "a tie: two and four are as near to three"
-    assert scores.fit_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == 0.5, "of equally good thresholds the nearest to 0.5"
-    assert scores.fit_threshold([0, 0, 1, 1], [0.7, 0.8, 0.85, 0.9]) == pytest.approx(0.825)
-    assert scores.fit_threshold([1, 0], [0.1, 0.9]) == 0.5, "worse than chance"
-    assert scores.fit_threshold([1, 1], [0.1, 0.9]) == scores.fit_threshold([0, 0], [0.6, 0.9]) == 0.5, "one class"
+    assert (fit_threshold(LABEL, PROBABILITY) <= PROBABILITY).sum() == LABEL.sum()
+    assert fit_threshold([1, 0, 0, 0], [0.9, 0.9, 0.6, 0.6]) == pytest.approx(0.75), "a tie: two are nearest to one"
+    assert fit_threshold([1, 1, 1, 0], [0.9, 0.8, 0.2, 0.2]) == 0.5, "a tie: two and four are as near to three"
+    assert fit_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == 0.5, "of equally good thresholds the nearest to 0.5"
+    assert fit_threshold([0, 0, 1, 1], [0.7, 0.8, 0.85, 0.9]) == pytest.approx(0.825)
+    assert fit_threshold([1, 0], [0.1, 0.9]) == 0.5, "worse than chance"
+    assert fit_threshold([1, 1], [0.1, 0.9]) == fit_threshold([0, 0], [0.6, 0.9]) == 0.5, "one class"
 
 
 def test_the_temperature_undoes_overconfidence():
@@ -152,25 +155,22 @@ def test_the_temperature_undoes_overconfidence():
     views = predictions(label, 1 / (1 + np.exp(-3 * logit))).assign(
         patient=np.arange(4000), label=label
     )  # three times too sure
-    fitted = scores.fit(views)
+    fitted = fit(views)
     assert fitted["temperature"] == pytest.approx(3, rel=0.1)
-    losses = [
-        scores.log_loss(label, scores.calibrate(views["probability"], t))
-        for t in fitted["temperature"] * np.array([0.9, 1, 1.1])
-    ]
+    losses = [log_loss(label, calibrate(views["probability"], t)) for t in fitted["temperature"] * np.array([0.9, 1, 1.1])]
     assert losses[1] == min(losses)
-    calibrated = scores.score(views.assign(probability=scores.calibrate(views["probability"], fitted["temperature"])), 0.5)
-    raw = scores.score(views, 0.5)
+    calibrated = score(views.assign(probability=calibrate(views["probability"], fitted["temperature"])), 0.5)
+    raw = score(views, 0.5)
     assert calibrated["ece"]["value"] < raw["ece"]["value"] / 3
     assert calibrated["auroc"]["value"] == pytest.approx(raw["auroc"]["value"])
 
 
 def test_a_temperature_that_has_no_best_value_stays_one():
     label = np.repeat([0, 1], 30)
-    assert scores.fit(predictions(label, np.where(label, 0.9, 0.2)))["temperature"] == 1.0
-    assert scores.fit(predictions(np.ones(60, int)))["temperature"] == 1.0
-    np.testing.assert_allclose(scores.calibrate([0.0, 0.3, 1.0], 1.0), [0.0, 0.3, 1.0])
-    assert np.isfinite(scores.calibrate([0.0, 1.0], 0.1)).all()
+    assert fit(predictions(label, np.where(label, 0.9, 0.2)))["temperature"] == 1.0
+    assert fit(predictions(np.ones(60, int)))["temperature"] == 1.0
+    np.testing.assert_allclose(calibrate([0.0, 0.3, 1.0], 1.0), [0.0, 0.3, 1.0])
+    assert np.isfinite(calibrate([0.0, 1.0], 0.1)).all()
 
 
 # Several runs
@@ -181,23 +181,23 @@ def test_difference_is_paired():
     rng = np.random.default_rng(0)
     one = predictions()
     other = one.assign(probability=np.clip(one["probability"] + rng.normal(0, 0.01, 60), 0, 1))
-    found = scores.differences([(one, 0.5)], [(other, 0.5)])
-    studies = [scores.study_probabilities(each) for each in (one, other)]
-    for name in scores.NUMBERS:
-        values = [scores.score(each, 0.5, (name,), draws=50)[name]["value"] for each in studies]
+    found = differences([(one, 0.5)], [(other, 0.5)])
+    studies = [study_probabilities(each) for each in (one, other)]
+    for name in NUMBERS:
+        values = [score(each, 0.5, (name,), draws=50)[name]["value"] for each in studies]
         assert found[name]["value"] == pytest.approx(values[1] - values[0], abs=1e-12)
-    alone = scores.score(studies[0], 0.5)["brier"]
+    alone = score(studies[0], 0.5)["brier"]
     assert found["brier"]["high"] - found["brier"]["low"] < (alone["high"] - alone["low"]) / 5
-    same = scores.differences([(one, 0.5)], [(one.sample(frac=1, random_state=0), 0.5)])["auroc"]
+    same = differences([(one, 0.5)], [(one.sample(frac=1, random_state=0), 0.5)])["auroc"]
     assert same == {"value": 0.0, "low": None, "high": None}, "the order of rows does not count"
     with pytest.raises(ValueError, match="same studies"):
-        scores.differences([(one, 0.5)], [(one[3:], 0.5)])
+        differences([(one, 0.5)], [(one[3:], 0.5)])
 
 
 def test_difference_of_groups_is_of_their_means():
     runs = [predictions(probability=RNG.random(60)) for _ in range(3)]
-    values = [scores.auroc(*scores.study_probabilities(run)[["label", "probability"]].to_numpy().T) for run in runs]
-    found = scores.differences([(run, 0.5) for run in runs[:2]], [(runs[2], 0.5)], ("auroc",))["auroc"]
+    values = [auroc(*study_probabilities(run)[["label", "probability"]].to_numpy().T) for run in runs]
+    found = differences([(run, 0.5) for run in runs[:2]], [(runs[2], 0.5)], ("auroc",))["auroc"]
     assert found["value"] == pytest.approx(values[2] - np.mean(values[:2]))
     assert found["low"] < found["value"] < found["high"]
 
@@ -205,13 +205,13 @@ def test_difference_of_groups_is_of_their_means():
 def test_ensemble_is_the_mean_by_view():
     one = predictions()
     other = one.assign(probability=1 - one["probability"]).sample(frac=1, random_state=1)
-    together = scores.ensemble([one, other])
+    together = ensemble([one, other])
     assert list(together.columns) == list(one.columns) and together["probability"].to_numpy() == pytest.approx(0.5)
 
 
 def test_curve_bands_hold_the_curve():
     grid = np.linspace(0, 1, 21)
-    bands = scores.curves(table(), grid, draws=500)
+    bands = curves(table(), grid, draws=500)
     fp_rate, tp_rate, _ = metrics.roc_curve(LABEL, PROBABILITY, drop_intermediate=False)
     low, high = bands["roc"]
     curve = np.interp(grid, fp_rate, tp_rate)

@@ -20,7 +20,8 @@ from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import split as model_test
 from bones.networks.predict import predict
 from bones.runs.folder import PREDICTIONS, RunFolder
-from bones.scores import metrics as scores
+from bones.scores.metrics import NUMBERS
+from bones.scores.probabilities import decisions, study_probabilities
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_split_scores(run, phantoms, capsys):
     assert report["studies"]["count"] == 24 and report["views"]["count"] == len(predictions)
     assert report["split"] == "held-out" and report["data"] == str(phantoms)
     assert report["threshold"] == settings["threshold"] != 0.5 and report["temperature"] == settings["temperature"] != 1
-    for name in scores.NUMBERS:
+    for name in NUMBERS:
         found = report["studies"][name]
         assert found["low"] <= found["value"] <= found["high"] and f"{found['value']:.3f} [{found['low']:.3f}" in out
     called = studies["probability"] >= settings["threshold"]
@@ -281,7 +282,7 @@ def test_scores_do_not_hang_on_the_batch(run):
     pixels = Rows(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8), np.arange(9))
     whole = predict(network, pixels)
     np.testing.assert_allclose(predict(network, pixels, batch_size=2), whole, atol=1e-6)
-    assert scores.decisions(whole, 0.5).shape == (9,)
+    assert decisions(whole, 0.5).shape == (9,)
 
 
 # Several runs
@@ -373,7 +374,7 @@ def test_runs_trained_on_other_data_are_no_seeds_of_one_another(runs, capsys):
 def test_corrected_labels_side_by_side(run, phantoms, tmp_path, capsys):
     assert model_test.main([str(run), "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
-    studies = scores.study_probabilities(pd.read_csv(run / "predictions.csv"))
+    studies = study_probabilities(pd.read_csv(run / "predictions.csv"))
     wrong = studies.iloc[(studies["probability"] - studies["label"]).abs().argmax()]
     (tmp_path / "labels.csv").write_text(
         f"study,label\nvalid/XR_HUMERUS/{wrong['patient']}/{wrong['study']},{1 - wrong['label']}\n"
@@ -400,7 +401,7 @@ def test_suspects_disagree_most_and_can_be_corrected(run, phantoms, capsys):
     assert model_test.main([str(run), "--suspects", "5"]) == 0
     out = capsys.readouterr().out
     suspects = pd.read_csv(run / "suspects.csv")
-    studies = scores.study_probabilities(pd.read_csv(run / "predictions.csv"))
+    studies = study_probabilities(pd.read_csv(run / "predictions.csv"))
     gaps = np.sort((studies["label"] - studies["probability"]).abs())[::-1]
     assert (suspects["label"] - suspects["probability"]).abs().tolist() == pytest.approx(gaps[:5], abs=1e-3)
     assert all((phantoms / study).is_dir() and study in out for study in suspects["study"])

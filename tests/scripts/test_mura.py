@@ -21,7 +21,7 @@ from bones.data.views import find_views
 from bones.evaluation import split as model_test
 from bones.networks.batches import Batches
 from bones.runs.folder import HISTORY, RunFolder
-from bones.scores import metrics as scores
+from bones.scores.metrics import auroc
 from bones.training import saving
 from bones.training import session as mura
 from bones.training import trainer as training
@@ -106,7 +106,7 @@ def test_saved_networks_give_their_epochs_scores(trained, phantoms):
     assert last["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
     best = RunFolder(trained).load_network("best.h5").predict(Batches(pixels, 8), verbose=0)[:, 0]
     history = pd.read_csv(trained / "history.csv").set_index("epoch")
-    assert history.loc[record["best_epoch"], "val_auroc"] == pytest.approx(scores.auroc(tuning["label"], best), abs=1e-6)
+    assert history.loc[record["best_epoch"], "val_auroc"] == pytest.approx(auroc(tuning["label"], best), abs=1e-6)
 
 
 def test_checkpoints_open_with_plain_keras(trained):

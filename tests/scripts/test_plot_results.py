@@ -16,6 +16,7 @@ from bones.evaluation import figures as plot_results
 from bones.evaluation import split as model_test
 from bones.runs.folder import PREDICTIONS
 from bones.scores import metrics as scores
+from bones.scores.probabilities import study_probabilities
 
 NAMES = (
     "plot_MURA_train_acc.png",
@@ -102,7 +103,7 @@ def test_figures_of_predictions(scored, trained, in_tmp, figures, capsys):
     assert plot_results.main([str(scored), str(trained)]) == 0
     assert f"{trained} was not scored yet" in capsys.readouterr().out
     assert set(figures) == {*NAMES, *SCORE_NAMES}
-    studies = scores.study_probabilities(pd.read_csv(scored / "predictions.csv").query("split == 'held-out'"))
+    studies = study_probabilities(pd.read_csv(scored / "predictions.csv").query("split == 'held-out'"))
     report = json.loads((scored / "scores.json").read_text())
     threshold = json.loads((scored / "run.json").read_text())["threshold"]
 
@@ -137,7 +138,7 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
     tuning = pd.read_csv(scored / "predictions.csv").query("split == 'tuning'")
     tuning.to_csv(copies[1] / "predictions.csv", index=False)
     _, found = plot_results.read_runs(copies)
-    count = len(scores.study_probabilities(tuning))
+    count = len(study_probabilities(tuning))
     assert list(found)[1] == f"copy0 (phantoms), {count} studies, tuning" and len(found[list(found)[1]][0]) == count
     for runs, folder in ((copies[:1], "one"), (copies, "four")):
         assert plot_results.main([*map(str, runs), "--out", folder]) == 0
@@ -155,10 +156,10 @@ def test_several_study_types_are_drawn_side_by_side(scored, in_tmp, figures):
     table.assign(study_type=np.where(wrist, "XR_WRIST", "XR_ELBOW")).to_csv(scored / "predictions.csv", index=False)
     assert plot_results.main([str(scored)]) == 0
     axes = figures["plot_MURA_study_types.png"].axes[0]
-    studies = scores.study_probabilities(table[table["split"] == "held-out"].assign(study_type="all"))
+    studies = study_probabilities(table[table["split"] == "held-out"].assign(study_type="all"))
     expected = {"all": studies}
     for study_type, part in (("XR_ELBOW", ~wrist), ("XR_WRIST", wrist)):
-        expected[study_type] = scores.study_probabilities(table[part & (table["split"] == "held-out")])
+        expected[study_type] = study_probabilities(table[part & (table["split"] == "held-out")])
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == [f"{name}\n{len(part)} ({part['label'].sum()})" for name, part in expected.items()]
     dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]

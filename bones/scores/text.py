@@ -1,0 +1,65 @@
+"""Scores as text: one with its interval, mean and standard deviation over seeds, tables for the terminal and in Markdown."""
+
+import numpy as np
+import pandas as pd
+
+from bones.scores.metrics import DECISIONS, NUMBERS
+
+
+def as_markdown(rows):
+    """A Markdown table of dicts with the same keys."""
+    lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def as_text(score):
+    """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where draws of patients do not differ."""
+    value, low, high = (score[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
+
+
+def mean_and_spread(values):
+    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; of a single value, itself."""
+    if not values or None in values:
+        return "-"
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+
+
+def as_table(report):
+    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold, and what hangs on it at 0.5 too."""
+    columns = {}
+    for unit in ("views", "studies"):
+        found = report[unit]
+        columns[unit] = {
+            "count (positive)": f"{found['count']} ({found['positive']})",
+            **{title: as_text(found[name]) for name, title in NUMBERS.items() if name not in DECISIONS},
+            **at_threshold(found, report["threshold"]),
+            **at_threshold(report["at_half"][unit], 0.5),
+        }
+    return pd.DataFrame(columns)
+
+
+def at_threshold(found, threshold):
+    """What hangs on the threshold, as text, and the 2x2 table as called of those that are so."""
+    counts = found["confusion"]
+    positives, negatives = found["positive"], found["count"] - found["positive"]
+    name = f"at {threshold:.3f}: "
+    return {
+        **{name + NUMBERS[score]: as_text(found[score]) for score in DECISIONS},
+        name + "abnormal called so": f"{counts['true_positive']} of {positives}",
+        name + "normal called so": f"{counts['true_negative']} of {negatives}",
+    }
+
+
+def type_table(report, names=("auroc", "kappa", "accuracy")):
+    """Some scores of the studies of each study type as text in a pandas.DataFrame."""
+    rows = {
+        study_type: {
+            "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
+            **{NUMBERS[name]: as_text(found["studies"][name]) for name in names},
+        }
+        for study_type, found in report["by_study_type"].items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
