@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from bones.data.phantoms import sets as phantom
+from bones.runs import checkpoints
 from bones.runs.folder import HISTORY
 
 REPOSITORY = Path(__file__).parent.parent
@@ -45,8 +46,8 @@ STAGES = {
     "training step": "bones.training.saving.SaveRun.on_train_batch_end",
     "statistics of batch normalisation": "bones.training.batch_statistics.Averager.take",
     "scoring of tuning views": "bones.training.trainer.ScoreTuning.on_epoch_end",
-    "writing a network": "bones.runs.folder.RunFolder.save_network",
-    "writing the state": "bones.runs.folder.RunFolder.save_state",
+    "writing a network": "bones.runs.checkpoints.save_network",
+    "writing the state": "bones.runs.checkpoints.save_state",
     "writing a table": "bones.runs.folder.RunFolder.write_csv",
     "writing run.json": "bones.runs.folder.RunFolder.write_json",
     "fitting the threshold": "bones.scores.metrics.fit",
@@ -200,7 +201,7 @@ def compare(first, second):
     for name in ("threshold", "temperature"):
         np.testing.assert_allclose(records[0][name], records[1][name], atol=1e-5)
     for name in ("best.h5", "last.h5"):
-        for one, other in zip(*(run.load_network(name).get_weights() for run in runs), strict=True):
+        for one, other in zip(*(checkpoints.load_network(run, name).get_weights() for run in runs), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
     states = [np.load(out / "resume" / "state.npz") for out in (first, second)]
     notes = [json.loads(str(state["notes"])) for state in states]

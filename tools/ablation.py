@@ -37,6 +37,7 @@ from bones.scores.probabilities import decisions
 from bones.scores.report import differences
 from bones.scores.text import as_markdown, as_text, mean_and_spread
 from bones.system.errors import DataError, RunError
+from bones.system.files import whole_folder
 from tools.ablation_record import Record
 
 HELD_BACK = 0.25  # of train/'s patients
@@ -141,18 +142,16 @@ def develop(root, out, stretch=False):
         return
     root = data_root(root or phantom.ensure())
     train, held_out = split_by_patient(find_views(root, "train", ["all"]), HELD_BACK, seed=0)
-    partial = out.with_name("." + out.name)
-    shutil.rmtree(partial, ignore_errors=True)
-    for path, folder in [*((path, "train") for path in train["path"]), *((path, "valid") for path in held_out["path"])]:
-        copy = partial / folder / Path(path).relative_to(root / "train")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if stretch:
-            ImageOps.autocontrast(images.read_grey(path), cutoff=1).save(copy.with_suffix(".png"))
-        else:
-            shutil.copy2(path, copy)
-    if phantom.describe(root):
-        shutil.copy2(root / phantom.NOTE, partial)
-    partial.rename(out)
+    with whole_folder(out) as partial:
+        for path, folder in [*((path, "train") for path in train["path"]), *((path, "valid") for path in held_out["path"])]:
+            copy = partial / folder / Path(path).relative_to(root / "train")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if stretch:
+                ImageOps.autocontrast(images.read_grey(path), cutoff=1).save(copy.with_suffix(".png"))
+            else:
+                shutil.copy2(path, copy)
+        if phantom.describe(root):
+            shutil.copy2(root / phantom.NOTE, partial)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.fitting import fit_threshold
 from bones.scores.metrics import point_scores
 from bones.scores.probabilities import study_probabilities
-from bones.system.errors import RunError
+from bones.system.files import read_table, whole_file
 
 
 class Record:
@@ -29,7 +29,7 @@ class Record:
         Args:
             folder: where the two files are or will be.
             settings: f(row) -> what a row trains with, as text; a run that trained with something else is not the row's.
-        Raises: RunError when a file there is damaged.
+        Raises: FileError when a file there is damaged.
         """
         self.folder, self.settings, self.lock = Path(folder), settings, threading.Lock()
         self.runs = self.read("runs.csv", self.RUN)
@@ -38,19 +38,12 @@ class Record:
     def read(self, name, columns):
         """One of the two files; an empty table where there is none yet.
 
-        Raises: RunError when it is not what `write` wrote.
+        Raises: FileError when it is not what `write` wrote.
         """
         file = self.folder / name
         if not file.exists():
             return pd.DataFrame(columns=[*columns])
-        try:
-            table = pd.read_csv(file)
-        except ValueError as error:  # pandas' parser errors are such
-            raise RunError(f"{file} is no table ({error}). Restore it, or remove it and train again.") from None
-        missing = [column for column in columns if column not in table]
-        if missing:
-            raise RunError(f"{file} lacks the columns {', '.join(missing)}. Restore it, or remove it and train again.")
-        return table
+        return read_table(file, columns, "Restore it, or remove it and train again.")
 
     def holds(self, row, seed):
         """Whether a run of the row as it is now is kept."""
@@ -65,7 +58,7 @@ class Record:
         run = RunFolder.open(folder)
         said = run.settings()
         kept = [row, seed, self.settings(row), training_seconds, said["device"], said["versions"]["keras"]]
-        views = run.read_csv("predictions.csv", PREDICTIONS, "It is written by model_test.py.").set_index([*self.VIEW])
+        views = read_table(run / "predictions.csv", PREDICTIONS, "It is written by model_test.py.").set_index([*self.VIEW])
         views = views["probability"].round(5).rename(f"{row}-{seed}")
         with self.lock:
             others = self.runs[~self.is_run(row, seed)].to_numpy().tolist()
@@ -78,9 +71,8 @@ class Record:
         """Write both files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for table, name in ((self.runs, "runs.csv"), (self.views, "probabilities.csv")):
-            partial = self.folder / f".partial-{name}"
-            table.to_csv(partial, index=False)
-            partial.replace(self.folder / name)
+            with whole_file(self.folder / name) as partial:
+                table.to_csv(partial, index=False)
 
     def scored(self, row, seeds):
         """{seed: Trained} of a row's runs."""

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from tqdm import tqdm  # progress bar
 from bones.data.phantoms import sets as phantom
 from bones.scores.text import as_markdown
 from bones.system.errors import PhantomError
+from bones.system.files import whole_folder
 
 SIZE = 64
 BATCH_SIZE = 8
@@ -101,9 +101,8 @@ def copy_films(drawn, root, count):
     studies = [
         (study, [image.read_bytes() for image in sorted(study.iterdir())]) for study in sorted(drawn.glob("train/*/*/*"))
     ]
-    partial, made = root.with_name("." + root.name), 0
-    shutil.rmtree(partial, ignore_errors=True)  # of a copying that was stopped
-    with tqdm(total=count, desc="Copying films", unit="view", leave=False, disable=None) as bar:
+    made, bar = 0, tqdm(total=count, desc="Copying films", unit="view", leave=False, disable=None)
+    with whole_folder(root) as partial, bar:
         while made < count:
             study, images = studies[made % len(studies)]
             folder = partial / "train" / "XR_HUMERUS" / f"patient{made:07d}" / study.name
@@ -113,7 +112,6 @@ def copy_films(drawn, root, count):
                 (folder / f"image{view + 1}.png").write_bytes(content + made.to_bytes(4, "big"))
                 made += 1
             bar.update(len(images))
-    partial.rename(root)
 
 
 def in_a_process(stage, root):

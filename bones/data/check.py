@@ -9,7 +9,10 @@ import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
 from bones.data.images import in_threads, mode, read_grey
+from bones.data.layouts import data_root
+from bones.data.phantoms import sets as phantom
 from bones.data.table import STUDY
+from bones.data.views import survey
 from bones.system.errors import UnreadableImageError
 from bones.system.files import printable
 
@@ -38,12 +41,28 @@ GIVES_AWAY = 0.6  # AUROC of the label from image mode or size alone that is wor
 SHOWN = 10  # lines of a note, at most
 
 
+def check_root(path, study_types=("all",), labels=None):
+    """Examine every view of a data root.
+
+    Args:
+        path: see `data_root`.
+        study_types, labels: see `survey`.
+    Returns: (report, wrong), see `check`; the report begins with the path.
+    Raises: DataError when the path holds no data root, or the labels cannot be read.
+    """
+    root = data_root(path)
+    views, faults = survey(root, study_types, labels)
+    described = phantom.describe(root)
+    report, wrong = check(root, views, faults, mura=not described)
+    return f"{path}{phantom.mark(described)}\n\n{report}", wrong
+
+
 def check(root, views, faults, mura=True):
     """Examine every view.
 
     Args:
         root: data root; paths are printed from there on.
-        views, faults: what `data_loader.survey` found in it.
+        views, faults: what `survey` found in it.
         mura: whether to print MURA's counts beside those found.
     Returns: (report, wrong): text to print, and whether something in it would make training or its scores wrong.
     """

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image  # the picture, and the limit of its size
 
 from bones.data.dicom_display import PALETTE, colour, grey
-from bones.system import optional
+from bones.system import backend
 from bones.system.errors import DicomError, MissingPackageError
 
 # Once, and for all threads: `warnings.catch_warnings` would change the filters of the others.
@@ -96,8 +96,8 @@ def in_our_words(reason):
 def library():
     """pydicom, imported when the first DICOM file is met. Raises: DicomError when it is missing."""
     try:
-        optional.need("pydicom.pixels", "reading DICOM")
-        return optional.need("pydicom", "reading DICOM")
+        backend.need("pydicom.pixels", "reading DICOM")
+        return backend.need("pydicom", "reading DICOM")
     except MissingPackageError:
         raise DicomError("DICOM needs pydicom: pip install -r requirements/extra.txt") from None
 

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image  # pixels between arrays and files
 
 from bones.data.images import fit_square, in_threads, read_grey
-from bones.system import files as disk
+from bones.system import files
 from bones.system.errors import DataError, UnreadableImageError
 from bones.system.files import printable
 
@@ -124,32 +124,25 @@ def build_cache(paths, size, resize, file):
             return read_cache(file) or fill_cache(paths, size, resize, file)
     except OSError as error:
         raise DataError(
-            f"{file} cannot be written ({disk.reason(error)}): the decoded views, {len(paths) * size**2 / 1e9:.2g} GB.\n"
+            f"{file} cannot be written ({files.reason(error)}): the decoded views, {len(paths) * size**2 / 1e9:.2g} GB.\n"
             f"Make room, or remove older files in {file.parent}."
         ) from None
 
 
 def fill_cache(paths, size, resize, file):
     """What `build_cache` does while no other process does."""
-    partial = file.with_name(f".{file.stem}.npy")
-    partial_csv = partial.with_suffix(".csv")
-    try:
+    with files.whole_file(file) as partial, files.whole_file(file.with_suffix(".csv")) as partial_csv:  # it gets its name first
         pixels = create_array(partial, (len(paths), size, size, 1))
         bad = decode_all(paths, size, resize, pixels)
         pixels.flush()
         bad.to_csv(partial_csv, index=False)
-        os.replace(partial_csv, file.with_suffix(".csv"))
-        os.replace(partial, file)
-        return np.load(file, mmap_mode="r"), bad
-    finally:
-        partial.unlink(missing_ok=True)
-        partial_csv.unlink(missing_ok=True)
+    return np.load(file, mmap_mode="r"), bad
 
 
 def create_array(path, shape):
-    """A new .npy file of uint8, mapped into memory. Raises: OSError when it finds no room on the disk."""
+    """A new .npy file of uint8, mapped into memory. Raises: OSError when it finds no room on the files."""
     array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    disk.reserve(path, os.path.getsize(path))
+    files.reserve(path, os.path.getsize(path))
     return array
 
 

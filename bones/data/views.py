@@ -1,32 +1,14 @@
-"""From a folder of studies to batches: a table of views, checked grey pixels in a cache on disk, and what fit is fed with.
+"""Every view of a split, or of a whole data root with the faults met on the way; and what tells two data sets apart."""
 
-views = find_views("MURA-v1.1", "train", ["XR_HUMERUS"])   one row a view; the currency of the whole repository
-train, tuning = split_by_patient(views, 0.1, seed=0)       nobody is in both
-train, pixels = load_pixels(train, 320, "pad")             (n, 320, 320, 1) uint8, mapped from disk, not loaded
-batches = Batches(pixels, train["label"], batch_size=8)    what `model.fit` takes
-"""
-
-import argparse
 import hashlib
 import logging
 import os
-import shlex
-import sys
 from pathlib import Path
-
-if __name__ == "__main__":
-    from bones.system import backend
-    from bones.system import scripts as interrupts
-
-    interrupts.quit_at_once()
-    backend.choose()
 
 import pandas as pd
 
-from bones.data import check as data_check
 from bones.data.labels import correct_labels
 from bones.data.layouts import FOLDERS, data_root, split_folder, subfolders, walk
-from bones.data.phantoms import sets as phantom
 from bones.data.table import STUDY
 from bones.system.errors import DataError
 
@@ -132,36 +114,3 @@ def fingerprint(views, root):
 def is_same(recorded, found):
     """Whether two fingerprints are of the same data; one of an earlier version may say less."""
     return bool(recorded) and recorded == {name: found.get(name) for name in recorded}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Command line: a report on a data root before anyone trains
-
-
-def main(argv=None):
-    """Check a data root as the command line says; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--check", required=True, metavar="ROOT", help="data root to read whole and report on")
-    parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
-    parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
-    options = parser.parse_args(argv)
-    try:
-        root = data_root(options.check)
-        views, faults = survey(root, options.study_type, options.labels)
-        mark = phantom.describe(root)
-        report, wrong = data_check.check(root, views, faults, mura=not mark)
-    except (DataError, OSError) as fault:
-        print(f"data_loader.py: {fault}", file=sys.stderr)
-        return 1
-    print(f"{options.check}{' (PHANTOMS)' if mark else ''}\n\n{report}")
-    if not wrong:
-        types = ["all"] if "all" in options.study_type else options.study_type
-        labels = ["--labels", options.labels] if options.labels else []
-        print("Next:", shlex.join(["python", "mura.py", "--data", options.check, "--study-type", *types, *labels]))
-    return int(wrong)
-
-
-if __name__ == "__main__":
-    sys.exit(interrupts.run(main))

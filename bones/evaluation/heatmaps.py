@@ -22,6 +22,7 @@ from bones.networks.predict import run_through
 from bones.scores import intervals
 from bones.scores.report import with_interval
 from bones.system.errors import HeatmapError
+from bones.system.files import whole_file
 
 COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for those who see red and green as one
 FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32
@@ -261,11 +262,9 @@ def panel(title, films, captions, maps, resize):
 
 def save(figure, file):
     """Write a figure as .png, whole or not at all."""
-    partial = file.with_name(f".partial-{file.name}")
-    with warnings.catch_warnings():
+    with whole_file(file) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script; it is drawn as boxes
         figure.savefig(partial, format="png")
-    partial.replace(file)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

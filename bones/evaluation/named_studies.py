@@ -22,9 +22,10 @@ from bones.data.pixels import Rows, decode_all
 from bones.evaluation import heatmaps as heatmap
 from bones.networks.acceleration import speed_up
 from bones.networks.predict import predict as predict_views
+from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
-from bones.system.errors import DataError
-from bones.system.files import printable
+from bones.system.errors import DataError, FileError
+from bones.system.files import printable, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -137,22 +138,21 @@ def call(views, settings, network, skip_unreadable=False, batch_size=32):
 
 @contextlib.contextmanager
 def csv_file(file):
-    """The function that adds a table to a .csv file, which gets its name when the block ends: until then it is *.partial.
+    """The function that adds a table to a .csv file, which gets its name when the block ends without an error.
 
-    Raises: DataError when there is such a file.
+    Raises: FileError when there is such a file, or it cannot be written.
     """
     if Path(file).exists():
-        raise DataError(f"{file} exists. Remove it, or pass another --csv.")
-    partial = Path(f"{file}.partial")
-    try:
-        partial.touch()
-    except OSError as error:
-        raise DataError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
-    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-        pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
-        # Unquoted, a carriage return in a name would end the row.
-        yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
-    partial.replace(file)
+        raise FileError(f"{file} exists. Remove it, or pass another --csv.")
+    with whole_file(file) as partial:
+        try:
+            out = open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise FileError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
+        with out:
+            pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
+            # Unquoted, a carriage return in a name would end the row.
+            yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         if table_file
         else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell
     ):
-        network = run.load_network()
+        network = checkpoints.load_network(run)
         draw = panels(network, settings, Path(heatmaps)) if heatmaps else lambda table, pixels: None
         decided, faults = [], []
         for table, pixels in call(views, settings, speed_up(network), skip_unreadable):

@@ -29,6 +29,7 @@ if __name__ == "__main__":
 
     interrupts.quit_at_once()
 
+from bones.runs import checkpoints
 from bones.system import backend
 
 backend.choose(scoring=not {"--heatmap", "--pointing"} & set(sys.argv))  # maps take gradients, which OpenVINO lacks
@@ -162,7 +163,7 @@ def is_run(path):
 
 def load_network(run):
     """The run's best network, ready to predict."""
-    return speed_up(run.load_network())
+    return speed_up(checkpoints.load_network(run))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -335,7 +336,7 @@ def show_pointing(run, options):
     root, resize = data_root(options.data or settings["data"]["root"]), settings["options"]["resize"]
     boxes, sides = phantom.boxes(root, views["path"])
     abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
-    maps = heatmap.mapper(run.load_network())(Rows(pixels, abnormal))
+    maps = heatmap.mapper(checkpoints.load_network(run))(Rows(pixels, abnormal))
     found = {}
     for kind, values in maps.items():
         peaks = [heatmap.peak(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]

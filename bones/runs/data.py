@@ -1,8 +1,38 @@
 """The views of a run, the same each time they are asked for: those that it trains on, tunes with, and is scored on."""
 
-from bones.data.pixels import load_pixels
-from bones.data.splits import split_by_patient
-from bones.data.views import find_views
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bones.data.layouts import data_root
+from bones.data.phantoms import sets as phantom
+from bones.data.pixels import Rows, load_pixels
+from bones.data.splits import class_weights, split_by_patient
+from bones.data.views import check_both_classes, find_views, fingerprint, is_same
+from bones.system.errors import DataError
+
+
+@dataclasses.dataclass
+class Part:
+    """The views of one split with all that training needs of them."""
+
+    views: pd.DataFrame
+    pixels: Rows  # (n, size, size, 1) uint8
+    label: np.ndarray  # (n,)
+    weight: np.ndarray | None  # (n,) or None where all weigh the same
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which views of which data are scored; what is None is as in the training."""
+
+    split: str = "held-out"  # or "tuning"
+    data: str | None = None
+    study_type: list | None = None
+    labels: str | None = None
+    skip_unreadable: bool = False
 
 
 def load_parts(options):
@@ -17,3 +47,75 @@ def load_parts(options):
     kept, pixels = load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
     train, tuning = split_by_patient(kept, options["tuning_fraction"], options["seed"])
     return (train, pixels.of(kept, train)), (tuning, pixels.of(kept, tuning)), len(views) - len(kept)
+
+
+def load_train_and_tuning(options):
+    """(train, tuning, left_out): two Parts, and how many views were unreadable."""
+    *parts, left_out = load_parts(options)
+    weigh = class_weights if options["class_weighted"] else lambda views: None
+    return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
+
+
+def has_held_out(root):
+    """Whether a data root holds studies to score."""
+    return (data_root(root) / "valid").is_dir()
+
+
+def load_held_out(options):
+    """Decode the held-out views of a run's own data into the cache. Returns: (views found, views decoded, Rows).
+
+    Raises: DataError when they are not as they should be.
+    """
+    views = find_views(options["data"], "held-out", options["study_type"], options["labels"])
+    return views, *load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+
+
+def load_split(run, settings, selection):
+    """Views and pixels of the split asked for, and how many views were left out.
+
+    Args:
+        run: RunFolder.
+        settings: its run.json.
+        selection: Selection.
+    Raises: DataError when they are not as they should be.
+    """
+    trained = settings["options"]
+    root = selection.data or settings["data"]["root"]
+    labels = selection.labels or (None if selection.data else trained.get("labels"))
+    asked = {"data": root, "study_type": selection.study_type or trained["study_type"], "labels": labels}
+    if selection.split == "tuning":  # drawn again as the training drew them
+        skip = selection.skip_unreadable or trained["skip_unreadable"]
+        _, (kept, pixels), left_out = load_parts(trained | asked | {"skip_unreadable": skip})
+        advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
+        check_same(run, settings, root, "tuning", fingerprint(kept, root), advice)
+    else:
+        views, kept, pixels = load_held_out(trained | asked | {"skip_unreadable": selection.skip_unreadable})
+        left_out = len(views) - len(kept)
+    check_both_classes(kept, f"the readable views of {root}")
+    return kept, pixels, left_out
+
+
+def describe(options, train, tuning, left_out):
+    """What a run is trained on: where it lies, counts and hashes, and how many views were left out."""
+    return {
+        "root": str(Path(options["data"]).absolute()),  # absolute: scored from another folder, too
+        "phantom": phantom.describe(data_root(options["data"])),
+        "train": fingerprint(train.views, options["data"]),
+        "tuning": fingerprint(tuning.views, options["data"]),
+        "left_out": left_out,
+    }
+
+
+def check_same(run, settings, root, part, found, advice):
+    """Raise DataError unless a part of the data has the fingerprint that run.json has of it.
+
+    Args:
+        part: "train" or "tuning".
+        found: its fingerprint now.
+        advice: what to do, the message's last sentence.
+    """
+    recorded = settings["data"].get(part)
+    if not is_same(recorded, found):
+        raise DataError(
+            f"{root} is not the data that {run.path} was trained on.\nIts {part} views were {recorded},\nnow {found}.\n{advice}"
+        )

@@ -26,6 +26,7 @@ if __name__ == "__main__":
     interrupts.quit_at_once()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # the only one that writes all formats
 
+from bones.runs import checkpoints
 from bones.system import backend
 
 backend.choose()
@@ -40,11 +41,10 @@ from bones.data.pixels import load_pixels
 from bones.data.views import DataError, find_views
 from bones.networks.acceleration import in_float32
 from bones.networks.predict import predict
-from bones.runs.folder import PARTIAL, RunFolder
+from bones.runs.folder import RunFolder
 from bones.scores.probabilities import calibrate, decisions
 from bones.serving.formats import FORMATS
-from bones.system import files as disk
-from bones.system import optional
+from bones.system import backend, files
 from bones.system.errors import ExportError, MissingPackageError, RunError
 
 COMPARED = 32  # views, at most
@@ -97,12 +97,12 @@ def check_surroundings(options):
     for form in options.format:
         for module in FORMATS[form].modules:
             with quietly():
-                optional.need(module, f"export.py --format {form}")
+                backend.need(module, f"export.py --format {form}")
 
 
 def export_run(run, options):
     """Write every format asked for, and print a line each."""
-    settings, network = run.settings(), in_float32(run.load_network())
+    settings, network = run.settings(), in_float32(checkpoints.load_network(run))
     flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
     temperature, size = settings["temperature"], settings["options"]["size"]
     targets = {name: place(run, name, options.out) for name in options.format}
@@ -205,26 +205,22 @@ def export(form, network, metadata, target, grey, expected):
     Returns: (n,) probability by the format's own runtime.
     Raises: ExportError when it cannot be made or is wrong; what stood there before is as it was.
     """
-    partial = target.with_name(PARTIAL + target.name)  # a folder: a file may have others beside it, by its name
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-        partial.mkdir(parents=True)
-        with quietly():
-            form.write(network, partial / target.name, metadata)
-            found = score_again(form, partial / target.name, metadata, grey)
-        check(found, expected, form.limit, target)
-        move(form.files(partial / target.name), form.files(target))
-        return found
+        with files.scratch_folder(target) as scratch:  # a folder: a file may have others beside it, by its name
+            with quietly():
+                form.write(network, scratch / target.name, metadata)
+                found = score_again(form, scratch / target.name, metadata, grey)
+            check(found, expected, form.limit, target)
+            move(form.files(scratch / target.name), form.files(target))
+            return found
     except ExportError:
         raise
     except Exception as error:  # each converter and runtime raises its own
-        reason = (disk.reason(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (files.reason(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(
             f"{target} cannot be made ({reason}); what stood there before is as it was.\n"
             "Expected a folder that can be written to, room on the disk, and the versions of requirements/extra.txt."
         ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def score_again(form, path, metadata, grey):

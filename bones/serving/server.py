@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
     interrupts.quit_at_once()
 
+from bones.runs import checkpoints
 from bones.system import backend
 
 backend.choose()  # not OpenVINO, which has no gradients for the maps
@@ -40,7 +41,7 @@ from bones.evaluation import named_studies as studies
 from bones.networks.acceleration import speed_up
 from bones.runs.folder import RunFolder
 from bones.scores.text import as_text
-from bones.system import optional
+from bones.system import backend
 from bones.system.errors import HeatmapError, MissingPackageError, RunError
 from bones.system.files import printable
 
@@ -108,7 +109,7 @@ def load_gradio(folder):
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
-    return optional.need("gradio", "app.py")
+    return backend.need("gradio", "app.py")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class Page:
     def __init__(self, run):
         self.settings = run.settings()
         self.study_types = ", ".join(self.settings["options"]["study_type"])
-        network = run.load_network()
+        network = checkpoints.load_network(run)
         # One view at a time: for studies of two views and of three, the network would be compiled twice.
         self.find_maps, self.network = heatmap.mapper(network, batch_size=1), speed_up(network)
         self.about = about(run, self.settings)

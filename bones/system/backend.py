@@ -1,12 +1,13 @@
-"""Which backend Keras computes with: chosen, and found to be installed, before Keras is imported."""
+"""Packages that must be there: Keras's backend, chosen before Keras is imported, and those that only some parts need."""
 
+import importlib
 import importlib.util
 import os
 import sys
 
+from bones.system.errors import MissingPackageError
+
 BACKENDS = ("tensorflow", "jax", "torch", "openvino")
-
-
 # What engines call it: TensorFlow and JAX, PyTorch, Python.
 MEMORY_FAULTS = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
 
@@ -16,19 +17,44 @@ def is_out_of_memory(error):
     return any(kind.__name__ in MEMORY_FAULTS for kind in type(error).__mro__) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def choose(scoring=False):
-    """Set KERAS_BACKEND where nobody has: to openvino, if it is installed, for scoring alone. Ends the script if it cannot be.
+def choose(preferred=None):
+    """See that the backend of KERAS_BACKEND is installed, before Keras is imported.
 
     Args:
-        scoring: whether the script trains nothing; OpenVINO opens the same best.h5 and scores faster on a CPU.
+        preferred: the backend to set where nobody has asked for one, if it is installed.
+    Raises: MissingPackageError when the backend that is asked for is unknown or not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; it must be set before Keras loads it
     if "keras" in sys.modules:
         return
-    if scoring and importlib.util.find_spec("openvino"):
-        os.environ.setdefault("KERAS_BACKEND", "openvino")
+    if preferred and importlib.util.find_spec(preferred):
+        os.environ.setdefault("KERAS_BACKEND", preferred)
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
-        sys.exit(f"KERAS_BACKEND is {name}; expected one of {', '.join(BACKENDS)}. Set one of them, or unset it.")
+        raise MissingPackageError(
+            f"KERAS_BACKEND is {name}; expected one of {', '.join(BACKENDS)}. Set one of them, or unset it."
+        )
     if importlib.util.find_spec(name) is None:
-        sys.exit(f"KERAS_BACKEND is {name}, which is not installed: pip install {name}. Or unset KERAS_BACKEND.")
+        raise MissingPackageError(
+            f"KERAS_BACKEND is {name}, which is not installed: pip install {name}. Or unset KERAS_BACKEND."
+        )
+
+
+def need(module, what):
+    """Import an optional package.
+
+    Args:
+        module: its name in Python, such as "onnxruntime".
+        what: what needs it, in the user's words, such as "export.py --format onnx".
+    Returns: the module.
+    Raises: MissingPackageError when it is not installed, or does not load.
+    """
+    try:
+        found = importlib.import_module(module)
+        if found.__file__ is None:  # folders that pip leaves behind pass for a package
+            raise ModuleNotFoundError(name=module.split(".")[0])
+        return found
+    except ImportError as error:
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
+        fault = "is not installed" if is_absent else f"does not load ({error})"
+        raise MissingPackageError(f"{module} {fault}, and {what} needs it: pip install -r requirements/extra.txt") from None

@@ -2,7 +2,15 @@
 
 
 class BonesError(Exception):
-    """A fault that the user can mend; `scripts.command` turns it into one line and exit status 1."""
+    """A fault that the user can mend; `scripts.command` turns it into one line and the exit status."""
+
+    exit_status = 1
+
+
+class UsageError(BonesError):
+    """Options that do not go together on this machine, which parsing them cannot know."""
+
+    exit_status = 2
 
 
 class DataError(BonesError):
@@ -33,8 +41,12 @@ class HostsError(BonesError):
     """Hosts that cannot train together; the message says what to do."""
 
 
+class FileError(BonesError):
+    """A file that cannot be read or written, or holds something else than expected; the message names it."""
+
+
 class MissingPackageError(BonesError):
-    """An optional package that is not there; the message names it, what needs it, and how to install it."""
+    """A package, or a backend of Keras, that is not there; the message says what needs it, and how to install it."""
 
 
 class RunError(BonesError):
@@ -51,3 +63,15 @@ class ExportError(BonesError):
 
 class BenchmarkError(BonesError):
     """An engine that stopped before it answered."""
+
+
+class NotFiniteError(BonesError, FloatingPointError):
+    """A loss or a probability that is no number any more; the message says what to try."""
+
+
+class DeviceMemoryError(BonesError):
+    """Memory of the device that did not suffice; the message says what to try."""
+
+
+class PageError(BonesError):
+    """A web page that cannot be shown at the address that was asked for."""

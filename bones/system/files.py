@@ -1,7 +1,52 @@
-"""A full disk is told before anything is written, in the system's own words."""
+"""Files that are written whole or not at all, and read with one message where they are not what they should be."""
 
+import contextlib
 import os
 import re
+import shutil
+from pathlib import Path
+
+from bones.system.errors import FileError
+
+PARTIAL = ".partial-"  # what the name of a file or folder begins with while it is written
+
+
+@contextlib.contextmanager
+def whole_file(target):
+    """A temporary path beside a file; it takes the file's place when the block ends without an error, and is removed else.
+
+    Raises: OSError when it cannot be written; the file is as it was.
+    """
+    target = Path(target)
+    partial = target.with_name(PARTIAL + target.name)
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(target):
+    """A new folder beside a file or folder that is to be made; it is removed when the block ends."""
+    target = Path(target)
+    scratch = target.with_name(PARTIAL + target.name)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_folder(target):
+    """A new folder beside `target`; it gets that name when the block ends without an error, and is removed else."""
+    with scratch_folder(target) as partial:
+        yield partial
+        partial.rename(target)
 
 
 def reserve(path, size):
@@ -31,6 +76,27 @@ def reason(error):
         link = link.__context__
     found = [number for number in numbers if number]
     return os.strerror(found[-1]) if found else str(error)
+
+
+def read_table(path, columns, hint):
+    """A CSV file with at least some columns, as a pandas.DataFrame.
+
+    Args:
+        hint: sentence at the end of every message: where the file comes from, or what to do.
+    Raises: FileError when it cannot be read, is no table, or lacks a column.
+    """
+    import pandas as pd  # here, since what only writes files does without its half second
+
+    try:
+        table = pd.read_csv(path, encoding_errors="surrogateescape")
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
+    except ValueError as error:  # pandas' parser errors are such
+        raise FileError(f"{path} is no table ({error}). {hint}") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise FileError(f"{path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")
+    return table
 
 
 def printable(name):

@@ -1,17 +1,17 @@
-"""mura.py's command line: what it says, what the recipe says where it is silent, and what a resumed run says instead."""
+"""mura.py's command line: what it says, what the recipe says where it is silent, and what a resumed run says instead.
+
+Reading it has no effects: hosts, devices, precision and the clock are session.py's.
+"""
 
 import argparse
 import dataclasses
 import os
-import time
-
-import keras
 
 from bones.networks.catalogue import NETWORKS
-from bones.runs import recipes
-from bones.runs.folder import RunFolder
-from bones.system import collectives, devices, hosts, machine
-from bones.system.errors import DevicesError, HostsError, RunError
+from bones.runs import recipes, record
+from bones.system import hosts, scripts
+from bones.system.errors import HostsError, RunError
+from bones.system.scripts import positive
 
 # What holds where neither the command line nor the recipe says otherwise.
 DEFAULTS = {
@@ -29,45 +29,54 @@ DEFAULTS = {
 }
 # The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
 DEMO = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16, "rotation": 0}
-MAY_CHANGE = ("out", "data", "devices", "hosts")  # when a run goes on
+MAY_CHANGE = ("data", "devices")  # when a run goes on; where it lies and its hosts may, too
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
-def parse_options(argv, description=None):
-    """The command line -> (options, resume): a dict with every option resolved, and whether to go on with a run.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a command line asks for."""
 
-    What the command line says beats the demo's settings, which beat the recipe's, which beat DEFAULTS. Where there are several
-    hosts, they meet here, before anything asks for their devices.
+    options: dict  # every option by name; of a run that goes on, as it was trained, but for MAY_CHANGE
+    devices: str | int  # asked for: auto, or how many
+    out: str | None  # run folder; None: named by recipe and time
+    resume: bool  # whether to go on with the run in `out`
+    plan: hosts.Plan  # hosts that train together
+
+
+def parse(argv, description=None):
+    """The command line as a Request; ends the script with status 2 where it is wrong.
+
+    What the command line says beats the demo's settings, which beat the recipe's, which beat DEFAULTS.
+
+    Raises: RunError when a run to go on with cannot be read.
     """
     parser = build_parser(description)
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     given |= dict(given.pop("set", []))
-    given["hosts"] = meet(parser, given.pop("hosts", None), given.pop("host_number", None))
-    if given.pop("resume", False):
-        return resumed_options(parser, given), True
+    plan = host_plan(parser, given.pop("hosts", None), given.pop("host_number", None))
+    resume, out = given.pop("resume", False), given.pop("out", None)
+    options = resumed_options(parser, given, out) if resume else new_options(parser, given)
+    return Request(options, given.get("devices", options["devices"]), out, resume, plan)
+
+
+def new_options(parser, given):
+    """Options of a new run."""
     recipe = recipes.RECIPES[given.get("recipe", DEFAULTS["recipe"])]()
     demo = DEMO if given.get("demo") else {}
     options = {**DEFAULTS, **dataclasses.asdict(recipe), **demo, **given}
     if options["demo"] and options["data"]:
         parser.error("--demo brings its own data: leave out --data or --demo.")
-    options["devices"] = resolved_devices(parser, options["devices"])
-    if keras.backend.backend() == "tensorflow" and options["devices"] > 1 and options["accumulation"] > 1:
-        parser.error("--accumulation does not go together with several --devices on TensorFlow; it does on KERAS_BACKEND=jax.")
-    if options["precision"] == "auto":
-        options["precision"] = "mixed_bfloat16" if machine.accelerator()["bfloat16"] else "float32"
-    options.setdefault("out", time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S"))
     try:
-        recipes.check(options)
+        recipes.check(options | {"devices": 1})  # they are not counted yet
     except ValueError as error:
         parser.error(f"{error}.")
-    return options, False
+    return options
 
 
 def build_parser(description):
     """Every option, with None where it is left out."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = scripts.parser(description)
     add_data_options(parser.add_argument_group("data"))
     add_network_options(parser.add_argument_group("network (left out: the recipe decides)"))
     add_training_options(parser.add_argument_group("training"))
@@ -168,19 +177,6 @@ def recipe_setting(text):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def positive(kind):
-    """argparse type: an int or float above 0."""
-
-    def convert(text):
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    convert.__name__ = kind.__name__
-    return convert
-
-
 def number_of_devices(text):
     """argparse type: auto, or an int above 0."""
     if text == "auto":
@@ -206,68 +202,42 @@ def fraction(text):
     return value
 
 
-def resumed_options(parser, given):
+def host_plan(parser, text, number):
+    """What --hosts and --host-number say."""
+    try:
+        return hosts.plan(text, number)
+    except HostsError as error:
+        parser.error(str(error))
+
+
+def resumed_options(parser, given, out):
     """Options of the run in --out; only --data may differ, for data that has moved, and --devices and --hosts, which share the
     same views a step.
     """
-    if "out" not in given:
+    if out is None:
         parser.error("--resume needs --out with the folder of the run to go on with.")
-    try:
-        settings = RunFolder.open(given["out"]).settings()
-    except (RunError, OSError) as error:
-        parser.exit(1, f"mura.py: {error}\n")
-    options = settings["options"]
+    settings = record.read(out)
+    options = trained_options(settings["options"], out)
+    changed = [name for name, value in given.items() if name not in MAY_CHANGE and options.get(name) != value]
+    if changed:
+        names = ", ".join(f"--set {name}" if name in recipes.FREE else "--" + name.replace("_", "-") for name in changed)
+        parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
+    return {**options, "data": given.get("data", settings["data"]["root"])}
+
+
+def trained_options(recorded, out):
+    """Options as run.json has them, whole. Raises: RunError when they are not such as a run is trained with."""
     fields = dataclasses.fields(recipes.Recipe)
     later = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
     # A run of an earlier version lacks the options that came later, and trained on one device.
-    options = {**DEFAULTS, "devices": 1, **later, **options}
+    options = {**DEFAULTS, "devices": 1, **later, **recorded}
     missing = sorted({field.name for field in fields} - options.keys())
     if missing:
-        parser.exit(1, f"mura.py: {given['out']}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.\n")
+        raise RunError(f"{out}/run.json lacks the options {', '.join(missing)}. Restore it from a copy.")
     try:
         recipes.check(options)
         if options["network"] not in NETWORKS or options["precision"] not in PRECISIONS:
             raise ValueError(f"nobody knows the network {options['network']!r} or the precision {options['precision']!r}")
     except ValueError as error:
-        parser.exit(1, f"mura.py: {given['out']}/run.json: {error}. Restore it from a copy.\n")
-    changed = [name for name, value in given.items() if name not in MAY_CHANGE and options.get(name) != value]
-    if changed:
-        names = ", ".join(f"--set {name}" if name in recipes.FREE else "--" + name.replace("_", "-") for name in changed)
-        parser.error(f"--resume goes on with the run's own options; it cannot change {names}. Start a new run for that.")
-    divided = divided_anew(parser, options, given["hosts"], given.get("devices"))
-    return {**options, "data": settings["data"]["root"], **given, **divided}
-
-
-def divided_anew(parser, options, num_hosts, asked):
-    """Devices, and views a device, of a run that goes on, perhaps on other hosts and devices than before."""
-    views, count = views_a_step(options), resolved_devices(parser, asked or options["devices"])
-    if views % (count * num_hosts):
-        by = f"--devices {count}" + f" on {num_hosts} hosts" * (num_hosts > 1)
-        parser.error(f"{by}: the run takes {views} views a step, which do not divide by {count * num_hosts}.")
-    return {"devices": count, "batch_size": views // (count * num_hosts)}
-
-
-def views_a_step(options):
-    """Views that all devices of all hosts together take in one step."""
-    return options["batch_size"] * options["devices"] * options["hosts"]
-
-
-def meet(parser, text, number):
-    """How many hosts train, met with the others; ends the script where that cannot be."""
-    try:
-        plan = hosts.plan(text, number)
-    except HostsError as error:
-        parser.error(str(error))
-    try:
-        collectives.join(plan)
-    except (HostsError, OSError) as error:
-        parser.exit(1, f"mura.py: {error}\n")
-    return plan.count
-
-
-def resolved_devices(parser, asked):
-    """How many devices to train on; ends the script where they are not to be had."""
-    try:
-        return devices.resolve(asked)
-    except DevicesError as error:
-        parser.exit(1, f"mura.py: {error}\n")
+        raise RunError(f"{out}/run.json: {error}. Restore it from a copy.") from None
+    return options

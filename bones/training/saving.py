@@ -6,7 +6,8 @@ import signal
 
 import keras
 
-from bones.runs import folder as run_folder
+from bones.runs import checkpoints
+from bones.runs.folder import kept_epoch
 from bones.system import collectives
 from bones.system import scripts as interrupts
 
@@ -63,25 +64,25 @@ class SaveRun(keras.callbacks.Callback):
 
     def best(self):
         """The row of the epoch that best.h5 is of."""
-        return self.history[run_folder.kept_epoch([row["val_auroc"] for row in self.history], self.chosen)]
+        return self.history[kept_epoch([row["val_auroc"] for row in self.history], self.chosen)]
 
     def restore(self):
         """Take up the saved state.
 
         Returns: (epochs, steps): how many epochs are done, and how many steps of the next.
         """
-        notes = self.run.load_state(self.variables()) or {"history": []}
+        notes = checkpoints.load_state(self.run, self.variables()) or {"history": []}
         self.history, self.plateau_state, self.begun = notes["history"], notes.get("plateau"), notes.get("begun")
         if self.history:
             with collectives.by_itself():
-                self.run.load_network()  # a damaged best.h5 is told now, not after the epochs left
+                checkpoints.load_network(self.run)  # a damaged best.h5 is told now, not after the epochs left
             self.run.write_history(self.history)
         return len(self.history), self.begun["steps"] if self.begun else 0
 
     def save(self):
         """Write what `restore` reads."""
         notes = {"history": self.history, "plateau": self.plateau_state, "begun": self.begun}
-        self.run.save_state(self.variables(), notes)
+        checkpoints.save_state(self.run, self.variables(), notes)
 
     def on_train_begin(self, logs=None):
         if self.plateau_state:  # after the plateau's own on_train_begin, which forgets
@@ -107,8 +108,8 @@ class SaveRun(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         self.history.append({"epoch": epoch + 1, **logs})
         if self.best()["epoch"] == epoch + 1:
-            self.run.save_network(self.network, "best.h5")
-        self.run.save_network(self.network, "last.h5")
+            checkpoints.save_network(self.run, self.network, "best.h5")
+        checkpoints.save_network(self.run, self.network, "last.h5")
         if self.plateau:
             self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
         self.save()

@@ -19,6 +19,7 @@ from bones.evaluation import audit
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import split as model_test
 from bones.networks.predict import predict
+from bones.runs import checkpoints
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import decisions, study_probabilities
@@ -177,7 +178,7 @@ def test_pointing(run, phantoms, capsys):
     found = kinds["Grad-CAM"]
     truth = pd.read_csv(phantoms / "truth.csv")
     truth = truth[truth["path"].str.startswith("valid/") & truth["left"].notna()]
-    network, hits = RunFolder(run).load_network(), []
+    network, hits = checkpoints.load_network(RunFolder(run)), []
     for row in truth.itertuples():
         grey = images.read_grey(phantoms / row.path)
         values = heatmap.grad_cam(network, images.fit_square(grey, 32, "pad")[None, ..., None])[0]
@@ -278,7 +279,7 @@ def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
 
 
 def test_scores_do_not_hang_on_the_batch(run):
-    network = RunFolder(run).load_network()
+    network = checkpoints.load_network(RunFolder(run))
     pixels = Rows(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8), np.arange(9))
     whole = predict(network, pixels)
     np.testing.assert_allclose(predict(network, pixels, batch_size=2), whole, atol=1e-6)

@@ -20,9 +20,10 @@ from bones.data.splits import split_by_patient
 from bones.data.views import find_views
 from bones.evaluation import split as model_test
 from bones.networks.batches import Batches
+from bones.runs import checkpoints
 from bones.runs.folder import HISTORY, RunFolder
 from bones.scores.metrics import auroc
-from bones.training import saving
+from bones.training import callbacks, saving
 from bones.training import session as mura
 from bones.training import trainer as training
 
@@ -48,7 +49,7 @@ def test_threshold_and_temperature_are_those_of_the_tuning_studies(trained, phan
     record = json.loads((trained / "run.json").read_text())
     _, tuning = split_by_patient(find_views(phantoms, "train"), 0.3, seed=0)
     tuning, pixels = load_pixels(tuning, 32, "pad", cache=None)
-    raw = RunFolder(trained).load_network().predict(Batches(pixels, 8), verbose=0)[:, 0].astype(float)
+    raw = checkpoints.load_network(RunFolder(trained)).predict(Batches(pixels, 8), verbose=0)[:, 0].astype(float)
 
     def studies(temperature):
         views = tuning.assign(probability=1 / (1 + (1 / raw - 1) ** (1 / temperature)))
@@ -98,13 +99,13 @@ def test_saved_networks_give_their_epochs_scores(trained, phantoms):
     views = find_views(phantoms, "train")
     _, tuning = split_by_patient(views, 0.3, seed=0)
     tuning, pixels = load_pixels(tuning, 32, "pad", cache=None)
-    network = RunFolder(trained).load_network("last.h5")
+    network = checkpoints.load_network(RunFolder(trained), "last.h5")
     last = pd.read_csv(trained / "history.csv").iloc[-1]
     network.compile(loss="binary_crossentropy", metrics=["accuracy"])
     loss, accuracy = network.evaluate(Batches(pixels, 8, tuning["label"]), verbose=0)
     assert last["val_loss"] == pytest.approx(loss, rel=1e-4)
     assert last["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    best = RunFolder(trained).load_network("best.h5").predict(Batches(pixels, 8), verbose=0)[:, 0]
+    best = checkpoints.load_network(RunFolder(trained), "best.h5").predict(Batches(pixels, 8), verbose=0)[:, 0]
     history = pd.read_csv(trained / "history.csv").set_index("epoch")
     assert history.loc[record["best_epoch"], "val_auroc"] == pytest.approx(auroc(tuning["label"], best), abs=1e-6)
 
@@ -143,7 +144,7 @@ def test_the_last_epoch_can_be_the_chosen_one(in_tmp, phantoms):
     assert train(phantoms, "run", "--epochs", 3, "--set", "chosen=last") == 0
     run = RunFolder("run")
     assert run.settings()["best_epoch"] == 3
-    for best, last in zip(*(run.load_network(name).get_weights() for name in ("best.h5", "last.h5")), strict=True):
+    for best, last in zip(*(checkpoints.load_network(run, name).get_weights() for name in ("best.h5", "last.h5")), strict=True):
         np.testing.assert_array_equal(best, last)
 
 
@@ -233,7 +234,7 @@ def test_a_batch_that_overflows_keeps_the_checkpoint_before(in_tmp, phantoms, ca
     assert re.search(r"the loss is (nan|inf) in epoch 2, step 4", message) and "--learning-rate" in message
     assert len(RunFolder("run").read_history()) == 1
     for name in ("best.h5", "last.h5"):
-        assert all(np.isfinite(weight).all() for weight in RunFolder("run").load_network(name).get_weights())
+        assert all(np.isfinite(weight).all() for weight in checkpoints.load_network(RunFolder("run"), name).get_weights())
     assert mura.main(["--out", "run", "--resume"]) == 0
 
 
@@ -260,17 +261,19 @@ def test_accumulated_batches_are_told_and_resumed(phantoms, in_tmp, capsys, monk
         assert train(phantoms, "run", *options) == 0
     assert "and 1 step of the next are saved" in capsys.readouterr().out
     assert mura.main(["--out", "run", "--resume"]) == 0
-    for first, second in zip(*(RunFolder(name).load_network().get_weights() for name in ("whole", "run")), strict=True):
+    for first, second in zip(
+        *(checkpoints.load_network(RunFolder(name)).get_weights() for name in ("whole", "run")), strict=True
+    ):
         np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 def test_nan_probabilities_stop_the_run(trained, phantoms):
     """Weights that overflow in an epoch's last step show in no loss."""
-    network = RunFolder(trained).load_network()
+    network = checkpoints.load_network(RunFolder(trained))
     network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
     pixels = Rows(np.zeros((4, 32, 32, 1), np.uint8), np.arange(4))
     tuning = mura.Part(None, pixels, np.array([0, 1, 0, 1]), None)
-    callback = training.ScoreTuning(network, tuning, 4, {"batch_size": 2, "flip_averaging": False})
+    callback = callbacks.ScoreTuning(network, tuning, 4, {"batch_size": 2, "flip_averaging": False})
     callback.start = time.perf_counter()
     with pytest.raises(FloatingPointError, match="a tuning probability is nan after epoch 3"):
         callback.on_epoch_end(2, {})

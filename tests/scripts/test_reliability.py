@@ -22,6 +22,7 @@ from bones.data import pixels
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
+from bones.runs import checkpoints
 from bones.runs.folder import RunFolder
 from bones.system.errors import DataError
 from bones.training import session as mura
@@ -152,7 +153,7 @@ def test_no_room_in_the_run_folder_is_told_and_the_run_goes_on_later(size, name,
 
 def test_no_room_later_leaves_the_earlier_checkpoint(phantoms, in_tmp, capsys, monkeypatch):
     assert train(phantoms, "whole", "--epochs", 3) == 0
-    save_state, calls = RunFolder.save_state, []
+    save_state, calls = checkpoints.save_state, []
 
     def save_on_a_full_disk(*arguments):
         calls.append(1)
@@ -160,14 +161,14 @@ def test_no_room_later_leaves_the_earlier_checkpoint(phantoms, in_tmp, capsys, m
             save_state(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save_state", save_on_a_full_disk)
+        patch.setattr(checkpoints, "save_state", save_on_a_full_disk)
         assert train(phantoms, "run", "--epochs", 3) == 1
     assert "state.npz cannot be written (File too large); what was saved before is as it was" in capsys.readouterr().err
     soak.check_whole(Path("run"))
     assert len(pd.read_csv("run/history.csv")) == 1
     assert mura.main(["--out", "run", "--resume"]) == 0
     for first, second in zip(
-        *(RunFolder(name).load_network("last.h5").get_weights() for name in ("whole", "run")), strict=True
+        *(checkpoints.load_network(RunFolder(name), "last.h5").get_weights() for name in ("whole", "run")), strict=True
     ):
         np.testing.assert_allclose(first, second, atol=1e-5)
 

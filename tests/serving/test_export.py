@@ -19,11 +19,12 @@ from bones.data.views import find_views
 from bones.evaluation import named_studies as studies
 from bones.networks.applications import densenet169, inception_v3
 from bones.networks.densenet_k12 import densenet169_k12
-from bones.runs import folder as run_folder
 from bones.runs import recipes
+from bones.runs.folder import RunFolder
 from bones.serving import export, formats
-from bones.system import optional
+from bones.system import backend
 from bones.system.errors import MissingPackageError
+from bones.system.files import PARTIAL
 from bones.training import batch_statistics
 
 NEEDED = sorted({module for form in formats.FORMATS.values() for module in form.modules})
@@ -67,7 +68,7 @@ def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, prec
     change_run(run, network, temperature=0.4, threshold=0.3, options={"flip_averaging": averaging})
     keras.config.set_dtype_policy("float32")
     assert export.main([str(run), "--format", *KINDS]) == 0
-    pixels, settings = other_views(phantoms), run_folder.RunFolder(run).settings()
+    pixels, settings = other_views(phantoms), RunFolder(run).settings()
     expected = studies.predict(trained, pixels, settings)
     unlike = studies.predict(trained, pixels, {**settings, "options": {"flip_averaging": not averaging}})
     assert np.ptp(expected) > 0.1 and np.abs(expected - unlike).max() > 0.01, "these views tell nothing apart"
@@ -80,7 +81,7 @@ def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, prec
             np.testing.assert_allclose(found[:, 0], expected[: len(views)], atol=0.05 if "int8" in name else 1e-5)
         assert any(line.startswith(f"{file_of(run, name)}: ") and "decisions differ" in line for line in out)
     assert "PHANTOMS" in out[1] and "best.h5" in out[2] and out[-1].startswith("Next: python -c ")
-    assert not list(run.rglob(run_folder.PARTIAL + "*"))
+    assert not list(run.rglob(PARTIAL + "*"))
 
 
 def test_metadata_is_read_by_each_runtime_itself(run):
@@ -145,7 +146,7 @@ def test_real_networks(run, build, size, kinds, phantoms):
     batch_statistics.Averager(network).take(pixels)
     change_run(run, network, temperature=0.5, options={"network": network.name, "size": size})
     assert export.main([str(run), "--format", *kinds]) == 0
-    expected = studies.predict(network, pixels, run_folder.RunFolder(run).settings())
+    expected = studies.predict(network, pixels, RunFolder(run).settings())
     assert np.ptp(expected) > 0.05, "the network says the same of all views"
     for name in kinds:
         found = formats.FORMATS[name].load(file_of(run, name))(pixels.astype(np.float32))[:, 0]
@@ -184,7 +185,7 @@ def test_a_wrong_export_is_not_left(run, fault, monkeypatch, capsys):
         told = capsys.readouterr().err
         assert told.startswith("export.py: ") and {"off": "up to 0.01 ", "nan": "up to nan ", "batch": "(1, 1)"}[fault] in told
     assert file_of(run, "onnx").stat() == before and not Path("other.onnx").exists(), "what stood there is as it was"
-    assert not list(Path().rglob(run_folder.PARTIAL + "*"))
+    assert not list(Path().rglob(PARTIAL + "*"))
 
 
 def test_an_export_is_replaced_but_another_file_is_not(run, capsys):
@@ -217,8 +218,8 @@ def test_a_package_that_does_not_load_is_told(tmp_path, monkeypatch):
     (tmp_path / "half_installed.py").write_text("import absent_library")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingPackageError, match=r"half_installed does not load \(No module named 'absent_library'\)"):
-        optional.need("half_installed", "a test")
-    assert optional.need("json", "a test") is json
+        backend.need("half_installed", "a test")
+    assert backend.need("json", "a test") is json
 
 
 def test_faults_are_told_in_one_message(run, tmp_path, monkeypatch, capsys):
@@ -258,8 +259,8 @@ def test_wrong_command_lines(run, arguments, message, capsys):
 
 
 def test_a_training_clears_what_a_killed_export_left(run):
-    left = run / "export" / f"{run_folder.PARTIAL}best.onnx"
+    left = run / "export" / f"{PARTIAL}best.onnx"
     left.mkdir(parents=True)
     (left / "best.onnx").write_text("half")
-    with run_folder.RunFolder(run).locked():
+    with RunFolder(run).locked():
         assert not left.exists()

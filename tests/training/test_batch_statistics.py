@@ -16,6 +16,7 @@ from bones.data.pixels import Rows
 from bones.networks import fused
 from bones.networks.predict import predict
 from bones.training import batch_statistics
+from tools import statistics_views
 
 
 def rows(count, size=32, seed=0):
@@ -132,9 +133,9 @@ def test_other_backends_take_the_same(backend, tmp_path):
 def test_how_many_views_are_enough(trained, monkeypatch, capsys):
     monkeypatch.setattr(batch_statistics, "TRIED", (2, 8, 10**6))
     monkeypatch.setattr(batch_statistics, "DRAWS", 2)
-    assert batch_statistics.main([str(trained)]) == 0
+    assert statistics_views.main([str(trained)]) == 0
     head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert head[:3] == ["views", "rms", "AUROC"] and [row[0] for row in rows] == ["2", "8"], "more views than there are"
     assert float(rows[0][1]) > float(rows[1][1]) > 0, "fewer views are further from all"
-    assert batch_statistics.main([str(trained / "absent")]) == 1
+    assert statistics_views.main([str(trained / "absent")]) == 1
     assert "absent" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from bones.networks.batches import Batches
 from bones.networks.densenet_k12 import densenet169_k12
 from bones.networks.parts import drop_features
 from bones.runs import recipes
+from bones.training import callbacks
 from bones.training import trainer as training
 
 
@@ -171,7 +172,7 @@ def test_averaged_weights_are_put_in_after_an_epoch_and_out_before_the_next():
 
     views = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 1)).astype(np.uint8)
     label = (np.arange(32) % 2).astype(np.float32)[:, None]
-    trainer.fit(views, label, batch_size=8, epochs=2, verbose=0, callbacks=[training.AveragedWeights(False), Watch()])
+    trainer.fit(views, label, batch_size=8, epochs=2, verbose=0, callbacks=[callbacks.AveragedWeights(False), Watch()])
     average = steps[0]
     for weights in steps[1:4]:
         average = 0.75 * average + 0.25 * weights

@@ -12,7 +12,6 @@ valid/ tells what was drawn where. Numbers measured on phantoms say that code wo
 import argparse
 import json
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from bones.data import images
 from bones.data.phantoms.anatomy import draw_arm
 from bones.data.phantoms.films import draw_film, draw_framing
 from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
+from bones.system import files
 from bones.system.errors import DataError, PhantomError
 
 VERSION = 1  # of the drawing; raise it when films of the same seed come out differently
@@ -137,20 +137,15 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     for name, (least, most) in RANGES.items():
         if not least <= options[name] <= most:
             raise PhantomError(f"{name.replace('_', ' ')} is {options[name]}; expected {least} to {most:,}.")
-    partial = out.with_name(f".{out.name}.partial")  # renamed at the end: a kill never leaves half a set under the real name
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     studies = plan(train_studies, held_out_studies, seed)
-    # An absolute path: workers are kept between calls, and so is their working directory.
-    jobs = (joblib.delayed(draw_study)(str(partial.absolute()), *study, size, severity, zoom, seed) for study in studies)
-    drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
-    rows = [
-        row for study in tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None) for row in study
-    ]
-    truth = pd.DataFrame(rows, columns=TRUTH_COLUMNS)
-    truth.to_csv(partial / "truth.csv", index=False)
-    (partial / NOTE).write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
-    partial.rename(out)
+    with files.whole_folder(out) as partial:
+        # An absolute path: workers are kept between calls, and so is their working directory.
+        jobs = (joblib.delayed(draw_study)(str(partial.absolute()), *study, size, severity, zoom, seed) for study in studies)
+        drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
+        drawn = tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None)
+        truth = pd.DataFrame([row for study in drawn for row in study], columns=TRUTH_COLUMNS)
+        truth.to_csv(partial / "truth.csv", index=False)
+        (partial / NOTE).write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
     return truth
 
 
@@ -177,6 +172,11 @@ def describe(root):
     if not note.is_file():
         return None
     return "phantom, " + ", ".join(f"{name} {value}" for name, value in json.loads(note.read_text()).items())
+
+
+def mark(described):
+    """What stands behind the name of data in every line for people, by what `describe` says of it."""
+    return " (PHANTOMS)" if described else ""
 
 
 def boxes(root, paths):

@@ -1,0 +1,125 @@
+"""A run's networks, best.h5 and last.h5, and the state that --resume starts from; the one file of the room that takes Keras."""
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+import sys
+
+import keras
+import numpy as np
+
+from bones.runs.folder import HISTORY
+from bones.system import files
+from bones.system.errors import RunError
+
+
+def save_network(run, network, name):
+    """Write a whole network that plain keras.models.load_model opens."""
+    if not run.is_writable:
+        return
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)  # Keras calls .h5 a legacy format each time; it is what our users ask for
+    try:
+        with run.writing(name) as partial:
+            # Each weight with its name and place; HDF5 starts the file anew, so what is left of the room is given back.
+            files.reserve(partial, 65536 + sum(4096 + 4 * math.prod(weight.shape) for weight in network.weights))
+            network.save(partial)
+    except RuntimeError as error:  # h5py's, when a file cannot even be closed
+        raise RunError(run.not_written(name, error)) from None
+    finally:
+        absl.setLevel(level)
+
+
+def load_network(run, name="best.h5"):
+    """The saved network, uncompiled, in Keras's safe mode, which runs no code that a file brings along.
+
+    Raises: RunError when the file is missing or no network.
+    """
+    path = run / name
+    if not path.is_file():
+        raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; go on with --resume.")
+    if not os.access(path, os.R_OK):
+        raise RunError(f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable.")
+    try:
+        with tensorflow_out_of_sight():
+            network = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # h5py, json and Keras each raise their own
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(f"{path} is no network that Keras opens ({reason}). Restore it from a copy, or train again.") from None
+    expected = {name: run.settings()["options"][name] for name in ("network", "size")}
+    shapes = (network.input_shape, network.output_shape)
+    if network.name != expected["network"] or shapes != ((None, expected["size"], expected["size"], 1), (None, 1)):
+        raise RunError(
+            f"{path} holds {network.name}, from {shapes[0]} to {shapes[1]}, but run.json says {expected['network']} at "
+            f"{expected['size']} px: they are of different runs. Restore the run's own."
+        )
+    return network
+
+
+def save_state(run, variables, notes):
+    """Write what a resumed run starts from.
+
+    Args:
+        variables: Keras variables in a fixed order: weights, random states, optimizer.
+        notes: dict that goes into JSON: history, a list of dicts, one an epoch; begun, a dict on an epoch that is not
+            done, or None; and more.
+    """
+    if not run.is_writable:
+        return
+    arrays = {f"variable{place:04d}": np.asarray(variable.numpy()) for place, variable in enumerate(variables)}
+    with run.writing("resume/state.npz") as partial:
+        partial.parent.mkdir(exist_ok=True)
+        with open(partial, "wb") as file:
+            np.savez(file, notes=json.dumps(notes), **arrays)
+
+
+def has_state(run):
+    """Whether a state was saved: an epoch has ended, or training was asked to stop."""
+    return (run / "resume/state.npz").exists()
+
+
+def load_state(run, variables):
+    """Give variables the values of the last `save_state`.
+
+    Returns: the notes as they were given, or None where no state was saved.
+    Raises: RunError when the state is damaged or of another network.
+    """
+    path = run / "resume/state.npz"
+    if not has_state(run):
+        # A network alone is of a first epoch that was not saved whole.
+        if (run / "history.csv").exists() or run.read_json("run.json").get("finished"):
+            raise RunError(f"{path} is missing, so the epochs done cannot be gone on from. Train again into another --out.")
+        return None
+    try:
+        # Opened here: of a damaged file, np.load raises and leaves its own open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as state:
+            arrays = [state[name] for name in sorted(state.files) if name.startswith("variable")]
+            notes = json.loads(str(state["notes"]))
+        if not (notes["history"] or notes.get("begun")) or any(row.keys() != set(HISTORY) for row in notes["history"]):
+            raise ValueError("its history is not one of mura.py's")
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            raise ValueError("its arrays have other shapes than the network's")
+    except Exception as error:  # zipfile, numpy and json each raise their own
+        raise RunError(f"{path} cannot be resumed from ({error}). Train again into another --out.") from None
+    if notes["history"] and not (run / "best.h5").exists():
+        raise RunError(f"{run / 'best.h5'} is missing; restore it from a copy, or train again into another --out.")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return notes
+
+
+@contextlib.contextmanager
+def tensorflow_out_of_sight():
+    """On OpenVINO, which does without, keep Keras from importing TensorFlow to open a file: four seconds for nothing."""
+    hide = keras.backend.backend() == "openvino" and "tensorflow" not in sys.modules
+    if hide:
+        sys.modules["tensorflow"] = None  # an import of it now says that it is not installed
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["tensorflow"]

@@ -1,0 +1,74 @@
+"""How many training views are enough for batch normalisation's statistics of a run's last.h5.
+
+python -m tools.statistics_views RUN
+"""
+
+import argparse
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+
+from bones.data.pixels import Rows
+from bones.networks.acceleration import speed_up
+from bones.networks.predict import predict
+from bones.runs import checkpoints
+from bones.runs.data import load_parts
+from bones.runs.folder import RunFolder
+from bones.scores.metrics import auroc
+from bones.scores.text import mean_and_spread
+from bones.system.errors import DataError, RunError
+from bones.training.batch_statistics import Averager
+
+TRIED = (32, 64, 96, 128, 160, 192, 256, 384, 512)
+DRAWS = 6
+
+
+def main(argv=None):
+    """Print how far probabilities are from those with statistics of all views; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
+    options = parser.parse_args(argv)
+    try:
+        print(compare(RunFolder.open(options.run)).to_string(index=False))
+    except (DataError, RunError, OSError) as fault:
+        print(f"batch_statistics.py: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def compare(run):
+    """Table of the numbers of views in TRIED, over DRAWS draws each.
+
+    Returns: pandas.DataFrame with the number of views; the root mean square difference of tuning probabilities from those with
+        statistics of all training views; mean and standard deviation of the tuning AUROC; and the share of an epoch's time.
+    """
+    settings = run.settings()
+    trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
+    (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained)
+    label = tuning["label"].to_numpy()
+    network = speed_up(checkpoints.load_network(run, "last.h5"))
+    averager = Averager(network)
+
+    def probability(places):
+        start = time.perf_counter()
+        averager.take(Rows(train_pixels, np.sort(places)))
+        seconds = time.perf_counter() - start
+        return predict(network, tuning_pixels), seconds
+
+    everything = np.arange(len(train))
+    expected, _ = probability(everything)  # also compiles, before time is taken
+    epoch = run.read_history()["seconds"].median()
+    rows = []
+    for count in [count for count in TRIED if count < len(train)]:
+        rng = np.random.default_rng(count)
+        found, seconds = zip(*(probability(rng.choice(everything, count, replace=False)) for _ in range(DRAWS)), strict=True)
+        found_auroc = mean_and_spread([auroc(label, one) for one in found])
+        away = np.sqrt(np.mean((np.array(found) - expected) ** 2))
+        rows.append(
+            {"views": count, "rms": round(away, 4), "AUROC": found_auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"}
+        )
+    return pd.DataFrame(rows)
