@@ -1,5 +1,57 @@
-"""Runs bones.serving.export."""
+"""Export a run's network to files that other runtimes score with, each compared with Keras before it is announced.
 
-import runpy
+    python export.py runs/NAME                                         ONNX: runs/NAME/export/best.onnx
+    python export.py runs/NAME --format onnx litert openvino           several formats
+    python export.py runs/NAME --format litert_int8 --out bone.tflite  another place
 
-runpy.run_module("bones.serving.export", run_name="__main__")
+A file takes grey pixels of 0 to 255, "grey", (n, size, size, 1) float32, any n, and gives the "probability" of each view that
+model_test.py prints, (n, 1): scaling, flip averaging and temperature are in the graph. Threshold, study types and how films
+are brought to a square stand in its metadata. Each is loaded again from disk with its own runtime and compared with Keras in
+float32 on up to 32 real views; a file that differs by more than its format allows (bones/serving/formats.py) is not left.
+This is research software, not a medical device.
+Exit status: 0 done; 1 a fault of run, data or export, or a missing package; 2 a wrong command line.
+"""
+
+import sys
+
+from bones.serving.formats import FORMATS
+from bones.system import scripts
+
+
+@scripts.command
+def main(argv=None):
+    """Export as the command line says; returns the exit status."""
+    options = parse_options(argv)
+    with scripts.importing(preferred="tensorflow"):  # the only one that writes all formats
+        from bones.runs.folder import RunFolder
+        from bones.serving import export
+    export.export_run(RunFolder.open(options.run), options.format, options.out, options.data)
+
+
+def parse_options(argv):
+    """The command line, checked."""
+    parser = scripts.parser(__doc__)
+    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
+    parser.add_argument(
+        "--format", nargs="+", default=["onnx"], choices=FORMATS, help="one or more of %(choices)s (default: onnx)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="where the one format goes (default: export/best.onnx and so on in the run folder)"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="data root with the views to compare on (default: the one that the run was trained on)",
+    )
+    options = parser.parse_args(argv)
+    options.format = list(dict.fromkeys(options.format))
+    if options.out and len(options.format) > 1:
+        parser.error(f"--out takes one format, and --format names {len(options.format)}.")
+    suffix = FORMATS[options.format[0]].suffixes[0]
+    if options.out and not options.out.endswith(suffix):
+        parser.error(f"--out {options.out}: a file of {options.format[0]} ends in {suffix}.")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(scripts.run(main))

@@ -1,5 +1,41 @@
-"""Runs bones.evaluation.figures."""
+"""Draw the curves of one run or several from their history.csv, and their scores from predictions.csv.
 
-import runpy
+    python plot_results.py runs/NAME                   the figures of one run, into figures/
+    python plot_results.py runs/A runs/B --out FOLDER  several runs, overlaid
 
-runpy.run_module("bones.evaluation.figures", run_name="__main__")
+plot_MURA_train_acc.png, plot_MURA_valid_acc.png, plot_MURA_train_loss.png and plot_MURA_valid_loss.png keep the names of the
+first system's figures; "valid" is what this repository calls tuning. plot_MURA_curves.png shows all in one. Of runs that
+model_test.py has scored also plot_MURA_roc.png, plot_MURA_precision_recall.png, plot_MURA_reliability.png,
+plot_MURA_histogram.png and plot_MURA_confusion.png are drawn, per study, at the threshold fitted on tuning studies; and, of
+several study types, plot_MURA_study_types.png.
+Exit status: 0 done; 1 a run that cannot be read; 2 a wrong command line.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from bones.system import scripts
+
+
+@scripts.command
+def main(argv=None):
+    """Draw as the command line says; returns the exit status."""
+    parser = scripts.parser(__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders that mura.py made; several are overlaid")
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go (default %(default)s)"
+    )
+    options = parser.parse_args(argv)
+    from bones.evaluation import figures
+
+    files = figures.draw(options.runs, options.out)
+    print("Drew", *files, sep="\n  ")
+    for path in options.runs:
+        if not (Path(path) / "predictions.csv").exists():
+            print(f"{path} was not scored yet, so it has no ROC curve and the like: python model_test.py {shlex.quote(path)}")
+    print(f"Next: look at {files[-1]}")
+
+
+if __name__ == "__main__":
+    sys.exit(scripts.run(main))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tiny import TINY
 
-from bones.training import session as mura
+import mura
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

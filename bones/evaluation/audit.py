@@ -5,11 +5,16 @@ Changes are made on the film as it is stored, before it is resized.
 """
 
 import numpy as np
+import pandas as pd
 from PIL import Image  # pixels between arrays and files
 from scipy import ndimage  # blur, holes, margin of a region
 from skimage import filters, measure  # threshold, connected regions
 
 from bones.data import images
+from bones.data.phantoms import sets as phantom
+from bones.data.pixels import load_pixels
+from bones.evaluation.classifier import Classifier
+from bones.evaluation.split import print_again, score_split
 from bones.scores.metrics import auroc
 from bones.scores.probabilities import decisions, study_probabilities
 from bones.scores.report import differences
@@ -114,3 +119,28 @@ def examples(films):
     changes = {"film": lambda grey: grey, **CHANGES}
     pictures = [Image.fromarray(change(np.asarray(film))) for film in films for change in changes.values()]
     return images.contact_sheet(pictures, [*changes] * len(films), columns=len(changes))
+
+
+def show_audit(run, selection):
+    """Print how far scores move when films are changed in ways that should not matter, and draw examples.
+
+    Args: see `score_split`.
+    """
+    classifier = Classifier(run)
+    scored = score_split(run, classifier, selection)
+    report, views, trained, rows = scored.report, scored.predictions, scored.settings["options"], []
+    for name, change in CHANGES.items():
+        _, pixels = load_pixels(views, trained["size"], trained["resize"], cache=None, change=change)
+        changed = views.assign(probability=classifier.predict(pixels))
+        rows.append(compare(name, views, changed, report["threshold"]))
+    table = pd.DataFrame(rows)
+    run.write_csv("audit.csv", table)
+    some = views["path"].iloc[np.unique(np.linspace(0, len(views) - 1, 4).astype(int))]
+    run.write_image("audit.png", examples([images.read_grey(path) for path in some]))
+    print(f"{report['split']} studies of {report['data']}{phantom.mark(report['phantom'])}")
+    print(f"AUROC as they are {as_text(report['studies']['auroc'])}\n")
+    print(table.to_string(index=False))
+    print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network reads something there.")
+    print("Mirroring and inverting show what it has learned not to mind. audit.png shows the changes.")
+    print(f"Wrote {run / 'audit.csv'} and audit.png.")
+    print_again(run, selection, "--suspects", "20")

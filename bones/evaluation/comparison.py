@@ -25,7 +25,7 @@ YARDSTICK = [
 
 
 @dataclasses.dataclass
-class Scored:
+class ScoredRun:
     """A run with its predictions on one split and their scores."""
 
     name: str  # of the run folder

@@ -1,38 +1,15 @@
-"""Draw the curves of one run or several from their history.csv, and their scores from predictions.csv.
-
-    python plot_results.py runs/NAME                   the figures of one run, into figures/
-    python plot_results.py runs/A runs/B --out FOLDER  several runs, overlaid
-
-plot_MURA_train_acc.png, plot_MURA_valid_acc.png, plot_MURA_train_loss.png and plot_MURA_valid_loss.png keep the names of the
-first system's figures; "valid" is what this repository calls tuning. plot_MURA_curves.png shows all in one. Of runs that
-model_test.py has scored also plot_MURA_roc.png, plot_MURA_precision_recall.png, plot_MURA_reliability.png,
-plot_MURA_histogram.png and plot_MURA_confusion.png are drawn, per study, at the threshold fitted on tuning studies; and, of
-several study types, plot_MURA_study_types.png.
-Exit status: 0 done; 1 a run that cannot be read; 2 a wrong command line.
-"""
-
-import argparse
-import shlex
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    from bones.system import scripts as interrupts
-
-    interrupts.quit_at_once()
+"""Figures of runs: the curves of their history.csv, and what their predictions show."""
 
 import matplotlib
-
-matplotlib.use("Agg")  # files only: works without a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bones.evaluation import score_figures
 from bones.runs.folder import RunFolder, kept_epoch
 from bones.scores.probabilities import study_probabilities
-from bones.system.errors import RunError
+from bones.system.errors import FileError
+from bones.system.files import whole_file
 
 # Column of history.csv: (file, title, label of the vertical axis).
 CURVES = {
@@ -64,37 +41,23 @@ STYLE = {
 }
 
 
-def main(argv=None):
-    """Draw as the command line says; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders that mura.py made; several are overlaid")
-    parser.add_argument(
-        "--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go (default %(default)s)"
-    )
-    options = parser.parse_args(argv)
+def draw(paths, folder):
+    """Draw every figure of some runs.
+
+    Args:
+        paths: run folders; several are overlaid.
+        folder: Path where the figures go, made if absent.
+    Returns: paths of the files.
+    Raises: RunError or FileError when a run cannot be read, or a figure cannot be written.
+    """
+    histories, scored = read_runs(paths)
     try:
-        histories, scored = read_runs(options.runs)
-        options.out.mkdir(parents=True, exist_ok=True)
-        with plt.rc_context(STYLE):
-            files = draw_figures(histories, options.out)
-            files += draw_scores(scored, options.out) if scored else []
-    except RunError as fault:
-        print(f"plot_results.py: {fault}", file=sys.stderr)
-        return 1
+        folder.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(STYLE):
+            files = draw_figures(histories, folder)
+            return files + (draw_scores(scored, folder) if scored else [])
     except OSError as error:
-        print(
-            f"plot_results.py: {options.out} cannot be written ({error.strerror}). Make room, or pass another --out.",
-            file=sys.stderr,
-        )
-        return 1
-    print("Drew", *files, sep="\n  ")
-    for path in options.runs:
-        if not (Path(path) / "predictions.csv").exists():
-            print(f"{path} was not scored yet, so it has no ROC curve and the like: python model_test.py {shlex.quote(path)}")
-    print(f"Next: look at {files[-1]}")
-    return 0
+        raise FileError(f"{folder} cannot be written ({error.strerror}). Make room, or pass another --out.") from None
 
 
 def read_runs(paths):
@@ -137,12 +100,14 @@ def draw_figures(histories, folder):
     """Draw one figure a curve and one with all. Returns: paths of the files."""
     files = []
     for column, (name, title, label) in CURVES.items():
-        figure, axes = plt.subplots(figsize=(7, 4.5 + 0.3 * len(histories)))  # room for the legend below
+        figure = Figure(figsize=(7, 4.5 + 0.3 * len(histories)))  # room for the legend below
+        axes = figure.subplots()
         for colour, (run, history) in enumerate(histories.items()):
             draw_curve(axes, history, column, f"C{colour}", "-", run)
         finish_axes(axes, title if len(histories) > 1 else f"{title}, {next(iter(histories))}", label)
         files.append(save(figure, folder / name))
-    figure, rows = plt.subplots(1, 3, figsize=(13, 4.4 + 0.8 * len(histories)))
+    figure = Figure(figsize=(13, 4.4 + 0.8 * len(histories)))
+    rows = figure.subplots(1, 3)
     panels = (("loss", "Loss", "nats a view"), ("accuracy", "Accuracy", "share of views"), ("auroc", "AUROC", "AUROC of views"))
     for axes, (column, title, label) in zip(rows, panels, strict=True):
         for colour, (run, history) in enumerate(histories.items()):
@@ -158,25 +123,24 @@ def draw_figures(histories, folder):
 
 def draw_scores(scored, folder):
     """Draw what predictions show. Args: {label: (studies, threshold)}. Returns: paths of the files."""
-    runs = {label: score_figures.Scored(*run) for label, run in scored.items()}
+    runs = {label: score_figures.RunCurves(*run) for label, run in scored.items()}
     files = []
-    for name, draw in TOGETHER.items():
-        figure, axes = plt.subplots(figsize=(6, 6.4 + 0.4 * len(runs)))
-        draw(axes, runs)
+    for name, draw_curves in TOGETHER.items():
+        figure = Figure(figsize=(6, 6.4 + 0.4 * len(runs)))
+        draw_curves(figure.subplots(), runs)
         files.append(save(figure, folder / name))
     if any(run.by_type for run in runs.values()):
         types = max(len(run.by_type) for run in runs.values())
-        figure, axes = plt.subplots(figsize=(7, 2.4 + types * (0.4 + 0.25 * len(runs))))
-        score_figures.draw_study_types(axes, runs)
+        figure = Figure(figsize=(7, 2.4 + types * (0.4 + 0.25 * len(runs))))
+        score_figures.draw_study_types(figure.subplots(), runs)
         files.append(save(figure, folder / "plot_MURA_study_types.png"))
     columns = min(3, len(runs))
     rows = -(-len(runs) // columns)
-    for name, (title, draw) in PANELS.items():
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(1 + 5 * columns, 1 + 5.4 * rows), squeeze=False, layout="constrained"
-        )
+    for name, (title, draw_panel) in PANELS.items():
+        figure = Figure(figsize=(1 + 5 * columns, 1 + 5.4 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
         for axes, (label, run) in zip(grid.flat, runs.items(), strict=False):
-            draw(axes, label, run)
+            draw_panel(axes, label, run)
         for axes in grid.flat[len(runs) :]:
             axes.set_visible(False)
         figure.suptitle(title)
@@ -210,13 +174,9 @@ def finish_axes(axes, title, label, columns=2):
 
 
 def save(figure, path):
-    """Write a figure and let go of it. Returns: path."""
+    """Write a figure. Returns: path."""
     if figure.get_layout_engine() is None:
         figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight")  # whole legends, however many runs
-    plt.close(figure)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", bbox_inches="tight")  # whole legends, however many runs
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(interrupts.run(main))

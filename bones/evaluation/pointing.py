@@ -1,12 +1,22 @@
 """Do heat maps point at what is abnormal? On phantoms, and where boxes are drawn, one knows."""
 
+import numpy as np
 import pandas as pd
 
+from bones.data.layouts import data_root
+from bones.data.phantoms import sets as phantom
+from bones.data.pixels import Rows
+from bones.evaluation import heatmaps
+from bones.evaluation.overlays import film_share
+from bones.runs import checkpoints
+from bones.runs.data import load_split
+from bones.scores import intervals
+from bones.scores.report import with_interval
 from bones.scores.text import as_text
 
 
 def pointing_table(found, cells):
-    """What `heatmap.pointing` found of each kind of map, (rows, columns) cells, as a table."""
+    """What `pointing` found of each kind of map, (rows, columns) cells, as a table."""
     rows = {
         kind: {
             "cells": f"{cells[kind][0]} x {cells[kind][1]}",
@@ -17,3 +27,71 @@ def pointing_table(found, cells):
         for kind, one in found.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def peak(values, width, height, resize):
+    """Middle of the cell on the film where a map is greatest, (x, y) as shares of the film's sides; the mean of several."""
+    x, y = (
+        ((np.arange(cells) + 0.5) / cells - 0.5) / share + 0.5  # below 0 and above 1 lies what was padded
+        for cells, share in zip(values.shape[::-1], film_share(width, height, resize), strict=True)
+    )
+    on_it = ((y >= 0) & (y < 1))[:, None] & (x >= 0) & (x < 1)
+    rows, columns = np.nonzero(np.where(on_it, values, -np.inf) == values.max(where=on_it, initial=-np.inf))
+    return x[columns].mean(), y[rows].mean()
+
+
+def pointing(views, peaks, boxes):
+    """How often a map's maximum lies inside the box around what is abnormal: the pointing game.
+
+    Args:
+        views: one row a view, with patient.
+        peaks: (n, 2), as `peak` gives them.
+        boxes: (n, 4), left, top, right, bottom as shares of the film's sides.
+    Returns: {"hits": {"value", "low", "high"}, "other_films": float, "gain": {as hits}, "area": float, "middle": float}:
+        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes, as
+        a map gets that knows where injuries lie in general; the difference of the two; the share of a film that its box covers;
+        and the share of boxes around the film's middle.
+    Source: Zhang et al. 2018, doi:10.1007/s11263-017-1059-x.
+    """
+    x, y = np.asarray(peaks).T
+    left, top, right, bottom = np.asarray(boxes).T
+    inside = (x[:, None] >= left) & (x[:, None] < right) & (y[:, None] >= top) & (y[:, None] < bottom)  # (maps, boxes)
+    hit, count = np.diag(inside).astype(float), len(x)
+    by_chance = (inside.sum(1) - hit) / max(1, count - 1)
+
+    def statistics(weight):
+        total = weight.sum(1)
+        return {"hits": weight @ hit / total, "gain": weight @ (hit - by_chance) / total}
+
+    found = intervals.intervals(statistics, views["patient"])
+    return {
+        "hits": with_interval(hit.mean(), found["hits"]),
+        "gain": with_interval((hit - by_chance).mean(), found["gain"]),
+        "other_films": by_chance.mean(),
+        "area": ((right - left) * (bottom - top)).mean(),
+        "middle": ((left <= 0.5) & (right > 0.5) & (top <= 0.5) & (bottom > 0.5)).mean(),
+    }
+
+
+def show_pointing(run, selection):
+    """Print how often the maps' maxima lie where phantoms are abnormal.
+
+    Args: see `split.score_split`.
+    """
+    settings = run.settings()
+    views, pixels, _ = load_split(run, settings, selection)
+    root, resize = data_root(selection.data or settings["data"]["root"]), settings["options"]["resize"]
+    boxes, sides = phantom.boxes(root, views["path"])
+    abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
+    maps = heatmaps.mapper(checkpoints.load_network(run))(Rows(pixels, abnormal))
+    found = {}
+    for kind, values in maps.items():
+        peaks = [peak(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]
+        found[kind] = pointing(views.iloc[abnormal], peaks, boxes[abnormal])
+    run.write_json("pointing.json", found)
+    print(f"{len(abnormal)} abnormal {selection.split} views of {root} (PHANTOMS): where the maximum of each map lies\n")
+    print(pointing_table(found, {kind: values.shape[1:] for kind, values in maps.items()}).to_string())
+    first = next(iter(found.values()))
+    print(f"\nBoxes cover {first['area']:.3f} of a film; the film's middle lies in {first['middle']:.3f} of them.")
+    print("Other films' boxes: what maps get that know where injuries lie in general. The gain is what they know of this film.")
+    print(f"Wrote {run / 'pointing.json'}.")

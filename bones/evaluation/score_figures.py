@@ -20,7 +20,7 @@ NAMES = {0: "normal", 1: "abnormal"}
 
 
 @dataclasses.dataclass
-class Scored:
+class RunCurves:
     """What the figures show of a run."""
 
     studies: pd.DataFrame  # table of scores.study_probabilities
@@ -34,7 +34,7 @@ class Scored:
 
 
 def draw_roc(axes, runs):
-    """ROC curves of {label: Scored}, with bands and the chosen threshold."""
+    """ROC curves of {label: RunCurves}, with bands and the chosen threshold."""
     for colour, (name, run) in enumerate(runs.items()):
         studies, found = run.studies, run.scores
         fp_rate, tp_rate, _ = metrics.roc_curve(studies["label"], studies["probability"])
@@ -49,7 +49,7 @@ def draw_roc(axes, runs):
 
 
 def draw_precision_recall(axes, runs):
-    """Precision-recall curves of {label: Scored}, with bands, and the share of positives: chance."""
+    """Precision-recall curves of {label: RunCurves}, with bands, and the share of positives: chance."""
     for colour, (name, run) in enumerate(runs.items()):
         studies, found = run.studies, run.scores
         precision, recall, _ = metrics.precision_recall_curve(studies["label"], studies["probability"])
@@ -62,7 +62,7 @@ def draw_precision_recall(axes, runs):
 
 
 def draw_study_types(axes, runs):
-    """AUROC of {label: Scored} by study type, with intervals; a type of one class has none."""
+    """AUROC of {label: RunCurves} by study type, with intervals; a type of one class has none."""
     types = list(dict.fromkeys(name for run in runs.values() for name in run.by_type))
     counts = {name: f"{one['count']} ({one['positive']})" for run in runs.values() for name, one in run.by_type.items()}
     for colour, (name, run) in enumerate(runs.items()):

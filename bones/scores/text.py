@@ -5,6 +5,8 @@ import pandas as pd
 
 from bones.scores.metrics import DECISIONS, NUMBERS
 
+DISCLAIMER = "Research software, not a medical device."
+
 
 def as_markdown(rows):
     """A Markdown table of dicts with the same keys."""

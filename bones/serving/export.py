@@ -1,35 +1,11 @@
-"""Export a run's network to files that other runtimes score with, each compared with Keras before it is announced.
+"""From a run's network to files of other runtimes, each loaded again and compared with Keras before it gets its name."""
 
-    python export.py runs/NAME                                         ONNX: runs/NAME/export/best.onnx
-    python export.py runs/NAME --format onnx litert openvino           several formats
-    python export.py runs/NAME --format litert_int8 --out bone.tflite  another place
-
-A file takes grey pixels of 0 to 255, "grey", (n, size, size, 1) float32, any n, and gives the "probability" of each view that
-model_test.py prints, (n, 1): scaling, flip averaging and temperature are in the graph. Threshold, study types and how films
-are brought to a square stand in its metadata. Each is loaded again from disk with its own runtime and compared with Keras in
-float32 on up to 32 real views; a file that differs by more than its format allows (formats.py) is not left.
-This is research software, not a medical device.
-Exit status: 0 done; 1 a fault of run, data or export, or a missing package; 2 a wrong command line.
-"""
-
-import argparse
 import contextlib
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-
-if __name__ == "__main__":
-    from bones.system import scripts as interrupts
-
-    interrupts.quit_at_once()
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # the only one that writes all formats
-
-from bones.runs import checkpoints
-from bones.system import backend
-
-backend.choose()
 
 import keras
 import numpy as np
@@ -39,77 +15,46 @@ from bones.data.layouts import FOLDERS, data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.data.views import DataError, find_views
-from bones.networks.acceleration import in_float32
-from bones.networks.predict import predict
-from bones.runs.folder import RunFolder
-from bones.scores.probabilities import calibrate, decisions
+from bones.evaluation.classifier import Classifier
+from bones.scores.probabilities import decisions
+from bones.scores.text import DISCLAIMER
 from bones.serving.formats import FORMATS
 from bones.system import backend, files
-from bones.system.errors import ExportError, MissingPackageError, RunError
+from bones.system.errors import ExportError
 
 COMPARED = 32  # views, at most
 
 
-def main(argv=None):
-    """Export as the command line says; returns the exit status."""
-    options = parse_options(argv)
-    try:
-        check_surroundings(options)
-        export_run(RunFolder.open(options.run), options)
-    except (DataError, RunError, MissingPackageError, ExportError, OSError) as fault:
-        print(f"export.py: {fault}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def parse_options(argv):
-    """The command line, checked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
-    parser.add_argument(
-        "--format", nargs="+", default=["onnx"], choices=FORMATS, help="one or more of %(choices)s (default: onnx)"
-    )
-    parser.add_argument(
-        "--out", metavar="FILE", help="where the one format goes (default: export/best.onnx and so on in the run folder)"
-    )
-    parser.add_argument(
-        "--data",
-        metavar="ROOT",
-        help="data root with the views to compare on (default: the one that the run was trained on)",
-    )
-    options = parser.parse_args(argv)
-    options.format = list(dict.fromkeys(options.format))
-    if options.out and len(options.format) > 1:
-        parser.error(f"--out takes one format, and --format names {len(options.format)}.")
-    suffix = FORMATS[options.format[0]].suffixes[0]
-    if options.out and not options.out.endswith(suffix):
-        parser.error(f"--out {options.out}: a file of {options.format[0]} ends in {suffix}.")
-    return options
-
-
-def check_surroundings(options):
-    """Raise ExportError or MissingPackageError unless Keras's backend and every package that a format needs are there."""
+def check_surroundings(formats):
+    """Raise ExportError or MissingPackageError unless Keras's backend and every package that formats need are there."""
     name = keras.backend.backend()
     if name != "tensorflow":
         raise ExportError(f"Keras runs on {name}, and exports are made with TensorFlow. Set KERAS_BACKEND=tensorflow.")
-    for form in options.format:
+    for form in formats:
         for module in FORMATS[form].modules:
             with quietly():
                 backend.need(module, f"export.py --format {form}")
 
 
-def export_run(run, options):
-    """Write every format asked for, and print a line each."""
-    settings, network = run.settings(), in_float32(checkpoints.load_network(run))
-    flip_averaging = settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
+def export_run(run, formats, out=None, data=None):
+    """Write every format asked for, and print a line each.
+
+    Args:
+        run: RunFolder.
+        formats: keys of FORMATS.
+        out: where the one format goes; None: into the run folder.
+        data: data root with the views to compare on; None: the one that the run was trained on.
+    Raises: ExportError, MissingPackageError, DataError or RunError.
+    """
+    check_surroundings(formats)
+    classifier = Classifier(run, exact=True)
+    settings, network = classifier.settings, classifier.network
     temperature, size = settings["temperature"], settings["options"]["size"]
-    targets = {name: place(run, name, options.out) for name in options.format}
-    grey, about = load_sample(settings, options.data)
-    expected = calibrate(predict(network, grey, flip_averaging=flip_averaging), temperature)
-    graph, metadata = calibrated(network, temperature, flip_averaging), describe(settings)
-    averaging = " and flip averaging" if flip_averaging else ""
+    targets = {name: place(run, name, out) for name in formats}
+    grey, about = load_sample(settings, data)
+    expected = classifier.predict(grey)
+    graph, metadata = calibrated(network, temperature, classifier.flip_averaging), describe(settings)
+    averaging = " and flip averaging" if classifier.flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
     print(f"Compared with Keras in float32 on {about}, threshold {settings['threshold']:.3f}")
     print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
@@ -117,9 +62,8 @@ def export_run(run, options):
         found = export(FORMATS[name], graph, metadata, target, grey, expected)
         difference = compare(found, expected, settings["threshold"])
         print(f"{target}: {megabytes(FORMATS[name].files(target))}, {difference}", flush=True)
-    first = options.format[0]
-    print("Research software, not a medical device.")
-    print("Next:", FORMATS[first].example(targets[first], size))
+    print(DISCLAIMER)
+    print("Next:", FORMATS[formats[0]].example(targets[formats[0]], size))
 
 
 def compare(found, expected, threshold):
@@ -157,7 +101,7 @@ def load_sample(settings, data):
     views, pixels = load_pixels(views, trained["size"], trained["resize"], skip_unreadable=True, cache=None)
     if views.empty:
         raise DataError(f"{root}: none of the views picked decodes, so nothing can be compared. Pass --data ROOT.")
-    mark = " (PHANTOMS)" if phantom.describe(root) else ""
+    mark = phantom.mark(phantom.describe(root))
     return pixels[np.arange(len(views))], f"{len(views)} {split} views of {root}{mark}"
 
 
@@ -178,7 +122,7 @@ def describe(settings):
         "resize": trained["resize"],
         "input": f"grey, (n, {size}, {size}, 1) float32, 0 to 255, brought to a square as resize says",
         "output": "probability of abnormal, (n, 1) float32; a study's is the mean over its views, Positive from threshold on",
-        "note": "Research software, not a medical device.",
+        "note": DISCLAIMER,
     }
 
 
@@ -302,7 +246,3 @@ def calibrated(network, temperature, flip_averaging=False):
         logit = ops.log(ops.clip(probability, 1e-7, 1.0)) - ops.log(ops.clip(1.0 - probability, 1e-7, 1.0))
         probability = ops.sigmoid(logit / temperature)
     return keras.Model(grey, {"probability": probability}, name=network.name)
-
-
-if __name__ == "__main__":
-    sys.exit(interrupts.run(main))

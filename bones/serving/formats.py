@@ -1,6 +1,7 @@
 """Formats of other runtimes: how a network is written to each, loaded from it, and asked for its metadata.
 
-Optional packages are imported where they are used; export.py has looked for them before.
+Packages are imported where they are used, so that export.py can read its command line without them; it looks for the optional
+ones before it starts.
 """
 
 import dataclasses
@@ -8,15 +9,13 @@ import json
 import shlex
 from collections.abc import Callable
 
-import keras
-import numpy as np
-
 LIMIT = 1e-3  # largest difference of a probability from Keras's; measured with DenseNet-169: 2e-6
 INT8_LIMIT = 0.1  # the same with weights of 8 bits; measured: 0.01 after 20 epochs on FracAtlas, 0.07 after a demo
 INFO = "model_info"  # where OpenVINO's own tools keep what they know of a network
 
 
 def write_onnx(network, path, metadata):
+    import numpy as np
     import onnx
 
     network(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras refuses to export to ONNX what was never called
@@ -41,6 +40,7 @@ def read_onnx_metadata(path):
 
 
 def write_litert(network, path, metadata, optimizations=()):
+    import numpy as np
     import tensorflow as tf
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
@@ -78,6 +78,8 @@ def read_litert_metadata(path):
 
 def write_graph(network, path):
     """A SavedModel without metadata, which LiteRT and OpenVINO convert, too. Returns: its path."""
+    import keras
+
     # network.export would write every weight twice: as Keras's variable and as the TensorFlow variable in it.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serve", lambda grey: network(grey, training=False), [network.input])

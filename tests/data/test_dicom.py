@@ -20,12 +20,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from support import ROOT
 from tiny import TINY
 
+import model_test
+import mura
 from bones.data import dicom, images
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views, main
-from bones.evaluation import split as model_test
 from bones.system.errors import DataError, UnreadableImageError
-from bones.training import session as mura
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # in the wheel; its get_testdata_file would go to the network
 NAME = "Doe^Jane"

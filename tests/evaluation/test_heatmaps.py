@@ -17,6 +17,7 @@ from tiny import tiny
 
 from bones.data import images
 from bones.evaluation import heatmaps as heatmap
+from bones.evaluation import overlays, pointing
 from bones.networks.acceleration import speed_up
 from bones.networks.applications import densenet169, inception_v3
 from bones.networks.densenet_k12 import densenet169_k12
@@ -278,7 +279,7 @@ def test_a_hot_cell_lies_where_its_part_of_the_film_does(shape, resize):
     for row, column in ((0, 0), (5, 2), (3, 3), (9, 9), (4, 7)):
         values = np.full((10, 10), -1.0)
         values[row, column] = 2.0
-        found = heatmap.on_film(values, width, height, resize)
+        found = overlays.on_film(values, width, height, resize)
         assert found.shape == (height, width) and found.dtype == np.float32
         # Where each pixel's middle lies in the square, reckoned here from what padding and squeezing mean.
         side = max(width, height)
@@ -307,17 +308,17 @@ def test_maps_go_back_the_way_that_films_came(shape, resize):
         radius_x, radius_y = (radius, radius) if resize == "pad" else (width / 20, height / 20)
         film = 255 * np.exp(-((columns - x) ** 2) / radius_x**2 - ((rows - y) ** 2)[:, None] / radius_y**2)
         square = images.fit_square(Image.fromarray(film.astype(np.uint8)), size, resize)
-        found_x, found_y = heatmap.peak(square.astype(float), width, height, resize)
+        found_x, found_y = pointing.peak(square.astype(float), width, height, resize)
         # Within a cell of the square, which the brightest of a spot's cells may be off by, and the rounding of the padding.
         step_x, step_y = (max(shape) / size,) * 2 if resize == "pad" else (width / size, height / size)
         assert abs(found_x * width - x) <= step_x + 1 and abs(found_y * height - y) <= step_y + 1
 
 
 def test_the_peak_of_a_flat_map_is_the_middle():
-    assert heatmap.peak(np.zeros((7, 7)), 30, 50, "pad") == pytest.approx((0.5, 0.5))
+    assert pointing.peak(np.zeros((7, 7)), 30, 50, "pad") == pytest.approx((0.5, 0.5))
     values = np.zeros((4, 4))
     values[0, 3] = 1
-    x, y = heatmap.peak(values, 400, 400, "pad")
+    x, y = pointing.peak(values, 400, 400, "pad")
     assert 0.85 < x < 1 and 0 < y < 0.15, "the corner's own cell"
 
 
@@ -328,23 +329,23 @@ def test_overlay_is_clear_where_nothing_speaks_for_abnormal():
     film = Image.fromarray(RNG.integers(0, 256, (90, 60)).astype(np.uint8))
     values = np.full((6, 6), -0.5)
     values[:, 3:] = 8.0
-    picture = heatmap.overlay(film, values, 8.0, "stretch")
+    picture = overlays.overlay(film, values, 8.0, "stretch")
     assert picture.shape == (90, 60, 3) and picture.dtype == np.uint8
     grey = np.asarray(film)
     np.testing.assert_array_equal(picture[:, :25], np.repeat(grey[:, :25, None], 3, 2))
     # On the right the last colour covers three quarters of the film.
-    expected = 0.25 * grey[:, 35:, None] + 0.75 * 255 * np.array(heatmap.COLOURS(1.0)[:3])
+    expected = 0.25 * grey[:, 35:, None] + 0.75 * 255 * np.array(overlays.COLOURS(1.0)[:3])
     np.testing.assert_allclose(picture[:, 35:], expected, atol=1)
-    np.testing.assert_array_equal(heatmap.overlay(film, 0 * values, 4.0, "pad"), np.repeat(grey[..., None], 3, 2))
+    np.testing.assert_array_equal(overlays.overlay(film, 0 * values, 4.0, "pad"), np.repeat(grey[..., None], 3, 2))
 
 
 def test_the_scale_ends_at_the_greatest_value_but_not_below_the_least_top():
     low, high = np.array([[[-9.0, 1.0]], [[2.0, 0.5]]]), np.array([[[-9.0, 1.0]], [[17.5, 0.5]]])
-    assert heatmap.scale_tops({"class activation": low, "LayerCAM": low}) == {
-        "class activation": heatmap.LEAST_TOP,
+    assert overlays.scale_tops({"class activation": low, "LayerCAM": low}) == {
+        "class activation": overlays.LEAST_TOP,
         "LayerCAM": 2.0,
     }
-    assert heatmap.scale_tops({"Grad-CAM": high, "LayerCAM": high}) == {"Grad-CAM": 17.5, "LayerCAM": 17.5}
+    assert overlays.scale_tops({"Grad-CAM": high, "LayerCAM": high}) == {"Grad-CAM": 17.5, "LayerCAM": 17.5}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -355,8 +356,8 @@ def test_a_panel_shows_each_film_beside_its_map_undistorted(count, in_tmp):
     maps = {"class activation": RNG.normal(size=(count, 5, 5)), "LayerCAM": RNG.normal(size=(count, 32, 32))}
     maps["class activation"][-1, 2, 2] = 11.0
     tops = {"class activation": 11.0, "LayerCAM": maps["LayerCAM"].max()}
-    figure = heatmap.panel("a $\\title of\ntwo lines", films, captions, maps, "pad")
-    heatmap.save(figure, Path("panel.png"))
+    figure = overlays.panel("a $\\title of\ntwo lines", films, captions, maps, "pad")
+    overlays.save(figure, Path("panel.png"))
     assert [path.name for path in Path().glob("*panel*")] == ["panel.png"]
     with Image.open("panel.png") as picture:
         drawn = np.asarray(picture.convert("RGB"))
@@ -370,7 +371,7 @@ def test_a_panel_shows_each_film_beside_its_map_undistorted(count, in_tmp):
         np.testing.assert_array_equal(row[0].images[0].get_array(), np.asarray(film))
         for axes, (kind, values) in zip(row[1:], maps.items(), strict=True):
             assert axes.get_title(loc="left") == kind
-            expected = heatmap.overlay(film, values[place], tops[kind], "pad")
+            expected = overlays.overlay(film, values[place], tops[kind], "pad")
             np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1)
         for axes in row:
             box = axes.get_window_extent()
@@ -390,7 +391,7 @@ def test_pointing_counts_hits():
     views = pd.DataFrame({"patient": ["a", "a", "b", "c"]})
     boxes = np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.4, 0.4, 0.6, 0.6], [0.8, 0.0, 1.0, 0.1]])
     peaks = [(0.1, 0.1), (0.45, 0.45), (0.5, 0.5), (1.0, 0.05)]  # in; out; in; on the edge, which is out
-    found = heatmap.pointing(views, peaks, boxes)
+    found = pointing.pointing(views, peaks, boxes)
     assert found["hits"]["value"] == 0.5
     # In others' boxes: none; the first and the third of three; the second of three; none.
     assert found["other_films"] == pytest.approx((0 + 2 / 3 + 1 / 3 + 0) / 4)
@@ -411,7 +412,7 @@ def test_pointing_by_loops():
 
     hits = sum(inside(peaks[place], boxes[place]) for place in range(count)) / count
     others = [inside(peaks[one], boxes[other]) for one in range(count) for other in range(count) if one != other]
-    found = heatmap.pointing(pd.DataFrame({"patient": patient}), peaks, boxes)
+    found = pointing.pointing(pd.DataFrame({"patient": patient}), peaks, boxes)
     assert found["hits"]["value"] == pytest.approx(hits) and 0.3 < hits < 1
     assert found["other_films"] == pytest.approx(np.mean(others))
     assert found["gain"]["value"] == pytest.approx(hits - np.mean(others))
@@ -468,7 +469,7 @@ def test_a_trained_network_points_at_what_it_has_learned():
         kinds = heatmap.mapper(network)(pixels[abnormal])
         assert {kind: maps.shape[1:] for kind, maps in kinds.items()} == {"class activation": (8, 8), "LayerCAM": (32, 32)}
         return {
-            kind: heatmap.pointing(views, [heatmap.peak(one, 64, 64, "pad") for one in maps], boxes[abnormal])
+            kind: pointing.pointing(views, [pointing.peak(one, 64, 64, "pad") for one in maps], boxes[abnormal])
             for kind, maps in kinds.items()
         }
 
@@ -493,5 +494,5 @@ def test_layer_cam_weighs_each_place_by_its_own_gradient():
 
 
 def test_one_view_alone():
-    found = heatmap.pointing(pd.DataFrame({"patient": ["a"]}), [(0.5, 0.5)], np.array([[0.4, 0.4, 0.6, 0.6]]))
+    found = pointing.pointing(pd.DataFrame({"patient": ["a"]}), [(0.5, 0.5)], np.array([[0.4, 0.4, 0.6, 0.6]]))
     assert found["hits"] == {"value": 1.0, "low": None, "high": None} and found["other_films"] == 0

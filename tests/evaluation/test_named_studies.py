@@ -15,10 +15,12 @@ from PIL import Image
 from support import ROOT
 from tiny import tiny
 
+import model_test
 from bones.data.images import fit_square, read_grey
+from bones.data.studies import find
+from bones.evaluation import classifier, overlays
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import named_studies as studies
-from bones.evaluation import split as model_test
 from bones.runs import checkpoints
 from bones.runs.folder import RunFolder
 from bones.system.errors import DataError
@@ -78,18 +80,18 @@ def test_studies_are_folders_with_images_however_deep(in_tmp, caplog):
         ("r/p2/s/deep/er", "r/p2/s/deep/er/x.dcm"),
         ("r/p10/s", "r/p10/s/1.JPG"),
     ]
-    assert rows_of(studies.find(["r"])) == expected
+    assert rows_of(find(["r"])) == expected
     assert [record.getMessage() for record in caplog.records] == ["r/empty holds no image and is passed over"]
     caplog.clear()
     Path("r/p2/s/report.txt").touch()
-    assert rows_of(studies.find(["r"])) == expected
+    assert rows_of(find(["r"])) == expected
     assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p2/s/report.txt"]
 
 
 def test_a_folder_with_the_name_of_an_image_is_a_folder(in_tmp):
     write_image("r/1.2.840.dcm/image1.png")
     write_image("r/a.png")
-    assert rows_of(studies.find(["r"])) == [("r", "r/a.png"), ("r/1.2.840.dcm", "r/1.2.840.dcm/image1.png")]
+    assert rows_of(find(["r"])) == [("r", "r/a.png"), ("r/1.2.840.dcm", "r/1.2.840.dcm/image1.png")]
 
 
 def test_links(in_tmp):
@@ -100,11 +102,11 @@ def test_links(in_tmp):
     Path("r/z").symlink_to("../elsewhere")
     Path("r/a/image2.png").symlink_to("image1.png")
     Path("r/self").symlink_to(".")
-    found = rows_of(studies.find(["r"]))
+    found = rows_of(find(["r"]))
     assert found == [("r/a", "r/a/image1.png"), ("r/a", "r/a/image2.png"), ("r/z/s", "r/z/s/image1.png")]
     # A link to another folder of the tree is a folder of its own.
     Path("r/b").symlink_to("a")
-    assert ("r/b", "r/b/image1.png") in rows_of(studies.find(["r"]))
+    assert ("r/b", "r/b/image1.png") in rows_of(find(["r"]))
 
 
 def test_folders_a_thousand_deep(in_tmp):
@@ -114,7 +116,7 @@ def test_folders_a_thousand_deep(in_tmp):
         os.chdir("d")
     write_image("image1.png")
     os.chdir(here)
-    assert len(studies.find(["d"])) == 1
+    assert len(find(["d"])) == 1
     shutil.move("d" + "/d" * 600, "half")  # pytest's own clearing recurses
     shutil.move("d" + "/d" * 300, "quarter")
     shutil.move("half" + "/d" * 300, "last")
@@ -124,14 +126,14 @@ def test_odd_names_are_found(in_tmp):
     names = ["new\nline", "quo\"te's", "tab\there", b"latin\xe4".decode(errors="surrogateescape"), "-v", "骨", "a,b"]
     for name in names:
         write_image(f"r/{name}/{name}.png")
-    assert {study for study, _ in rows_of(studies.find(["r"]))} == {f"r/{name}" for name in names}
+    assert {study for study, _ in rows_of(find(["r"]))} == {f"r/{name}" for name in names}
 
 
 def test_named_twice_is_called_once_and_images_are_studies_of_their_own(in_tmp):
     write_image("r/a/image1.png")
     write_image("r/b/image1.png")
     expected = [("r/a", "r/a/image1.png"), ("r/b", "r/b/image1.png"), ("r/b/image1.png", "r/b/image1.png")]
-    assert rows_of(studies.find(["r", "r/a", "r/b/", "r/b/image1.png"])) == expected
+    assert rows_of(find(["r", "r/a", "r/b/", "r/b/image1.png"])) == expected
 
 
 @pytest.mark.parametrize(("name", "message"), [("absent", "no such file or folder"), ("empty", "holds no image")])
@@ -140,7 +142,7 @@ def test_nothing_to_find(name, message, in_tmp):
     Path("empty/inner").mkdir(parents=True)
     Path("empty/inner/notes.txt").touch()
     with pytest.raises(DataError, match=f"^{name}.*{message}"):
-        studies.find(["r", name])
+        find(["r", name])
 
 
 # Chunks
@@ -150,13 +152,13 @@ def test_nothing_to_find(name, message, in_tmp):
 def test_chunks_are_whole_studies_in_order(sizes):
     names = [f"s{place}" for place, size in enumerate(sizes) for _ in range(size)]
     views = pd.DataFrame({"path": [f"{place}.png" for place in range(len(names))], "study": names})
-    parts = list(studies.chunks(views))
+    parts = list(classifier.chunks(views))
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), views)
     assert sum(part["study"].nunique() for part in parts) == len(sizes), "a study was split"
     assert all(list(part.index) == list(range(len(part))) for part in parts)
     # Memory: no part is larger than CHUNK and its largest study together, and parts are not tiny either.
-    assert max(map(len, parts)) < studies.CHUNK + max(sizes)
-    assert len(parts) <= 1 + 2 * sum(sizes) / studies.CHUNK
+    assert max(map(len, parts)) < classifier.CHUNK + max(sizes)
+    assert len(parts) <= 1 + 2 * sum(sizes) / classifier.CHUNK
 
 
 # predictions.csv
@@ -168,7 +170,7 @@ def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
     assert out.startswith("Wrote predictions.csv: 6 views of 3 studies, ") and "not a medical device" in err
     table = pd.read_csv("predictions.csv")
     assert list(table.columns) == ["study", "path", "probability", "study_probability", "decision", "fault"]
-    assert rows_of(table) == rows_of(studies.find([site])) and table["fault"].isna().all()
+    assert rows_of(table) == rows_of(find([site])) and table["fault"].isna().all()
     for study, rows in table.groupby("study", sort=False):
         assert model_test.main([run, study]) == 0
         lines = [line.split("\t") for line in capsys.readouterr().out.strip().split("\n")]
@@ -271,7 +273,7 @@ def test_a_study_may_come_behind_an_option(run, site, capsys):
 
 def test_a_failure_in_the_middle_leaves_no_file(run, site, capsys, monkeypatch):
     monkeypatch.setattr(studies, "CHUNK", 1)
-    predict, calls = studies.predict, []
+    predict, calls = classifier.predict, []
 
     def fail(*arguments):
         calls.append(arguments)
@@ -308,7 +310,7 @@ def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
     assert model_test.main([run, "odd", "--heatmap", "maps", "--csv", "odd\n.csv"]) == 0
     assert "Wrote odd\\n.csv: 18 views of 9 studies" in capsys.readouterr().out
     table = pd.read_csv("odd\n.csv", encoding_errors="surrogateescape")
-    assert rows_of(table) == rows_of(studies.find(["odd"]))
+    assert rows_of(table) == rows_of(find(["odd"]))
     assert set(table["study"]) == {f"odd/{name}/s" for name in ODD}
     assert table["probability"].between(0, 1).all() and set(table["decision"]) <= {"Positive", "Negative"}
     # Only of glyphs: a file that another test left open warns whenever it is collected.
@@ -323,7 +325,7 @@ def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
 
 def test_a_picture_a_study(run, site, monkeypatch, capsys):
     figures = {}
-    save = heatmap.save
+    save = overlays.save
     monkeypatch.setattr(heatmap, "save", lambda figure, file: (figures.update({file.name: figure}), save(figure, file)))
     write_image("site/c/a/study1/image1.png")  # the same last two parts as another's
     assert model_test.main([run, site, "--heatmap", "deep/maps"]) == 0
@@ -392,7 +394,7 @@ PEAK = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import tiny
-from bones.evaluation import split as model_test
+import model_test
 assert model_test.main(["run", sys.argv[2], "--csv", sys.argv[3]]) == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from odd_images import BAD, ODD
 from PIL import Image
 
+import model_test
+import mura
+import plot_results
 from bones.data import images
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
-from bones.evaluation import figures as plot_results
-from bones.evaluation import split as model_test
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
 from bones.system.errors import DataError, RunError, UnreadableImageError
 from bones.training import command_line
-from bones.training import session as mura
 
 TIMES = int(os.environ.get("FUZZ", "1"))
 PATIENT = settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=TIMES == 1)

@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 from support import train
 
+import model_test
+import mura
 from bones.data.pixels import Rows, load_pixels
 from bones.data.splits import split_by_patient
 from bones.data.views import find_views
-from bones.evaluation import split as model_test
 from bones.networks.batches import Batches
 from bones.runs import checkpoints
 from bones.runs.folder import HISTORY, RunFolder
 from bones.scores.metrics import auroc
 from bones.training import callbacks, saving
-from bones.training import session as mura
 from bones.training import trainer as training
 
 

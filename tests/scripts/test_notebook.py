@@ -10,10 +10,10 @@ import pytest
 from support import ROOT
 from tiny import TINY
 
-from bones.data import views as data_loader
-from bones.evaluation import figures as plot_results
-from bones.evaluation import split as model_test
-from bones.training import session as mura
+import data_loader
+import model_test
+import mura
+import plot_results
 
 nbformat = pytest.importorskip("nbformat", reason="no nbformat, which reads notebooks: pip install -r requirements/test.txt")
 SCRIPTS = {"data_loader.py": data_loader, "model_test.py": model_test, "mura.py": mura, "plot_results.py": plot_results}

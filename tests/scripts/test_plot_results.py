@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from support import ROOT
 
-from bones.evaluation import figures as plot_results
-from bones.evaluation import split as model_test
+import model_test
+import plot_results
 from bones.runs.folder import PREDICTIONS
 from bones.scores import metrics as scores
 from bones.scores.probabilities import study_probabilities

@@ -18,6 +18,7 @@ import soak
 from support import ROOT, train
 from tiny import TINY
 
+import mura
 from bones.data import pixels
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
@@ -25,7 +26,6 @@ from bones.data.views import find_views
 from bones.runs import checkpoints
 from bones.runs.folder import RunFolder
 from bones.system.errors import DataError
-from bones.training import session as mura
 
 STEPS = 8  # of an epoch of soak.py's training
 

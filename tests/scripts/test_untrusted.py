@@ -13,13 +13,13 @@ from PIL import Image
 from support import write_study
 from tiny import TINY, tiny
 
+import model_test
+import mura
 from bones.data import images
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
-from bones.evaluation import split as model_test
 from bones.runs.folder import RunFolder
 from bones.system.errors import DataError
-from bones.training import session as mura
 
 IMAGE = "train/XR_HUMERUS/patient00001/study1_positive/image1.png"
 

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 from support import ROOT, TESTS
 
-from bones.evaluation import split as model_test
-from bones.serving import server as app
+import app
+import model_test
 
 gradio_client = pytest.importorskip("gradio_client", reason="the page needs gradio: pip install -r requirements/extra.txt")
 sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -r requirements/test.txt")

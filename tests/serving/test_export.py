@@ -16,7 +16,7 @@ from tiny import tiny
 
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
-from bones.evaluation import named_studies as studies
+from bones.evaluation import classifier
 from bones.networks.applications import densenet169, inception_v3
 from bones.networks.densenet_k12 import densenet169_k12
 from bones.runs import recipes
@@ -69,8 +69,8 @@ def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, prec
     keras.config.set_dtype_policy("float32")
     assert export.main([str(run), "--format", *KINDS]) == 0
     pixels, settings = other_views(phantoms), RunFolder(run).settings()
-    expected = studies.predict(trained, pixels, settings)
-    unlike = studies.predict(trained, pixels, {**settings, "options": {"flip_averaging": not averaging}})
+    expected = classifier.predict(trained, pixels, settings)
+    unlike = classifier.predict(trained, pixels, {**settings, "options": {"flip_averaging": not averaging}})
     assert np.ptp(expected) > 0.1 and np.abs(expected - unlike).max() > 0.01, "these views tell nothing apart"
     out = capsys.readouterr().out.splitlines()
     for name in KINDS:
@@ -146,7 +146,7 @@ def test_real_networks(run, build, size, kinds, phantoms):
     batch_statistics.Averager(network).take(pixels)
     change_run(run, network, temperature=0.5, options={"network": network.name, "size": size})
     assert export.main([str(run), "--format", *kinds]) == 0
-    expected = studies.predict(network, pixels, RunFolder(run).settings())
+    expected = classifier.predict(network, pixels, RunFolder(run).settings())
     assert np.ptp(expected) > 0.05, "the network says the same of all views"
     for name in kinds:
         found = formats.FORMATS[name].load(file_of(run, name))(pixels.astype(np.float32))[:, 0]

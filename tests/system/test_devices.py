@@ -11,11 +11,11 @@ import soak
 from support import ROOT, TESTS, train
 from tiny import TINY
 
+import mura
 from bones.runs.folder import RunFolder
 from bones.system import devices
 from bones.system.errors import DevicesError
 from bones.training import command_line
-from bones.training import session as mura
 
 # Losses and weights of a few steps, by number of devices and settings; a process of its own has not computed yet.
 STEPS = """

@@ -10,12 +10,12 @@ import pytest
 from sklearn import metrics
 from tiny import TINY
 
+import model_test
+import mura
 from bones.data import images
 from bones.data.views import find_views
-from bones.evaluation import split as model_test
 from bones.runs.folder import RunFolder
 from bones.training import command_line
-from bones.training import session as mura
 from tools import ablation as ablate
 from tools import ablation_record as record
 

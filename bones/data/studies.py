@@ -1,0 +1,64 @@
+"""Studies that a user names: images, and folders with images at or below them, as a table of views without labels."""
+
+import logging
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from bones.data.layouts import IMAGE_SUFFIXES, in_order
+from bones.system.errors import DataError
+from bones.system.files import printable
+
+log = logging.getLogger(__name__)
+
+
+def find(names):
+    """Views of the studies that paths name.
+
+    Args:
+        names: images, each a study of its own, and folders: each folder in or below them that holds images is a study.
+    Returns: pandas.DataFrame with path and study, the name of its folder or image, in order; labels in names count for nothing.
+    Raises: DataError when a path is missing, or no image is found at or below one.
+    """
+    rows = []
+    for name in names:
+        path = Path(name)
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder; expected a study's folder, an image or a run folder.")
+        if not path.is_dir():
+            rows.append((str(path), name))
+            continue
+        found = [(str(image), str(folder)) for folder, films in folders(path) for image in films]
+        if not found:
+            raise DataError(f"{path} holds no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
+        rows += found
+    return pd.DataFrame(rows, columns=["path", "study"]).drop_duplicates()
+
+
+def folders(root):
+    """The folders at and below one that hold images, in order, each with its images.
+
+    A link back to a folder that leads to it is not followed; a file that is neither an image nor a stray is passed over with a
+    warning.
+    """
+    waiting = [(Path(root), ())]  # the next one last, each with the device and number of the folders that lead to it
+    while waiting:
+        folder, above = waiting.pop()
+        status = os.stat(folder)
+        here = status.st_dev, status.st_ino
+        if here in above:
+            continue
+        films, inner = [], []
+        for entry in in_order(folder):
+            if entry.is_dir():
+                inner.append(entry)
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+                films.append(entry)
+            else:
+                log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", printable(entry))
+        if films:
+            yield folder, films
+        elif not inner:
+            log.warning("%s holds no image and is passed over", printable(folder))
+        waiting += [(entry, (*above, here)) for entry in inner[::-1]]

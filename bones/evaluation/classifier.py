@@ -1,0 +1,88 @@
+"""A run's network with its temperature and threshold: from pixels, and from files, to probabilities and decisions.
+
+The command line, the web page and the exports all score through it.
+"""
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm  # progress bar
+
+from bones.data.pixels import Rows, decode_all
+from bones.evaluation import heatmaps
+from bones.networks.acceleration import in_float32, speed_up
+from bones.networks.predict import predict
+from bones.runs import checkpoints
+from bones.scores.probabilities import calibrate, decisions
+
+COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault"]
+CHUNK = 256  # views in memory at a time, but for a larger study
+
+
+class Classifier:
+    """What a run says of views.
+
+    Attributes:
+        settings: run.json.
+        network: keras.Model, ready to predict.
+        maps: f(pixels) -> maps, see heatmaps.mapper; None where they were not asked for.
+    """
+
+    def __init__(self, run, batch_size=32, with_maps=False, exact=False):
+        """
+        Args:
+            run: RunFolder.
+            batch_size: views that the network is given at a time; for each other size it is compiled anew.
+            with_maps: whether `maps` is wanted.
+            exact: compute in float32 with stock layers, as other runtimes do.
+        Raises: RunError when the run cannot be read; HeatmapError when maps are wanted and cannot be had.
+        """
+        self.settings, self.batch_size = run.settings(), batch_size
+        network = checkpoints.load_network(run)
+        self.maps = heatmaps.mapper(network, batch_size) if with_maps else None  # of the network as it was saved
+        self.network = in_float32(network) if exact else speed_up(network)
+        self.flip_averaging = self.settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
+
+    def predict(self, pixels):
+        """Probability of each view, (n, size, size, 1) uint8, at the run's temperature. Returns: (n,) float64."""
+        probability = predict(self.network, pixels, self.batch_size, self.flip_averaging)
+        return calibrate(probability, self.settings["temperature"])
+
+    def call(self, views, skip_unreadable=False):
+        """Decode and score views.
+
+        Args:
+            views: table of `bones.data.studies.find`.
+            skip_unreadable: call a study by its other views where one does not decode, instead of not at all.
+        Yields: (table, pixels) of some whole studies. The table has COLUMNS: where a view does not decode, probability is nan
+            and fault says why; where a study is not called, study_probability, the mean over its views, is nan and decision
+            "". Pixels are (n, size, size, 1) uint8.
+        """
+        size, resize = (self.settings["options"][name] for name in ("size", "resize"))
+        bar = tqdm(total=len(views), desc="Calling studies", unit="view", leave=False, delay=2, disable=None)
+        for chunk in chunks(views):
+            pixels = np.zeros((len(chunk), size, size, 1), np.uint8)
+            bad = decode_all(chunk["path"], size, resize, pixels)
+            good = np.setdiff1d(np.arange(len(chunk)), bad["place"])
+            chunk = chunk.assign(probability=np.nan, fault="")
+            chunk.loc[bad["place"], "fault"] = bad["reason"].to_numpy()
+            if len(good):
+                chunk.loc[good, "probability"] = self.predict(Rows(pixels, good))
+            by_study = chunk.groupby("study", sort=False)["probability"]
+            chunk["study_probability"] = by_study.transform(lambda probability: probability.mean(skipna=skip_unreadable))
+            chunk["decision"] = [decision(mean, self.settings["threshold"]) for mean in chunk["study_probability"]]
+            yield chunk[COLUMNS], pixels
+            bar.update(len(chunk))
+        bar.close()
+
+
+def decision(probability, threshold):
+    """Positive or Negative, or "" where the probability is nan."""
+    return "" if np.isnan(probability) else ("Negative", "Positive")[int(decisions(probability, threshold))]
+
+
+def chunks(views):
+    """A table of named studies in parts of whole studies, each of about CHUNK views."""
+    number = views.groupby("study", sort=False)["path"].transform("size").groupby(views["study"], sort=False).first()
+    part = pd.Series(np.cumsum(number.to_numpy()) // CHUNK, index=number.index)
+    for _, chunk in views.groupby(views["study"].map(part), sort=False):
+        yield chunk.reset_index(drop=True)

@@ -1,0 +1,37 @@
+"""The studies whose probability disagrees most with the label."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bones.data import images
+from bones.data.labels import study_paths
+from bones.data.layouts import data_root
+from bones.evaluation.classifier import Classifier
+from bones.evaluation.split import print_again, score_split
+from bones.scores.probabilities import study_probabilities
+
+
+def show_suspects(run, selection, count):
+    """Print so many studies that disagree most with their labels, and write them to suspects.csv and suspects.png.
+
+    Args: see `score_split`.
+    """
+    scored = score_split(run, Classifier(run), selection)
+    views = scored.predictions
+    views = views.assign(study=study_paths(views, data_root(scored.report["data"])))
+    called = study_probabilities(views)
+    order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[:count]
+    table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
+    run.write_csv("suspects.csv", table)
+    # A row a view, in the table's order.
+    shown = table[["study", "label", "probability"]].merge(views[["study", "path"]], on="study")
+    captions = [
+        f"{Path(study).parent.name} {Path(study).name.split('_')[0]}\n{'abnormal' if label else 'normal'}: {probability:.2f}"
+        for study, label, probability in zip(shown["study"], shown["label"], shown["probability"], strict=True)
+    ]
+    run.write_image("suspects.png", images.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
+    print(table.to_string(index=False))
+    print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: look at them with someone who reads films.")
+    print("Correct the label column of a copy, keep what you are sure of, and pass it as --labels.")
+    print_again(run, selection, "--labels", "FILE.csv")

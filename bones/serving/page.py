@@ -1,0 +1,137 @@
+"""What the web page answers on one study: its decision, its views beside their maps, and what the numbers mean, as HTML."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image  # pictures for the page
+
+from bones.data import images
+from bones.evaluation import overlays
+from bones.evaluation.classifier import Classifier
+from bones.scores.text import as_text
+from bones.system.errors import RunError
+from bones.system.files import printable
+
+MOST_VIEWS = 12  # of one study; MURA's largest has 13, most have 2 or 3
+SIDE = 560  # pixels of a film on the page, at most
+STYLE = """
+.views {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; margin: 1rem 0}
+.views figure {margin: 0}
+.pictures {display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .4rem}
+.pictures img {width: 100%; height: auto; border-radius: 4px}
+.pictures span {font-size: .8rem}
+.decision {font-size: 1.5rem; font-weight: 600; margin: .25rem 0}
+.fault {border-left: 4px solid #b00020; padding: .25rem .75rem}
+.note {border-left: 4px solid #b26a00; padding: .25rem .75rem}
+.scale img {width: 100%; max-width: 22rem; height: .9rem; display: block}
+.scale span {display: flex; justify-content: space-between; max-width: 22rem; font-size: .85rem}
+"""
+
+
+class Page:
+    """A run's network and what the page says of it."""
+
+    def __init__(self, run):
+        # One view at a time: for studies of two views and of three, the network would be compiled twice.
+        self.classifier = Classifier(run, batch_size=1, with_maps=True)
+        self.settings = self.classifier.settings
+        self.study_types = ", ".join(self.settings["options"]["study_type"])
+        self.about = about(run, self.settings)
+
+    def answer(self, paths):
+        """HTML on the views of one study; a readable fault where they cannot be called."""
+        if len(paths) > MOST_VIEWS:
+            return fault(f"{len(paths)} files: expected the views of one study, {MOST_VIEWS} at most. Drop fewer.")
+        views = pd.DataFrame({"path": paths, "study": "the one of this request"})
+        ((study, pixels),) = self.classifier.call(views)
+        bad = study[study["fault"] != ""]
+        if len(bad):
+            reasons = "; ".join(
+                f"{shown_name(path)}: {reason.rstrip('.')}" for path, reason in zip(bad["path"], bad["fault"], strict=True)
+            )
+            return fault(f"Not called. {reasons}. Expected .png, .jpg or .dcm films; drop the study again without these.")
+        maps = self.classifier.maps(pixels)
+        tops = overlays.scale_tops(maps)
+        films = [
+            figure(row, {kind: values[place] for kind, values in maps.items()}, tops, self.settings["options"]["resize"])
+            for place, row in enumerate(study.itertuples())
+        ]
+        return f"{self.verdict(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.about}"
+
+    def verdict(self, study):
+        """The study's decision and where it comes from."""
+        mean, threshold, count = study["study_probability"].iloc[0], self.settings["threshold"], len(study)
+        source = f"the mean of its {count} views" if count > 1 else "that of its one view"
+        return (
+            f"<p class='decision' role='alert'>{study['decision'].iloc[0]}: probability of abnormal {mean:.3f}</p>"
+            f"<p>It is {source}. Positive is {threshold:.3f} or more, the threshold fitted on the run's tuning studies.</p>"
+        )
+
+
+def about(run, settings):
+    """What the numbers mean, and what they do not: HTML from the run's own scores."""
+    lines = []
+    if settings["data"].get("phantom"):
+        lines.append(
+            "<b>This network was trained on phantoms (drawn films): what it says of a patient's film means nothing.</b>"
+        )
+    try:
+        scored = run.read_json("scores.json")
+        study = scored["studies"]
+        lines.append(
+            f"On the {scored['split']} studies of {html.escape(Path(scored['data']).name)} ({study['count']}, of which "
+            f"{study['positive']} abnormal) it called {as_text(study['sensitivity'])} of the abnormal and "
+            f"{as_text(study['specificity'])} of the normal ones rightly, [95 % interval]."
+        )
+    except (RunError, KeyError, TypeError):
+        lines.append("Nobody has scored this network on held-out studies yet (model_test.py), so nobody knows how good it is.")
+    lines.append(
+        "A probability holds for studies as common in abnormality, and films as taken, as those that the network learned from. "
+        "Colours show what spoke for “abnormal”, not where an injury ends; a low number does not rule one out."
+    )
+    lines.append("Research only, not a medical device.")
+    return "".join(f"<p class='note'>{line}</p>" for line in lines)
+
+
+def fault(message):
+    """A fault as HTML; file names in it may hold anything."""
+    return f"<p class='fault' role='alert'>{html.escape(message)}</p>"
+
+
+def shown_name(path):
+    """A file's own name, in one line."""
+    return printable(Path(path).name)
+
+
+def figure(row, maps, tops, resize):
+    """One view beside its maps, as HTML."""
+    film = images.shrink(images.read_grey(row.path), SIDE)
+    pictures = {"the film": np.repeat(np.asarray(film)[..., None], 3, axis=2)}
+    pictures |= {kind: overlays.overlay(film, values, tops[kind], resize) for kind, values in maps.items()}
+    name = html.escape(shown_name(row.path), quote=True)
+    shown = "".join(
+        f"<div><img src='{as_url(picture)}' alt='{name}, {kind}'><span>{kind}</span></div>"
+        for kind, picture in pictures.items()
+    )
+    return f"<figure><figcaption>{name}: {row.probability:.3f}</figcaption><div class='pictures'>{shown}</div></figure>"
+
+
+def scale(tops):
+    """The colours of the maps, as HTML."""
+    ramp = np.repeat(overlays.COLOURS(np.linspace(0, 1, 256))[None, :, :3], 8, axis=0)
+    meaning = "<br>".join(html.escape(line) for line in overlays.describe_scale(tops).split("\n"))
+    return (
+        f"<div class='scale'><img src='{as_url(np.uint8(255 * ramp))}' alt='Colours from black over red to yellow'>"
+        f"<span><span>0</span><span>1</span></span><small>{meaning}</small></div>"
+    )
+
+
+def as_url(picture):
+    """A picture, (height, width, 3) uint8, within the page itself: nothing is stored."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
