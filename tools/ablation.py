@@ -1,8 +1,8 @@
 """Train each row of docs/recipe.md with several seeds, some at once, and print the table: which settings earn their place.
 
-    python ablate.py --data ROOT --out runs/ablation                        every row, seeds 0 1 2; go on where it stopped
-    python ablate.py --data ROOT --out runs/ablation --rows base ema        some rows
-    python ablate.py --record docs/ablation/fracatlas --table               the table of what is there
+    python -m tools.ablation --data ROOT --out runs/ablation                    every row, seeds 0 1 2; go on where it stopped
+    python -m tools.ablation --data ROOT --out runs/ablation --rows base ema    some rows
+    python -m tools.ablation --record docs/ablation/fracatlas --table           the table of what is there
 
 A quarter of train/'s patients is set apart in --out/develop and scored; ROOT/valid/ is not looked at, so that a recipe chosen
 by this table meets it for the first time at the end. Every row is the base with one thing changed. A difference is that of the
@@ -11,7 +11,6 @@ kept in two small files, runs.csv and probabilities.csv, in --record; a run that
 Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by Ctrl-C.
 """
 
-import argparse
 import collections
 import os
 import shlex
@@ -35,8 +34,9 @@ from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to
 from bones.scores.metrics import NUMBERS, cohen_kappa
 from bones.scores.probabilities import decisions
 from bones.scores.report import differences
-from bones.scores.text import as_markdown, as_text, mean_and_spread
-from bones.system.errors import DataError, RunError
+from bones.scores.text import as_text, markdown_table, mean_and_spread
+from bones.system import scripts
+from bones.system.errors import BenchmarkError
 from bones.system.files import whole_folder
 from tools.ablation_record import Record
 
@@ -79,36 +79,31 @@ STRETCHED = ["contrast-stretch"]  # rows on films whose darkest and brightest 1 
 SHOWN = ("auroc", "average_precision", "kappa", "accuracy")
 
 
+@scripts.command
 def main(argv=None):
     """Train and show as the command line says; returns the exit status."""
     options = parse_options(argv)
-    try:
-        record = Record(options.record or options.out, settings)
-        if not options.table:
-            out = Path(options.out).absolute()
-            runs = [(row, seed) for seed in options.seeds for row in options.rows if not record.holds(row, seed)]
-            develop(options.data, out / "develop")
-            if any(row in STRETCHED for row, _ in runs):
-                develop(options.data, out / "develop-stretched", stretch=True)
+    record = Record(options.record or options.out, settings)
+    if not options.table:
+        out = Path(options.out).absolute()
+        runs = [(row, seed) for seed in options.seeds for row in options.rows if not record.holds(row, seed)]
+        develop(options.data, out / "develop")
+        if any(row in STRETCHED for row, _ in runs):
+            develop(options.data, out / "develop-stretched", stretch=True)
+        try:
             failed = train_all(runs, record, out, options)
-            if failed:
-                print(f"ablate.py: failed: {', '.join(failed)}; see the .log files in {out}", file=sys.stderr)
-                return 1
-        print(tables(record, options.rows, options.seeds))
-    except (DataError, RunError, OSError) as fault:
-        print(f"ablate.py: {fault}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("ablate.py: stopped; the same command goes on", file=sys.stderr)
-        return 130
+        except KeyboardInterrupt:
+            print("ablation.py: stopped; the same command goes on", file=sys.stderr)
+            return 130
+        if failed:
+            raise BenchmarkError(f"failed: {', '.join(failed)}; see the .log files in {out}")
+    print(tables(record, options.rows, options.seeds))
     return 0
 
 
 def parse_options(argv):
     """The command line, checked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = scripts.parser(__doc__)
     parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is divided; left out: phantoms are drawn")
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--out", metavar="FOLDER", help="where the divided data and the run folders go")
@@ -264,7 +259,7 @@ def tables(record, rows, seeds):
         return f"{record.folder} holds no run of these rows and seeds."
     runs = [run for row in rows for run in record.scored(row, seeds).values()]
     by_row = [table_row(row, record, seeds) for row in rows]
-    return "\n\n".join([as_markdown(by_row), as_markdown([rule_row(rule, runs) for rule in RULES])])
+    return "\n\n".join([markdown_table(by_row), markdown_table([rule_row(rule, runs) for rule in RULES])])
 
 
 def table_row(row, record, seeds):
@@ -305,4 +300,4 @@ RULES = {"as many Positive as are": fit_threshold, "highest kappa": highest_kapp
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(scripts.run(main))

@@ -1,4 +1,4 @@
-"""What ablate.py keeps of its runs, in two small files: enough to print the table anywhere, and to know which runs are done."""
+"""What ablation.py keeps of its runs, in two small files: enough to print the table anywhere, and to know what is done."""
 
 import dataclasses
 import threading

@@ -1,9 +1,9 @@
 """Time training, scoring, loading and starting beside their peers, in one run, one engine after the other in every round.
 
-    python benchmark.py                     the whole table: about half an hour on two cores
-    python benchmark.py --only train        one part: load, train, score or start
-    python benchmark.py --only train --engine ours torch     some engines
-    KERAS_BACKEND=jax python benchmark.py   ours and stock Keras on another backend, for a GPU
+    python -m tools.benchmark                                     the whole table: about half an hour on two cores
+    python -m tools.benchmark --only train                        one part: load, train, score or start
+    python -m tools.benchmark --only train --engine ours torch    some engines
+    KERAS_BACKEND=jax python -m tools.benchmark                   ours and stock Keras on another backend, for a GPU
 
 Each engine is warmed up first and then measured in rounds, each round one engine after the other, because a machine's speed
 drifts by more than what separates engines; shown are the median and the range over the rounds. Peers that are not installed are
@@ -11,12 +11,10 @@ said and left out (pip install -r requirements/benchmark.txt). Compare within a 
 Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C. --json holds what was measured by then.
 """
 
-import argparse
 import datetime
 import importlib.util
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bones.system import backend, machine
+from bones.scores.text import markdown_table
+from bones.system import backend, machine, scripts
 from bones.system.errors import BenchmarkError
 
 # task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
@@ -110,43 +109,33 @@ class Engine:
             file.close()
 
 
+@scripts.command
 def main(argv=None):
     """Measure as the command line says; returns the exit status."""
     options = parse_options(argv)
     backend.choose()
     if os.environ.get("KERAS_BACKEND") == "openvino":
-        print("benchmark.py: KERAS_BACKEND is openvino, which only scores and has rows of its own. Unset it.", file=sys.stderr)
-        return 1
-    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where a shell has Ctrl-C ignored
-        signal.signal(number, signal.default_int_handler)
+        raise BenchmarkError("KERAS_BACKEND is openvino, which only scores and has rows of its own. Unset it.")
     setting = {"device": machine.processor()["device"], "date": str(datetime.date.today())}
     setting |= {"size": options.size, "batch_size": options.batch_size}
     print("{device}, {date}; {size} px, batch {batch_size}\n".format(**setting))
-    results, status = [], 0
+    results = []
     try:
         with tempfile.TemporaryDirectory() as folder:
             for task in options.only:
                 rows = measure(task, options, Path(folder))
                 results += [row | setting for row in rows]
                 if rows:
-                    print(as_table(rows), flush=True)
-    except BenchmarkError as fault:
-        print(f"benchmark.py: {fault}", file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        print("benchmark.py: stopped", file=sys.stderr)
-        status = 130
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
-        print(f"Wrote {options.json}")
-    return status
+                    print(markdown_table(as_cells(rows)) + "\n", flush=True)
+    finally:
+        if options.json:
+            Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+            print(f"Wrote {options.json}")
 
 
 def parse_options(argv):
     """The command line, checked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = scripts.parser(__doc__)
     engines = sorted({engine for pairs in ENGINES.values() for engine, _ in pairs})
     parser.add_argument(
         "--only", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="TASK", help="load, train, score, start"
@@ -303,19 +292,24 @@ def run_script(*arguments, scoring=None):
 # Tables
 
 
-def as_table(rows):
-    """Markdown table of one task's rows, with each engine's share of ours where the same was measured."""
+def as_cells(rows):
+    """Rows of the table of one task, with each engine's share of ours where the same was measured."""
     ours = {(row["what"], row["precision"]): row["value"] for row in rows if row["engine"] == "ours"}
-    lines = [f"| {rows[0]['task']} | | | median | range | of ours |", "|---|---|---|---:|---:|---:|"]
+    cells = []
     for row in rows:
         same = ours.get((row["what"], row["precision"]))
-        share = f"{row['value'] / same:.2f}" if same and row["engine"] != "ours" else ""
-        spread = f"{row['low']:.3g} to {row['high']:.3g}" if row["high"] > row["low"] else ""
-        lines.append(
-            f"| {row['engine']} | {row['precision']} | {row['what']} | {row['value']:.3g} {row['unit']} | {spread} | {share} |"
+        cells.append(
+            {
+                rows[0]["task"]: row["engine"],
+                "precision": row["precision"],
+                "what": row["what"],
+                "median": f"{row['value']:.3g} {row['unit']}",
+                "range": f"{row['low']:.3g} to {row['high']:.3g}" if row["high"] > row["low"] else "",
+                "of ours": f"{row['value'] / same:.2f}" if same and row["engine"] != "ours" else "",
+            }
         )
-    return "\n".join(lines) + "\n"
+    return cells
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(scripts.run(main))

@@ -1,22 +1,16 @@
 """The same work done by us, stock Keras, PyTorch, OpenVINO, OpenCV and tf.data, each in a process of its own.
 
-benchmark.py starts `python peers.py JOB`, JOB being JSON, and reads JSON lines: first {"ready": true}, after the engine is
-warm, or {"missing": NAME} of a library; then {"value": ...} for every line that it sends.
+benchmark.py starts `python -m tools.benchmark_peers JOB`, JOB being JSON, and reads JSON lines: first {"ready": true}, after the
+engine is warm, or {"missing": NAME} of a library; then {"value": ...} for every line that it sends. Libraries, NumPy too, are
+imported by the jobs, once the clock runs.
 """
-
-import time
-
-STARTED = time.perf_counter()  # before anything is imported
 
 import contextlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import numpy as np
 
 TRAIN_STEPS = {"cpu": 8, "gpu": 160}  # a round: seconds of work
 SCORED_VIEWS, SCORED_AT_ONCE = 64, 32
@@ -24,6 +18,8 @@ SCORED_VIEWS, SCORED_AT_ONCE = 64, 32
 
 def random_views(size, count):
     """((count, size, size, 1) uint8, (count, 1) float32): speed does not hang on what is on a film."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, size, size, 1), np.uint8), rng.integers(0, 2, (count, 1)).astype(np.float32)
 
@@ -68,6 +64,8 @@ def compiled(engine, precision, size):
 
 
 def train_keras(job):
+    import numpy as np
+
     from bones.data.pixels import Rows
     from bones.networks.batches import Batches
     from bones.system import machine
@@ -182,6 +180,7 @@ def load_ours(job):
 
 def load_cache(job):
     """What training does without decoding: start from the cache, take batches, in memory that does not grow."""
+    import numpy as np
     import pandas as pd
 
     from bones.data.pixels import Rows, load_pixels
@@ -222,6 +221,7 @@ def load_opencv(job):
     import concurrent.futures
 
     import cv2
+    import numpy as np
 
     size = job["size"]
     pixels = np.zeros((len(job["paths"]), size, size), np.uint8)
@@ -280,8 +280,13 @@ def start_keras(job):
     trainer.train_on_batch(views, label)
     trainer.train_on_batch(views, label)
     step, trace = (time.perf_counter() - first) / 2, sum(traces)
-    parts = {"import": imported - STARTED, "build": built - imported, "trace": trace, "optimise": first - built - trace - step}
-    return lambda: parts | {"to the end of the first step": first - STARTED}
+    parts = {
+        "import": imported - job["started"],
+        "build": built - imported,
+        "trace": trace,
+        "optimise": first - built - trace - step,
+    }
+    return lambda: parts | {"to the end of the first step": first - job["started"]}
 
 
 def start_torch(job):
@@ -291,7 +296,7 @@ def start_torch(job):
     imported = time.perf_counter()
     train_torch(job)(steps=1)
     first = time.perf_counter()
-    return lambda: {"import": imported - STARTED, "to the end of the first step": first - STARTED}
+    return lambda: {"import": imported - job["started"], "to the end of the first step": first - job["started"]}
 
 
 JOBS = {
@@ -316,7 +321,9 @@ JOBS = {
 
 def main():
     """Do the job of the command line until standard input ends."""
-    job = json.loads(sys.argv[1])
+    started = time.perf_counter()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    job = json.loads(sys.argv[1]) | {"started": started}
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print does not get among the answers
     try:

@@ -1,7 +1,7 @@
 """How time and memory grow with the views, and views a second with the hosts: the tables of docs/scaling.md.
 
-    python scaling.py --views 1272 36808 1000000 --out runs/scaling     measured, from a humerus to a million films
-    python scaling.py --rate 400 --network 10 --disk 1                  reckoned, from one host to 64
+    python -m tools.scaling --views 1272 36808 1000000 --out runs/scaling     measured, from a humerus to a million films
+    python -m tools.scaling --rate 400 --network 10 --disk 1                  reckoned, from one host to 64
 
 Phantoms at 64 px are drawn once and copied with bytes of their own, under patients of their own; each stage of the work is then
 done by a process of its own, whose time and memory are taken. Copies lie in the system's file cache: a slow disk adds to this.
@@ -20,8 +20,9 @@ import pandas as pd
 from tqdm import tqdm  # progress bar
 
 from bones.data.phantoms import sets as phantom
-from bones.scores.text import as_markdown
-from bones.system.errors import PhantomError
+from bones.scores.text import markdown_table
+from bones.system import backend, scripts
+from bones.system.errors import BenchmarkError
 from bones.system.files import whole_folder
 
 SIZE = 64
@@ -32,27 +33,22 @@ DRAWN = 250  # studies that are copied
 STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "epoch")
 
 
+@scripts.command
 def main(argv=None):
     """Measure or reckon as the command line says; returns the exit status."""
     options = parse_options(argv)
-    try:
-        if options.stage:
-            print(json.dumps(measure(options.stage, Path(options.out))))
-        elif options.rate:
-            print(as_markdown(reckon(options.rate, options.devices, options.network, options.disk)))
-        else:
-            print(measured(options.views, Path(options.out).absolute()))
-    except (PhantomError, subprocess.CalledProcessError, OSError) as fault:
-        print(f"scaling.py: {fault}", file=sys.stderr)
-        return 1
-    return 0
+    backend.choose()
+    if options.stage:
+        print(json.dumps(measure(options.stage, Path(options.out))))
+    elif options.rate:
+        print(markdown_table(reckon(options.rate, options.devices, options.network, options.disk)))
+    else:
+        print(measured(options.views, Path(options.out).absolute()))
 
 
 def parse_options(argv):
     """The command line, checked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = scripts.parser(__doc__)
     parser.add_argument("--views", nargs="+", type=int, default=[1272, 36808], metavar="N", help="sizes of the training set")
     parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="where the films go (default %(default)s)")
     parser.add_argument("--rate", type=float, metavar="X", help="views that a device trains a second: reckon, measure nothing")
@@ -80,7 +76,7 @@ def measured(counts, out):
         rows += [{"views": count, "stage": stage, **in_a_process(stage, out / str(count))} for stage in STAGES]
     table = pd.DataFrame(rows)
     shown = as_rows(table, "seconds", "{:.2f} s"), as_rows(table, "resident", "{:.0f} MB")
-    return "\n\n".join(as_markdown(each) for each in shown)
+    return "\n\n".join(markdown_table(each) for each in shown)
 
 
 def as_rows(table, column, form):
@@ -117,7 +113,9 @@ def copy_films(drawn, root, count):
 def in_a_process(stage, root):
     """What `measure` gives, of a new process: memory is that of this stage alone."""
     command = [sys.executable, "-m", "tools.scaling", "--stage", stage, "--out", str(root)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise BenchmarkError(f"the stage {stage!r} of {root} ended with status {done.returncode}; its message stands above.")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -198,5 +196,4 @@ def reckon(rate, devices, gbit, disk):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.exit(main())
+    sys.exit(scripts.run(main))

@@ -1,43 +1,33 @@
-"""How many training views are enough for batch normalisation's statistics of a run's last.h5.
+"""How many training views are enough for batch normalisation's statistics of a run's last.h5?
 
-python -m tools.statistics_views RUN
+    python -m tools.statistics_views RUN
+
+Exit status: 0 done; 1 a run or data that cannot be read; 2 a wrong command line.
 """
 
-import argparse
 import sys
 import time
 
 import numpy as np
 import pandas as pd
 
-from bones.data.pixels import Rows
-from bones.networks.acceleration import speed_up
-from bones.networks.predict import predict
-from bones.runs import checkpoints
-from bones.runs.data import load_parts
 from bones.runs.folder import RunFolder
 from bones.scores.metrics import auroc
 from bones.scores.text import mean_and_spread
-from bones.system.errors import DataError, RunError
-from bones.training.batch_statistics import Averager
+from bones.system import backend, scripts
 
 TRIED = (32, 64, 96, 128, 160, 192, 256, 384, 512)
 DRAWS = 6
 
 
+@scripts.command
 def main(argv=None):
     """Print how far probabilities are from those with statistics of all views; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = scripts.parser(__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
     options = parser.parse_args(argv)
-    try:
-        print(compare(RunFolder.open(options.run)).to_string(index=False))
-    except (DataError, RunError, OSError) as fault:
-        print(f"batch_statistics.py: {fault}", file=sys.stderr)
-        return 1
-    return 0
+    backend.choose()
+    print(compare(RunFolder.open(options.run)).to_string(index=False))
 
 
 def compare(run):
@@ -46,6 +36,13 @@ def compare(run):
     Returns: pandas.DataFrame with the number of views; the root mean square difference of tuning probabilities from those with
         statistics of all training views; mean and standard deviation of the tuning AUROC; and the share of an epoch's time.
     """
+    from bones.data.pixels import Rows
+    from bones.networks.acceleration import speed_up
+    from bones.networks.predict import predict
+    from bones.runs import checkpoints
+    from bones.runs.data import load_parts
+    from bones.training.batch_statistics import Averager
+
     settings = run.settings()
     trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
     (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained)
@@ -72,3 +69,7 @@ def compare(run):
             {"views": count, "rms": round(away, 4), "AUROC": found_auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"}
         )
     return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(scripts.run(main))

@@ -11,7 +11,7 @@ from bones.scores import probabilities
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
 from bones.scores.report import differences, score
-from bones.scores.text import as_markdown, as_text, mean_and_spread
+from bones.scores.text import as_text, markdown_table, mean_and_spread
 
 SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
 # Measured on MURA's hidden test set, 207 studies of all seven types: another set than any that this repository can score.
@@ -67,11 +67,11 @@ def markdown(runs):
     yardstick = [dict(zip(("MURA's yardstick", "Score", "Source"), row, strict=True)) for row in YARDSTICK]
     return "\n\n".join(
         [
-            as_markdown(table),
+            markdown_table(table),
             "Scores of studies; kappa and accuracy at the threshold fitted on tuning studies.",
             *notes,
             "For comparison, measured on another set, MURA's hidden test set of 207 studies of all seven types:",
-            as_markdown(yardstick),
+            markdown_table(yardstick),
         ]
     )
 

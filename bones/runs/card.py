@@ -5,7 +5,7 @@ Source: Mitchell et al. 2019, arXiv 1810.03993, for what a card says.
 
 from pathlib import Path
 
-from bones.scores.text import as_table
+from bones.scores.text import as_table, markdown_table
 from bones.system.errors import RunError
 
 PRIVATE = {"data", "labels", "out", "demo", "weights"}  # options that hold paths, or are told in words
@@ -109,17 +109,21 @@ def card(name, settings, report):
 
 def counts_table(data):
     """Counts of the training and the tuning part."""
-    columns = {"studies": "studies", "patients": "patients", "views": "views", "positive_views": "positive views"}
-    head = ["part", *columns.values(), "SHA-256 of paths and labels"]
-    parts = [name for name in ("train", "tuning") if data.get(name)]
-    rows = [[name, *(data[name].get(key) for key in columns), f"`{str(data[name].get('sha256'))[:16]}`"] for name in parts]
-    return markdown(head, rows)
+    columns = ("studies", "patients", "views", "positive_views")
+    rows = [
+        {"part": name}
+        | {key.replace("_", " "): data[name].get(key) for key in columns}
+        | {"SHA-256 of paths and labels": f"`{str(data[name].get('sha256'))[:16]}`"}
+        for name in ("train", "tuning")
+        if data.get(name)
+    ]
+    return markdown_table(rows)
 
 
 def options_table(options):
     """Every option that is no path."""
     shown = {name: value for name, value in options.items() if name not in PRIVATE}
-    return markdown(["option", "value"], [[name, f"`{value}`"] for name, value in shown.items()])
+    return markdown_table([{"option": name, "value": f"`{value}`"} for name, value in shown.items()])
 
 
 def training_time(settings):
@@ -137,16 +141,10 @@ def scores_section(report):
         return "Not scored yet: `python model_test.py RUN` scores the held-out studies and writes them here."
     try:
         table = as_table(report)
-        rows = [[name, *row] for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)]
+        rows = [{"": name} | row for name, row in table.to_dict("index").items()]
         said = f"{report['split']} studies of `{Path(report['data']).name}`, {report['patients']} patients"
         mark = " (phantoms)" if report.get("phantom") else ""
     except (KeyError, TypeError) as error:
         raise RunError(f"scores.json lacks {error}, or holds it in another form. Score again with model_test.py.") from None
     flatters = " They chose epoch and threshold, so this flatters." if report["split"] == "tuning" else ""
-    return f"{said}{mark}; in brackets, 95 % intervals over patients.{flatters}\n\n" + markdown(["", *table.columns], rows)
-
-
-def markdown(head, rows):
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).strip() for cell in line)} |" for line in lines)
+    return f"{said}{mark}; in brackets, 95 % intervals over patients.{flatters}\n\n" + markdown_table(rows)

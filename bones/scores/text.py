@@ -8,8 +8,8 @@ from bones.scores.metrics import DECISIONS, NUMBERS
 DISCLAIMER = "Research software, not a medical device."
 
 
-def as_markdown(rows):
-    """A Markdown table of dicts with the same keys."""
+def markdown_table(rows):
+    """A Markdown table of dicts with the same keys; a bar in a cell is escaped."""
     lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))
     return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 

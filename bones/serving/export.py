@@ -14,13 +14,13 @@ from keras import ops
 from bones.data.layouts import FOLDERS, data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
-from bones.data.views import DataError, find_views
+from bones.data.views import find_views
 from bones.evaluation.classifier import Classifier
 from bones.scores.probabilities import decisions
 from bones.scores.text import DISCLAIMER
 from bones.serving.formats import FORMATS
 from bones.system import backend, files
-from bones.system.errors import ExportError
+from bones.system.errors import DataError, ExportError
 
 COMPARED = 32  # views, at most
 

@@ -62,7 +62,7 @@ class ExportError(BonesError):
 
 
 class BenchmarkError(BonesError):
-    """An engine that stopped before it answered."""
+    """A process of a measurement that failed: an engine that stopped before it answered, or a stage that did not end."""
 
 
 class NotFiniteError(BonesError, FloatingPointError):

@@ -4,14 +4,13 @@ While a network trains, they follow those of augmented batches of 8, and lag and
 sample of training views passes through un-augmented in batches of 32, and each layer keeps the average over these batches. Both
 the tuning scores and the saved networks have them; the training steps themselves never use them.
 
-    python batch_statistics.py RUN      how many views are enough for a run's last.h5
+tools/statistics_views.py measures how many views are enough.
 
 Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576, section 3.
 """
 
 import contextlib
 import functools
-import sys
 
 import keras
 import numpy as np
@@ -20,7 +19,6 @@ from keras import layers
 from bones.data.pixels import Rows
 from bones.networks import graph
 from bones.networks.predict import predict
-from tools.statistics_views import main
 
 BATCH_SIZE = 32
 
@@ -85,7 +83,3 @@ def averaging(norms, momentum):
 def call_training(call, inputs, training=None, mask=None):
     """A BatchNormalization layer's call as in training."""
     return call(inputs, training=True, mask=mask)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from support import write_study
 
+import data_loader
 from bones.data import check as data_check
-from bones.data.views import main
 
 
 def check(root, capsys, *options):
     """(exit status, what was printed, on either stream)."""
-    status = main(["--check", str(root), *options])
+    status = data_loader.main(["--check", str(root), *options])
     printed = capsys.readouterr()
     return status, printed.out + printed.err
 
@@ -162,7 +162,7 @@ def test_faults_of_the_command_line(tmp_path, capsys):
     status, out = check(tmp_path, capsys, "--study-type", "XR_ELBOW")
     assert status == 1 and "holds no XR_ELBOW" in out
     with pytest.raises(SystemExit) as error:
-        main([])
+        data_loader.main([])
     assert error.value.code == 2
 
 

@@ -20,11 +20,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from support import ROOT
 from tiny import TINY
 
+import data_loader
 import model_test
 import mura
 from bones.data import dicom, images
 from bones.data.pixels import load_pixels
-from bones.data.views import find_views, main
+from bones.data.views import find_views
 from bones.system.errors import DataError, UnreadableImageError
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"  # in the wheel; its get_testdata_file would go to the network
@@ -512,7 +513,7 @@ def test_scores_are_those_of_the_same_films_as_png(run, phantoms, dicom_root, ca
 
 
 def test_training_checking_suspects_and_audit_take_dicom(run, dicom_root, in_tmp, capsys):
-    assert main(["--check", str(dicom_root)]) == 0
+    assert data_loader.main(["--check", str(dicom_root)]) == 0
     assert "DICOM" in (out := capsys.readouterr().out) and "cannot be decoded" not in out
     assert model_test.main([str(run), "--data", str(dicom_root), "--suspects", "3"]) == 0
     assert model_test.main([str(run), "--data", str(dicom_root), "--audit"]) == 0

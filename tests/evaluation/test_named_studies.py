@@ -20,7 +20,6 @@ from bones.data.images import fit_square, read_grey
 from bones.data.studies import find
 from bones.evaluation import classifier, overlays
 from bones.evaluation import heatmaps as heatmap
-from bones.evaluation import named_studies as studies
 from bones.runs import checkpoints
 from bones.runs.folder import RunFolder
 from bones.system.errors import DataError
@@ -202,7 +201,7 @@ def test_values_are_those_of_keras_alone(run, site):
 
 def test_chunks_change_nothing(run, site, monkeypatch):
     assert model_test.main([run, site, "--csv", "whole.csv"]) == 0
-    monkeypatch.setattr(studies, "CHUNK", 1)
+    monkeypatch.setattr(classifier, "CHUNK", 1)
     assert model_test.main([run, site, "--csv", "parts.csv"]) == 0
     pd.testing.assert_frame_equal(pd.read_csv("whole.csv"), pd.read_csv("parts.csv"), atol=1e-5)
 
@@ -272,7 +271,7 @@ def test_a_study_may_come_behind_an_option(run, site, capsys):
 
 
 def test_a_failure_in_the_middle_leaves_no_file(run, site, capsys, monkeypatch):
-    monkeypatch.setattr(studies, "CHUNK", 1)
+    monkeypatch.setattr(classifier, "CHUNK", 1)
     predict, calls = classifier.predict, []
 
     def fail(*arguments):
@@ -281,12 +280,12 @@ def test_a_failure_in_the_middle_leaves_no_file(run, site, capsys, monkeypatch):
             raise OSError(28, "No space left on device")
         return predict(*arguments)
 
-    monkeypatch.setattr(studies, "predict", fail)
+    monkeypatch.setattr(classifier, "predict", fail)
     before = set(os.listdir())
     assert model_test.main([run, site, "--csv", "out.csv"]) == 1
     assert "No space left" in one_message(capsys)
     assert set(os.listdir()) == before
-    monkeypatch.setattr(studies, "predict", predict)
+    monkeypatch.setattr(classifier, "predict", predict)
     assert model_test.main([run, site, "--csv", "out.csv"]) == 0
     assert set(os.listdir()) - before == {"out.csv"} and len(pd.read_csv("out.csv")) == 6
 
@@ -326,7 +325,7 @@ def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
 def test_a_picture_a_study(run, site, monkeypatch, capsys):
     figures = {}
     save = overlays.save
-    monkeypatch.setattr(heatmap, "save", lambda figure, file: (figures.update({file.name: figure}), save(figure, file)))
+    monkeypatch.setattr(overlays, "save", lambda figure, file: (figures.update({file.name: figure}), save(figure, file)))
     write_image("site/c/a/study1/image1.png")  # the same last two parts as another's
     assert model_test.main([run, site, "--heatmap", "deep/maps"]) == 0
     assert sorted(os.listdir("deep/maps")) == ["a_study1-2.png", "a_study1.png", "a_study2.png", "b_study10.png"]
@@ -354,8 +353,8 @@ def test_maps_in_pictures_are_those_of_the_views(run, site, monkeypatch):
     """Each film lies under its own map, also where a view before it does not decode."""
     Path("site/a/study1/image1.png").write_bytes(b"")
     drawn = {}
-    monkeypatch.setattr(heatmap, "panel", lambda title, films, captions, maps, resize: (title, films, captions, maps))
-    monkeypatch.setattr(heatmap, "save", lambda figure, file: drawn.update({file.name: figure}))
+    monkeypatch.setattr(overlays, "panel", lambda title, films, captions, maps, resize: (title, films, captions, maps))
+    monkeypatch.setattr(overlays, "save", lambda figure, file: drawn.update({file.name: figure}))
     assert model_test.main([run, site, "--heatmap", "maps"]) == 1
     assert set(drawn) == {"a_study1.png", "a_study2.png", "b_study10.png"}
     assert "a_study1.png" in drawn and drawn["a_study1.png"][0].split("\n")[1].startswith("Not called (")

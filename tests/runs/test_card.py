@@ -10,9 +10,8 @@ import pytest
 import model_test
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
-from bones.evaluation import classifier
+from bones.evaluation.classifier import Classifier
 from bones.runs import card as model_card
-from bones.runs import checkpoints
 from bones.runs.folder import RunFolder
 from bones.system.errors import RunError
 
@@ -62,7 +61,7 @@ def test_its_lines_of_code_give_the_probabilities_of_the_run(run, phantoms, aver
     found = {"films": pixels[np.arange(6)]}
     monkeypatch.chdir(run.path)
     exec(code, found)
-    expected = classifier.predict(checkpoints.load_network(run), pixels, settings)
+    expected = Classifier(run).predict(pixels)
     np.testing.assert_allclose(found["probability"][:, 0], expected, atol=1e-5)
     np.testing.assert_array_equal(found["is_positive"][:, 0], expected >= settings["threshold"])
 

@@ -59,14 +59,13 @@ def test_constant_and_plateau_start_as_given():
 
 
 def test_command_line_beats_recipe():
-    options, resume = command_line.parse_options(
-        ["--recipe", "original", "--size", "64", "--learning-rate", "0.5", "--precision", "float32"]
-    )
-    assert not resume
+    request = command_line.parse(["--recipe", "original", "--size", "64", "--learning-rate", "0.5", "--precision", "float32"])
+    options = request.options
+    assert not request.resume
     assert (options["size"], options["learning_rate"], options["network"]) == (64, 0.5, "densenet169_k12")
     assert options["epochs"] == 52 and options["resize"] == "stretch" and options["seed"] == 0
 
 
 def test_command_line_beats_demo_beats_recipe():
-    options, _ = command_line.parse_options(["--demo", "--epochs", "1"])
+    options = command_line.parse(["--demo", "--epochs", "1"]).options
     assert options["epochs"] == 1 and options["weights"] == "none" and options["size"] == command_line.DEMO["size"]

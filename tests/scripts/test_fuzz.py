@@ -105,7 +105,7 @@ def test_any_command_line(script, in_tmp, capsys):
     def check(arguments):
         try:
             if script is mura:
-                command_line.parse_options(arguments)
+                command_line.parse(arguments)
             else:
                 assert script.main(arguments) == 1, "there is no run to be found"
         except SystemExit as end:

@@ -86,8 +86,9 @@ def copy_repository(folder):
     folder.mkdir(exist_ok=True)
     for file in [*ROOT.glob("*.py"), ROOT / "requirements.txt", ROOT / "tests" / "tiny.py"]:
         shutil.copy(file, folder)
-    with open(folder / "networks.py", "a") as networks:
-        networks.write("\nimport tiny\n")
+    shutil.copytree(ROOT / "bones", folder / "bones", ignore=shutil.ignore_patterns("__pycache__"))
+    with open(folder / "bones" / "networks" / "catalogue.py", "a") as catalogue:
+        catalogue.write('\nNETWORKS["tiny"] = Entry("tiny:tiny", least_size=8)\n')
 
 
 def execute(folder, **parameters):

@@ -14,7 +14,8 @@ from support import ROOT
 
 import model_test
 import plot_results
-from bones.runs.folder import PREDICTIONS
+from bones.evaluation import figures as figures_room
+from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores import metrics as scores
 from bones.scores.probabilities import study_probabilities
 
@@ -52,10 +53,9 @@ def figures(monkeypatch):
 
     def keep(figure, path):
         drawn[path.name] = figure
-        plot_results.plt.close(figure)
         return path
 
-    monkeypatch.setattr(plot_results, "save", keep)
+    monkeypatch.setattr(figures_room, "save", keep)
     return drawn
 
 
@@ -63,7 +63,7 @@ def test_what_is_drawn(trained, in_tmp, figures):
     shutil.copytree(trained, in_tmp / "second")
     assert plot_results.main([str(trained), str(in_tmp / "second")]) == 0
     axes = figures["plot_MURA_valid_acc.png"].axes[0]
-    history = plot_results.RunFolder(trained).read_history()
+    history = RunFolder(trained).read_history()
     curves = [line for line in axes.lines if len(line.get_xdata()) == len(history)]
     assert len(curves) == 2 and curves[0].get_ydata() == pytest.approx(history["val_accuracy"])
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
@@ -85,7 +85,7 @@ def test_the_ring_is_at_the_epoch_that_best_h5_is_of(trained, in_tmp, chosen, ep
     record["options"].pop("chosen")
     record["options"] |= {"chosen": chosen} if chosen else {}
     (run / "run.json").write_text(json.dumps(record))
-    (found,) = plot_results.read_runs([run])[0].values()
+    (found,) = figures_room.read_runs([run])[0].values()
     assert found.loc[found["kept"], "epoch"].tolist() == [epoch]
 
 
@@ -137,7 +137,7 @@ def test_figures_of_predictions_are_files(scored, in_tmp):
         copies.append(shutil.copytree(scored, in_tmp / f"copy{number}"))
     tuning = pd.read_csv(scored / "predictions.csv").query("split == 'tuning'")
     tuning.to_csv(copies[1] / "predictions.csv", index=False)
-    _, found = plot_results.read_runs(copies)
+    _, found = figures_room.read_runs(copies)
     count = len(study_probabilities(tuning))
     assert list(found)[1] == f"copy0 (phantoms), {count} studies, tuning" and len(found[list(found)[1]][0]) == count
     for runs, folder in ((copies[:1], "one"), (copies, "four")):
@@ -189,7 +189,7 @@ def test_faults_of_predictions(content, message, scored, capsys):
 def test_odd_names_are_drawn_and_named(trained, tmp_path):
     for name in ("$x_$", "_under"):
         shutil.copytree(trained, tmp_path / name)
-    histories, _ = plot_results.read_runs([tmp_path / "$x_$", tmp_path / "_under"])
+    histories, _ = figures_room.read_runs([tmp_path / "$x_$", tmp_path / "_under"])
     assert list(histories) == [r"\$x_\$ (phantoms)", "run _under (phantoms)"]
     assert plot_results.main([str(tmp_path / "$x_$"), str(tmp_path / "_under")]) == 0
 

@@ -15,6 +15,7 @@ from tiny import TINY, tiny
 
 import model_test
 import mura
+import plot_results
 from bones.data import images
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
@@ -117,8 +118,6 @@ def test_a_network_of_other_outputs_is_told(trained, in_tmp, capsys):
     ],
 )
 def test_damaged_records_are_told(name, content, trained, in_tmp, capsys):
-    from bones.evaluation import figures as plot_results
-
     shutil.copytree(trained, "run")
     Path("run", name).write_bytes(content)
     if name == "history.csv":

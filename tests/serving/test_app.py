@@ -20,6 +20,8 @@ from support import ROOT, TESTS
 
 import app
 import model_test
+from bones.runs.folder import RunFolder
+from bones.serving.page import Page
 
 gradio_client = pytest.importorskip("gradio_client", reason="the page needs gradio: pip install -r requirements/extra.txt")
 sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -r requirements/test.txt")
@@ -216,7 +218,7 @@ def test_the_page_says_how_good_the_network_is(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     (run / "scores.json").unlink(missing_ok=True)
-    assert "Nobody has scored this network" in app.Page(app.RunFolder.open(run)).about
+    assert "Nobody has scored this network" in Page(RunFolder.open(run)).about
     assert model_test.main([str(run)]) == 0
     studies = json.loads((run / "scores.json").read_text())["studies"]
-    assert f"{studies['sensitivity']['value']:.3f}" in app.Page(app.RunFolder.open(run)).about
+    assert f"{studies['sensitivity']['value']:.3f}" in Page(RunFolder.open(run)).about

@@ -14,14 +14,15 @@ import pytest
 from support import as_if_trained
 from tiny import tiny
 
+import export
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
-from bones.evaluation import classifier
+from bones.evaluation.classifier import Classifier
 from bones.networks.applications import densenet169, inception_v3
 from bones.networks.densenet_k12 import densenet169_k12
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
-from bones.serving import export, formats
+from bones.serving import formats
 from bones.system import backend
 from bones.system.errors import MissingPackageError
 from bones.system.files import PARTIAL
@@ -68,9 +69,10 @@ def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, prec
     change_run(run, network, temperature=0.4, threshold=0.3, options={"flip_averaging": averaging})
     keras.config.set_dtype_policy("float32")
     assert export.main([str(run), "--format", *KINDS]) == 0
-    pixels, settings = other_views(phantoms), RunFolder(run).settings()
-    expected = classifier.predict(trained, pixels, settings)
-    unlike = classifier.predict(trained, pixels, {**settings, "options": {"flip_averaging": not averaging}})
+    pixels, classifier = other_views(phantoms), Classifier(RunFolder(run), exact=True)
+    expected = classifier.predict(pixels)
+    classifier.flip_averaging = not averaging
+    unlike = classifier.predict(pixels)
     assert np.ptp(expected) > 0.1 and np.abs(expected - unlike).max() > 0.01, "these views tell nothing apart"
     out = capsys.readouterr().out.splitlines()
     for name in KINDS:
@@ -146,7 +148,7 @@ def test_real_networks(run, build, size, kinds, phantoms):
     batch_statistics.Averager(network).take(pixels)
     change_run(run, network, temperature=0.5, options={"network": network.name, "size": size})
     assert export.main([str(run), "--format", *kinds]) == 0
-    expected = classifier.predict(network, pixels, RunFolder(run).settings())
+    expected = Classifier(RunFolder(run), exact=True).predict(pixels)
     assert np.ptp(expected) > 0.05, "the network says the same of all views"
     for name in kinds:
         found = formats.FORMATS[name].load(file_of(run, name))(pixels.astype(np.float32))[:, 0]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import mura
 from bones.data import images
 from bones.data.views import find_views
 from bones.runs.folder import RunFolder
+from bones.scores.fitting import fit_threshold
 from bones.training import command_line
 from tools import ablation as ablate
 from tools import ablation_record as record
@@ -23,13 +25,13 @@ from tools import ablation_record as record
 @pytest.mark.parametrize("row", ablate.ROWS)
 def test_rows_are_command_lines(row):
     for added in ablate.ROWS[row]:
-        options, _ = command_line.parse_options(f"{ablate.BASE} {added}".split())
+        options = command_line.parse(f"{ablate.BASE} {added}".split()).options
         assert options["weights"] == "none" and options["recipe"] == "default"
-    changed = [name for name, value in options.items() if name != "out" and value != BASE[name]]
+    changed = [name for name, value in options.items() if value != BASE[name]]
     assert bool(changed) == (row not in ("base", *ablate.STRETCHED))
 
 
-BASE, _ = command_line.parse_options([*ablate.BASE.split(), "--out", "x"])
+BASE = command_line.parse(ablate.BASE.split()).options
 
 
 def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
@@ -113,7 +115,7 @@ def test_rules_for_the_threshold():
     found = ablate.RULES["highest kappa"](label, probability)
     kappas = [metrics.cohen_kappa_score(label, probability >= threshold) for threshold in np.linspace(0.0005, 0.9995, 1000)]
     assert metrics.cohen_kappa_score(label, probability >= found) == pytest.approx(max(kappas))
-    assert next(iter(ablate.RULES.values())) is ablate.scores.fit_threshold, "the first is what a run does"
+    assert next(iter(ablate.RULES.values())) is fit_threshold, "the first is what a run does"
     views = pd.DataFrame({"study_type": "XR", "patient": range(60), "study": "s", "label": label, "probability": probability})
     run = record.Trained(views, views)
     for rule in ablate.RULES.values():
@@ -144,7 +146,7 @@ def test_damaged_records_are_told(tmp_path, capsys, content):
 
 def test_failures_are_named(small_table, monkeypatch, capsys):
     def fail(arguments, folder, own_cores):
-        raise ablate.subprocess.CalledProcessError(1, arguments)
+        raise subprocess.CalledProcessError(1, arguments)
 
     monkeypatch.setattr(ablate, "run_script", fail)
     assert ablate.main([*small_table[0], "--rows", "base"]) == 1

@@ -1,5 +1,6 @@
 """benchmark.py's PyTorch peer is our network, a missing peer is said, and medians are medians."""
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import as_if_trained
+from support import ROOT, as_if_trained
 
 from bones.networks.applications import densenet169
+from bones.scores.text import markdown_table
 from bones.system.errors import BenchmarkError
 from tools import benchmark
 
@@ -32,7 +34,7 @@ def test_engines_are_measured_in_turns(films):
     ]
     assert all(0 < row["low"] <= row["value"] <= row["high"] for row in rows)
     share = f"{rows[1]['value'] / rows[0]['value']:.2f}"
-    assert benchmark.as_table(rows).splitlines()[-1].endswith(f"| {share} |")
+    assert markdown_table(benchmark.as_cells(rows)).splitlines()[-1].endswith(f"| {share} |")
 
 
 def test_a_missing_peer_is_said_and_left_out(films, tmp_path, monkeypatch, capsys):
@@ -50,9 +52,21 @@ def test_a_failing_engine_is_a_fault_with_its_reason(films, tmp_path):
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_it_alone_leaves_no_engine_behind(asked, tmp_path):
-    script, out = Path(benchmark.__file__), tmp_path / "out.json"
-    command = [sys.executable, script, "--only", "score", "--engine", "ours", "--precision", "float32", "--json", out]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    out = tmp_path / "out.json"
+    command = [
+        sys.executable,
+        "-m",
+        "tools.benchmark",
+        "--only",
+        "score",
+        "--engine",
+        "ours",
+        "--precision",
+        "float32",
+        "--json",
+        out,
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "warming up ours" in process.stderr.readline()
         engines = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(asked)
@@ -64,7 +78,7 @@ def test_stopping_it_alone_leaves_no_engine_behind(asked, tmp_path):
 
 def test_a_missing_backend_is_said_in_the_first_answer(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "run_script", lambda *arguments, scoring=None: None)
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None if name == "openvino" else name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else name)
     options = benchmark.parse_options(["--only", "start", "--size", "32"])
     rows = benchmark.time_first_answer(tmp_path, options)
     assert [row["engine"] for row in rows] == ["ours"]

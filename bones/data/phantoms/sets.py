@@ -1,24 +1,13 @@
-"""Draws synthetic upper-arm radiographs in MURA's layout: data to run everything on where MURA is not at hand.
+"""Phantom data roots: synthetic upper-arm radiographs in MURA's layout, to run everything on where MURA is not at hand.
 
-    python phantom.py --out data/phantom --train-studies 400 --held-out-studies 120 --seed 0
-
-A film is a map of path lengths in millimetres through soft tissue, bone and metal, turned into grey by the law of attenuation,
-I = I0 exp(-sum mu t), with quantum noise, scatter, blur and a display curve. Positive studies have a fracture (transverse,
-oblique, spiral or displaced) or hardware (plate and screws, nail). All else (anatomy, framing, exposure, markers, borders,
-inversion, colour mode) is drawn from a stream of random numbers that does not know the label. `truth.csv` beside train/ and
-valid/ tells what was drawn where. Numbers measured on phantoms say that code works, nothing about patients.
+Positive studies have a fracture (transverse, oblique, spiral or displaced) or hardware (plate and screws, nail). All else
+(anatomy, framing, exposure, markers, borders, inversion, colour mode) comes of random numbers that do not know the label.
+`truth.csv` beside train/ and valid/ tells what was drawn where. Numbers measured on phantoms say that code works, nothing about
+patients.
 """
 
-import argparse
 import json
-import shlex
-import sys
 from pathlib import Path
-
-if __name__ == "__main__":
-    from bones.system import scripts as interrupts
-
-    interrupts.quit_at_once()
 
 import joblib  # drawing on all cores
 import numpy as np
@@ -188,7 +177,7 @@ def boxes(root, paths):
     """
     truth = Path(root) / "truth.csv"
     if not truth.is_file():
-        raise DataError(f"{root} holds no truth.csv: only phantoms (phantom.py) say where what is abnormal lies.")
+        raise DataError(f"{root} holds no truth.csv: only phantoms (tools/phantoms.py) say where what is abnormal lies.")
     found = pd.read_csv(truth).set_index("path").loc[[Path(path).relative_to(root).as_posix() for path in paths]]
     sides = found[["width", "height"]].to_numpy()
     return found[["left", "top", "right", "bottom"]].to_numpy() / np.tile(sides, 2), sides
@@ -205,49 +194,5 @@ def ensure(demo=False):
         draw_set(out, **(DEMO_SET if demo else {}))
     note = out / NOTE
     if not note.is_file() or json.loads(note.read_text()).get("version") != VERSION:
-        raise PhantomError(f"{out} was not drawn by this version of phantom.py. Remove it, and it is drawn anew.")
+        raise PhantomError(f"{out} was not drawn by this version of the repository. Remove it, and it is drawn anew.")
     return out
-
-
-def main(argv=None):
-    """Draw a set as the command line says; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="data/phantom", help="data root to make (default %(default)s)")
-    parser.add_argument("--train-studies", type=int, default=400, metavar="N", help="studies in train/ (default %(default)s)")
-    parser.add_argument(
-        "--held-out-studies", type=int, default=120, metavar="N", help="studies in valid/ (default %(default)s)"
-    )
-    parser.add_argument("--size", type=int, default=512, metavar="PX", help="long side of a film, pixels (default %(default)s)")
-    parser.add_argument(
-        "--severity",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="factor on gaps and shifts; lower is harder (default %(default)s)",
-    )
-    parser.add_argument(
-        "--zoom", type=float, default=1.0, metavar="X", help="magnification; higher is easier (default %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the set (default %(default)s)")
-    parser.add_argument("--sheet", metavar="FILE", help="also draw some of the films side by side into a .png")
-    options = vars(parser.parse_args(argv))
-    sheet, out = options.pop("sheet"), options["out"]
-    if sheet and not sheet.endswith(".png"):
-        parser.error(f"--sheet {sheet}: expected a name that ends in .png")
-    try:
-        truth = draw_set(**options)
-        if sheet:
-            contact_sheet(out, sheet)
-    except OSError as error:
-        print(f"phantom.py: {out} cannot be written ({error.strerror}). Make room, or pass another --out.", file=sys.stderr)
-        return 1
-    except PhantomError as fault:
-        print(f"phantom.py: {fault}", file=sys.stderr)
-        return 1
-    print(f"Drew {len(truth)} views ({truth['label'].sum()} positive) into {out}.")
-    print(f"Next: python mura.py --data {shlex.quote(out)} --weights none")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(interrupts.run(main))
