@@ -44,8 +44,8 @@ def main(argv=None):
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
     options = parser.parse_args(argv)
-    from bones.data import check
-
+    with scripts.importing(keras=False):
+        from bones.data import check
     report, wrong = check.check_root(options.check, options.study_type, options.labels)
     print(report)
     if not wrong:

@@ -27,8 +27,8 @@ def main(argv=None):
         "--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go (default %(default)s)"
     )
     options = parser.parse_args(argv)
-    from bones.evaluation import figures
-
+    with scripts.importing(keras=False):
+        from bones.evaluation import figures
     files = figures.draw(options.runs, options.out)
     print("Drew", *files, sep="\n  ")
     for path in options.runs:

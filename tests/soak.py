@@ -39,18 +39,19 @@ PRELOADED = [
     "bones.training.batch_statistics",
     "bones.training.saving",
     "bones.training.trainer",
+    "bones.training.callbacks",
 ]  # tiny registers the network, the others hold stages
 # Stage -> the function in which the process dies: "module.name" or "module.Class.name".
 STAGES = {
     "decoding into the cache": "bones.data.pixels.decode_all",
     "training step": "bones.training.saving.SaveRun.on_train_batch_end",
     "statistics of batch normalisation": "bones.training.batch_statistics.Averager.take",
-    "scoring of tuning views": "bones.training.trainer.ScoreTuning.on_epoch_end",
+    "scoring of tuning views": "bones.training.callbacks.ScoreTuning.on_epoch_end",
     "writing a network": "bones.runs.checkpoints.save_network",
     "writing the state": "bones.runs.checkpoints.save_state",
     "writing a table": "bones.runs.folder.RunFolder.write_csv",
     "writing run.json": "bones.runs.folder.RunFolder.write_json",
-    "fitting the threshold": "bones.scores.metrics.fit",
+    "fitting the threshold": "bones.scores.fitting.fit",
     "scoring held-out views": "bones.runs.folder.RunFolder.write_predictions",
 }
 # Settings with something to lose: plateau, moving average, drawn statistics, mixed and covered views, dropout.
@@ -83,8 +84,9 @@ def child(folder, outputs, plan, script, arguments):
 
 def plant(place, nth, delay, signals):
     """Have the n-th call of a function start the clock; where there are several signals, it takes a minute."""
-    module = max((name for name in sys.modules if place.startswith(name + ".")), key=len)
-    owner, names = sys.modules[module], place.removeprefix(module + ".").split(".")
+    names = place.split(".")
+    depth = next(depth for depth, name in enumerate(names) if name[0].isupper() or depth == len(names) - 1)
+    owner, names = importlib.import_module(".".join(names[:depth])), names[depth:]
     for name in names[:-1]:
         owner = getattr(owner, name)
     before, calls = getattr(owner, names[-1]), [0]

@@ -1,6 +1,6 @@
 """The same work done by us, stock Keras, PyTorch, OpenVINO, OpenCV and tf.data, each in a process of its own.
 
-benchmark.py starts `python -m tools.benchmark_peers JOB`, JOB being JSON, and reads JSON lines: first {"ready": true}, after the
+benchmark.py starts `python -m tools.benchmark_peers JOB`, JOB being JSON, and reads JSON lines: first {"ready": true}, when the
 engine is warm, or {"missing": NAME} of a library; then {"value": ...} for every line that it sends. Libraries, NumPy too, are
 imported by the jobs, once the clock runs.
 """

@@ -37,8 +37,8 @@ def main(argv=None):
     sheet, out = options.pop("sheet"), options["out"]
     if sheet and not sheet.endswith(".png"):
         parser.error(f"--sheet {sheet}: expected a name that ends in .png")
-    from bones.data.phantoms import sets
-
+    with scripts.importing(keras=False):
+        from bones.data.phantoms import sets
     try:
         truth = sets.draw_set(**options)
         if sheet:

@@ -25,7 +25,8 @@ def whole_file(target):
             os.fsync(file.fileno())
         os.replace(partial, target)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a fault of the block is the one to tell
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -92,7 +93,7 @@ def read_table(path, columns, hint):
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
     except ValueError as error:  # pandas' parser errors are such
-        raise FileError(f"{path} is no table ({error}). {hint}") from None
+        raise FileError(f"{path} is no table ({str(error).strip()}). {hint}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         raise FileError(f"{path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")

@@ -81,13 +81,18 @@ def run(main):
 
 
 @contextlib.contextmanager
-def importing(preferred=None):
-    """Where a script imports Keras and other libraries, once its command line is read.
+def importing(preferred=None, keras=True):
+    """Where a script imports its libraries, once its command line is read.
 
-    Keras's backend is chosen before, see `backend.choose`. Under `run`, Ctrl-C ends the process at once: an exception in the
-    middle of an import would come out as a traceback of the library's.
+    Under `run`, Ctrl-C ends the process at once: an exception in the middle of an import would come out as a traceback of the
+    library's.
+
+    Args:
+        preferred: see `backend.choose`, which is called before.
+        keras: whether Keras is among them.
     """
-    backend.choose(preferred)
+    if keras:
+        backend.choose(preferred)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     under_run = all(handler is signal.default_int_handler for handler in before.values())
     if under_run:

@@ -586,11 +586,13 @@ def test_no_trace_of_the_patient_in_a_run(run, dicom_root, in_tmp, capfd, caplog
 
 
 READ_ALL = """
-import concurrent.futures, sys, images
+import concurrent.futures, sys
+from bones.data import images
+from bones.system.errors import UnreadableImageError
 def reason(path):
     try:
         return images.read_grey(path).size
-    except images.UnreadableImageError as error:
+    except UnreadableImageError as error:
         return str(error)
 with concurrent.futures.ThreadPoolExecutor(8) as pool:
     print(*pool.map(reason, sys.argv[1:]), sep="\\n")

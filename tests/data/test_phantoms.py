@@ -17,6 +17,7 @@ from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
 from bones.data.table import STUDY
 from bones.data.views import find_views
 from bones.system.errors import PhantomError
+from tools import phantoms as phantoms_tool
 
 
 def hashes(root):
@@ -120,12 +121,12 @@ def test_ensure_draws_once_and_checks_the_version(in_tmp, monkeypatch):
 
 def test_command_line(in_tmp, capsys):
     options = ["--out", "set", "--train-studies", "4", "--held-out-studies", "2", "--size", "32", "--sheet", "sheet.png"]
-    assert phantom.main(options) == 0
+    assert phantoms_tool.main(options) == 0
     with Image.open("sheet.png") as sheet:
         assert sheet.width == 6 * 200 and np.asarray(sheet).std() > 20
     assert "Next: python mura.py --data set" in capsys.readouterr().out
-    assert phantom.main(options) == 1
-    assert "phantom.py: set exists" in capsys.readouterr().err
+    assert phantoms_tool.main(options) == 1
+    assert "phantoms.py: set exists" in capsys.readouterr().err
 
 
 def test_options_out_of_range(in_tmp, capsys):
@@ -134,6 +135,6 @@ def test_options_out_of_range(in_tmp, capsys):
         ("--size", "8", "size is 8"),
         ("--zoom", "0", "zoom is 0"),
     ):
-        assert phantom.main(["--out", "set", option, value]) == 1
+        assert phantoms_tool.main(["--out", "set", option, value]) == 1
         assert message in capsys.readouterr().err
     assert not list(in_tmp.iterdir())

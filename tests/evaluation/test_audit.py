@@ -82,12 +82,15 @@ def test_examples_show_every_change():
 
 
 def test_limb_on_real_films(fracatlas):
-    """On real films the limb is neither nothing nor all, and holds nearly all bright bone (the first shows two limbs)."""
+    """On real films the limb is neither nothing nor all; on three in four or more it holds nearly all bright bone.
+
+    The others show two limbs, a plaster, or a ground as bright as the limb.
+    """
     kept = []
-    for path in sorted((fracatlas / "valid" / "XR_HAND").glob("*/*/*.jpg"))[:50:5]:
+    for path in sorted((fracatlas / "valid" / "XR_HAND").glob("*/*/*.jpg"))[::5]:
         grey = np.asarray(images.read_grey(path))
         mask, _ = audit.find_limb(grey)
         assert 0.03 < mask.mean() < 0.9, path
         inner = (slice(20, -20), slice(20, -20))  # without bright film edges
         kept.append(mask[inner][grey[inner] >= np.quantile(grey[inner], 0.98)].mean())
-    assert np.sort(kept)[1] > 0.95 and len(kept) == 10
+    assert np.mean(np.array(kept) > 0.95) > 0.75 and len(kept) > 100

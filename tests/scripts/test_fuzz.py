@@ -23,7 +23,7 @@ from bones.data.pixels import load_pixels
 from bones.data.views import find_views
 from bones.runs import recipes
 from bones.runs.folder import RunFolder
-from bones.system.errors import DataError, RunError, UnreadableImageError
+from bones.system.errors import BonesError, DataError, UnreadableImageError
 from bones.training import command_line
 
 TIMES = int(os.environ.get("FUZZ", "1"))
@@ -203,7 +203,7 @@ def test_damaged_records(name, trained, phantoms, in_tmp):
         (run / name).write_bytes(flips(content, rng))
         try:
             reading()
-        except RunError as error:
+        except BonesError as error:
             assert name in str(error)
         else:
             read += 1
