@@ -26,9 +26,6 @@ from bones.data.dicom_display import PALETTE, colour, grey
 from bones.system import backend
 from bones.system.errors import DicomError, MissingPackageError
 
-# Once, and for all threads: `warnings.catch_warnings` would change the filters of the others.
-warnings.filterwarnings("ignore", module="pydicom")
-logging.getLogger("pydicom").disabled = True
 PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 NEEDED = [
     "Rows",
@@ -94,7 +91,10 @@ def in_our_words(reason):
 
 @functools.cache
 def library():
-    """pydicom, imported when the first DICOM file is met. Raises: DicomError when it is missing."""
+    """pydicom, imported and silenced when the first DICOM file is met. Raises: DicomError when it is missing."""
+    # Once, and for all threads: `warnings.catch_warnings` would change the filters of the others.
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").disabled = True
     try:
         backend.need("pydicom.pixels", "reading DICOM")
         return backend.need("pydicom", "reading DICOM")

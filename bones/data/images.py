@@ -1,6 +1,7 @@
 """From an image file to a square of grey pixels, or to one reason why not; and films side by side on a contact sheet."""
 
 import concurrent.futures
+import functools
 import os
 import warnings
 from pathlib import Path
@@ -13,8 +14,12 @@ from bones.data import dicom
 from bones.system.errors import UnreadableImageError
 
 AHEAD = 1024  # images that threads are given at once: a million would take a gigabyte before the first is done
-# Pillow warns of a decompression bomb at 89 million pixels and refuses at twice that: refuse at once.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+@functools.cache
+def refuse_bombs():
+    """Have Pillow refuse a decompression bomb where it warns of one, at 89 million pixels, and not at twice that."""
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def in_threads(work, images, words):
@@ -46,6 +51,7 @@ def read_grey(path):
     Raises: UnreadableImageError with the reason.
     """
     path = Path(path)
+    refuse_bombs()
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise UnreadableImageError("no file" if path.exists() else "no such file")

@@ -14,6 +14,7 @@ This module is TensorFlow's alone; networks.speed_up imports it where that is th
 import ctypes
 import functools
 import itertools
+import os
 import sys
 
 import keras
@@ -157,7 +158,7 @@ def convolve_pointwise(layer, inputs):
 
 def normalise(epsilon, passes_on, *arguments):
     """See kernels.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
-    from bones.networks.kernels import batch_norm as kernels
+    kernels = compiled_kernels()
 
     @tf.custom_gradient
     def differentiable(gamma, beta, mean, variance, *parts):
@@ -174,6 +175,14 @@ def normalise(epsilon, passes_on, *arguments):
         return [*results, *(tf.identity(part) for part in parts if passes_on)], gradient
 
     return differentiable(*arguments)
+
+
+def compiled_kernels():
+    """kernels/batch_norm.py, imported when it is needed: Numba takes its time to start, and small films do without."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits must not take a core from TensorFlow's
+    from bones.networks.kernels import batch_norm
+
+    return batch_norm
 
 
 def call_kernel(function, arguments, like):

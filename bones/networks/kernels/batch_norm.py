@@ -11,9 +11,6 @@ Source: Ioffe and Szegedy 2015, arXiv 1502.03167; Pleiss et al. 2017, arXiv 1707
 
 import itertools
 import math
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits must not take a core from TensorFlow's
 
 import numpy as np
 from numba import carray, prange  # compiles loops for the processor at hand
