@@ -39,9 +39,7 @@ def parse_options(argv):
         "--out", metavar="FILE", help="where the one format goes (default: export/best.onnx and so on in the run folder)"
     )
     parser.add_argument(
-        "--data",
-        metavar="ROOT",
-        help="data root with the views to compare on (default: the one that the run was trained on)",
+        "--data", metavar="ROOT", help="data root with the views to compare on (default: the one that the run was trained on)"
     )
     options = parser.parse_args(argv)
     options.format = list(dict.fromkeys(options.format))

@@ -17,7 +17,6 @@ This is research software, not a medical device.
 Exit status: 0 done; 1 a fault of data or checkpoint; 2 a wrong command line.
 """
 
-import argparse
 import os
 import sys
 
@@ -109,18 +108,14 @@ def build_parser():
     form.add_argument("--markdown", action="store_true", help="print the README's results table")
     form.add_argument("--json", action="store_true", help="print scores.json, of several runs a list of them")
     form.add_argument(
-        "--suspects", type=positive_int, metavar="N", help="list the N studies whose probability disagrees most with the label"
+        "--suspects",
+        type=scripts.positive(int),
+        metavar="N",
+        help="list the N studies whose probability disagrees most with the label",
     )
     form.add_argument("--audit", action="store_true", help="score changed films, too: does the network look at the bones?")
     form.add_argument("--pointing", action="store_true", help="on phantoms: do heat maps point at what is abnormal?")
     return parser
-
-
-def positive_int(text):
-    """argparse type: an int above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import keras
 from keras import layers
 
 from bones.networks.catalogue import NETWORKS, Entry
-from bones.networks.parts import standardised
-from bones.networks.weights import load_weights
+from bones.networks.parts import load_weights, standardised
 
 
 def tiny(size, weights="none", standardise=False, dropout=0.1):

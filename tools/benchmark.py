@@ -298,16 +298,10 @@ def as_cells(rows):
     cells = []
     for row in rows:
         same = ours.get((row["what"], row["precision"]))
-        cells.append(
-            {
-                rows[0]["task"]: row["engine"],
-                "precision": row["precision"],
-                "what": row["what"],
-                "median": f"{row['value']:.3g} {row['unit']}",
-                "range": f"{row['low']:.3g} to {row['high']:.3g}" if row["high"] > row["low"] else "",
-                "of ours": f"{row['value'] / same:.2f}" if same and row["engine"] != "ours" else "",
-            }
-        )
+        share = f"{row['value'] / same:.2f}" if same and row["engine"] != "ours" else ""
+        spread = f"{row['low']:.3g} to {row['high']:.3g}" if row["high"] > row["low"] else ""
+        what = {rows[0]["task"]: row["engine"], "precision": row["precision"], "what": row["what"]}
+        cells.append({**what, "median": f"{row['value']:.3g} {row['unit']}", "range": spread, "of ours": share})
     return cells
 
 

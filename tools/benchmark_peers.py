@@ -80,7 +80,7 @@ def train_keras(job):
 
 def score_keras(job):
     from bones.networks.acceleration import speed_up
-    from bones.networks.predict import predict
+    from bones.networks.batches import predict
 
     network = keras_network(job["precision"], job["size"])
     network = speed_up(network) if job["engine"].startswith("ours") else network

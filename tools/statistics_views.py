@@ -38,7 +38,7 @@ def compare(run):
     """
     from bones.data.pixels import Rows
     from bones.networks.acceleration import speed_up
-    from bones.networks.predict import predict
+    from bones.networks.batches import predict
     from bones.runs import checkpoints
     from bones.runs.data import load_parts
     from bones.training.batch_statistics import Averager

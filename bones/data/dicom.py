@@ -27,15 +27,8 @@ from bones.system import backend
 from bones.system.errors import DicomError, MissingPackageError
 
 PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
-NEEDED = [
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "PixelRepresentation",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-]
+NEEDED = ["Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"]
+NEEDED += ["SamplesPerPixel", "PhotometricInterpretation"]
 TAGS = [
     *NEEDED,
     *("HighBit", "PlanarConfiguration", "NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit"),

@@ -1,7 +1,6 @@
 """Every view of a split, or of a whole data root with the faults met on the way; and what tells two data sets apart."""
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 
@@ -11,11 +10,6 @@ from bones.data.labels import correct_labels
 from bones.data.layouts import FOLDERS, data_root, split_folder, subfolders, walk
 from bones.data.table import STUDY
 from bones.system.errors import DataError
-
-log = logging.getLogger(__name__)
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Folders -> table of views
 
 
 def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):

@@ -10,7 +10,7 @@ from tqdm import tqdm  # progress bar
 from bones.data.pixels import Rows, decode_all
 from bones.evaluation import heatmaps
 from bones.networks.acceleration import in_float32, speed_up
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
 

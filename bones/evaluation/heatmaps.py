@@ -14,7 +14,7 @@ from keras import layers
 
 from bones.networks import graph
 from bones.networks.acceleration import in_float32, speed_up
-from bones.networks.predict import run_through
+from bones.networks.batches import run_through
 from bones.system.errors import HeatmapError
 
 FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32

@@ -6,8 +6,7 @@ A builder takes the side of the square input, a choice of weights, and settings 
 import keras
 from keras import layers, regularizers
 
-from bones.networks.parts import last_unit, standardised
-from bones.networks.weights import load_weights
+from bones.networks.parts import last_unit, load_weights, standardised
 from bones.system.errors import WeightsError
 
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications

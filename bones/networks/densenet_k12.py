@@ -3,8 +3,7 @@
 import keras
 from keras import layers, regularizers
 
-from bones.networks.parts import last_unit, standardised
-from bones.networks.weights import load_weights
+from bones.networks.parts import last_unit, load_weights, standardised
 
 
 def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):

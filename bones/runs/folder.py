@@ -17,29 +17,15 @@ from bones.system import files
 from bones.system.errors import RunError
 from bones.system.files import PARTIAL
 
-HISTORY = [
-    "epoch",
-    "loss",
-    "accuracy",
-    "auroc",
-    "val_loss",
-    "val_accuracy",
-    "val_auroc",
-    "learning_rate",
-    "seconds",
-    "views_per_second",
-]
-
-
+HISTORY = ["epoch", "loss", "accuracy", "auroc", "val_loss", "val_accuracy", "val_auroc"]
+HISTORY += ["learning_rate", "seconds", "views_per_second"]
+PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 LOCK = ".lock"  # held while a process trains into a folder
 
 
 def is_left_over(file):
     """Whether a file of a run folder is what a process that was killed at once may leave behind."""
     return file.name == LOCK or file.name.startswith(PARTIAL)
-
-
-PREDICTIONS = ["split", "study_type", "patient", "study", "view", "path", "label", "probability"]
 
 
 def kept_epoch(val_auroc, chosen):

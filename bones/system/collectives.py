@@ -12,6 +12,7 @@ import zlib
 import keras
 import numpy as np
 
+from bones.system import scripts
 from bones.system.errors import HostsError
 from bones.system.hosts import SILENCE, START, gather, report
 
@@ -50,6 +51,7 @@ def join(one):
         )
     except RuntimeError as error:
         raise HostsError(f"--hosts: JAX could not start at {one.meeting} ({str(error).splitlines()[0]}). Try again.") from None
+    scripts.on_exit(leave)
     if one.number:
         print("What the first host prints is for all. Should JAX abort this process, another host has ended.", file=sys.stderr)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open

@@ -18,7 +18,7 @@ from keras import layers
 
 from bones.data.pixels import Rows
 from bones.networks import graph
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 
 BATCH_SIZE = 32
 

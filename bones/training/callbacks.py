@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from bones.networks import graph
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 from bones.scores.metrics import auroc, log_loss
 from bones.scores.probabilities import decisions
 from bones.system.errors import NotFiniteError

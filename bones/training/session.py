@@ -10,9 +10,8 @@ import keras
 from bones.data.phantoms import sets as phantom
 from bones.networks import catalogue
 from bones.networks.acceleration import speed_up
-from bones.networks.batches import Batches
+from bones.networks.batches import Batches, predict
 from bones.networks.parts import drop_features
-from bones.networks.predict import predict
 from bones.runs import card, checkpoints
 from bones.runs import data as run_data
 from bones.runs.folder import Onlooker, RunFolder

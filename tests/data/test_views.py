@@ -18,8 +18,7 @@ from bones.data.pixels import Rows, load_pixels
 from bones.data.splits import class_weights, split_by_patient
 from bones.data.table import COLUMNS
 from bones.data.views import find_views, fingerprint
-from bones.networks.batches import Batches
-from bones.networks.predict import predict
+from bones.networks.batches import Batches, predict
 from bones.system.errors import DataError
 
 # --- find_views

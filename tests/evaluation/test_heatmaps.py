@@ -20,8 +20,8 @@ from bones.evaluation import heatmaps as heatmap
 from bones.evaluation import overlays, pointing
 from bones.networks.acceleration import speed_up
 from bones.networks.applications import densenet169, inception_v3
+from bones.networks.batches import predict
 from bones.networks.densenet_k12 import densenet169_k12
-from bones.networks.predict import predict
 from bones.system.errors import HeatmapError
 
 RNG = np.random.default_rng(0)

@@ -11,14 +11,14 @@ from support import ROOT, as_if_trained
 from tiny import tiny
 
 from bones.networks.applications import densenet169
+from bones.networks.batches import predict
 from bones.networks.densenet_k12 import densenet169_k12
-from bones.networks.predict import predict
 from bones.training import batch_statistics
 
 pytest.importorskip("openvino", reason="OpenVINO is optional: requirements/extra.txt")
 SCORE = """
 import sys, keras, numpy as np
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 from bones.networks.acceleration import speed_up
 network = speed_up(keras.models.load_model(sys.argv[1], compile=False))
 np.save(sys.argv[3], predict(network, np.load(sys.argv[2]), batch_size=4))

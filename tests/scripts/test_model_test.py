@@ -19,7 +19,7 @@ from bones.data.views import find_views
 from bones.evaluation import audit
 from bones.evaluation import heatmaps as heatmap
 from bones.evaluation.pointing import peak
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.metrics import NUMBERS

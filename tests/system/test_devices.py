@@ -25,7 +25,7 @@ import numpy as np
 import tiny
 from bones.data.pixels import Rows
 from bones.networks.batches import Batches
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 from bones.system import devices
 from bones.runs import recipes
 from bones.training import trainer as training

@@ -14,7 +14,7 @@ from tiny import tiny
 
 from bones.data.pixels import Rows
 from bones.networks import fused
-from bones.networks.predict import predict
+from bones.networks.batches import predict
 from bones.training import batch_statistics
 from tools import statistics_views
 

@@ -25,23 +25,8 @@ from bones.system.errors import DataError, PhantomError
 VERSION = 1  # of the drawing; raise it when films of the same seed come out differently
 STUDY_TYPE = "XR_HUMERUS"
 NOTE = "PHANTOM.json"  # marks a data root as drawn, and says how
-TRUTH_COLUMNS = [
-    "path",
-    "label",
-    "kind",
-    "left",
-    "top",
-    "right",
-    "bottom",
-    "mode",
-    "width",
-    "height",
-    "border",
-    "marker",
-    "inverted",
-]
-
-
+TRUTH_COLUMNS = ["path", "label", "kind", "left", "top", "right", "bottom"]
+TRUTH_COLUMNS += ["mode", "width", "height", "border", "marker", "inverted"]
 # Of the options of a set: least and most.
 RANGES = {
     "train_studies": (2, 10**6),
@@ -51,10 +36,6 @@ RANGES = {
     "zoom": (0.2, 10),
     "seed": (0, 2**31),
 }
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Set
 
 
 def draw_study(root, folder, patient, study, label, kind, size, severity, zoom, seed):
@@ -115,14 +96,8 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     out = Path(out)
     if out.exists():
         raise PhantomError(f"{out} exists; phantoms are drawn into a new folder. Remove it, or pass another --out.")
-    options = {
-        "train_studies": train_studies,
-        "held_out_studies": held_out_studies,
-        "size": size,
-        "severity": severity,
-        "zoom": zoom,
-        "seed": seed,
-    }
+    options = {"train_studies": train_studies, "held_out_studies": held_out_studies, "size": size, "severity": severity}
+    options |= {"zoom": zoom, "seed": seed}
     for name, (least, most) in RANGES.items():
         if not least <= options[name] <= most:
             raise PhantomError(f"{name.replace('_', ' ')} is {options[name]}; expected {least} to {most:,}.")
