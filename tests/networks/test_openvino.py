@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from support import ROOT, as_if_trained
 from tiny import tiny
 
@@ -62,10 +64,17 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-2)
 
 
-def test_it_is_picked_where_no_backend_is_asked_for():
-    show = "import model_test, keras; print(keras.backend.backend())"
-    assert run_python("-c", show).split()[-1] == "openvino"
-    assert run_python("-c", show, backend="tensorflow").split()[-1] == "tensorflow"
+def test_it_is_picked_where_no_backend_is_asked_for_and_no_map(trained, phantoms, in_tmp):
+    study = next((phantoms / "valid" / "XR_HUMERUS").glob("*/*"))
+    score = [sys.executable, str(ROOT / "model_test.py"), str(trained), str(study)]
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    for more, backend in (([], "openvino"), (["--heatmap=maps"], "tensorflow"), (["--heatmap", "again"], "tensorflow")):
+        done = subprocess.run([*score, *more], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and f"Computed on {backend}." in done.stderr, done.stderr
+    sizes = [Image.open(next(Path(folder).iterdir())).size for folder in ("maps", "again")]
+    assert sizes[0] == sizes[1] and len(list(Path("maps").iterdir())) == 1, "with LayerCAM beside the other map"
+    asked = subprocess.run(score, env=environment | {"KERAS_BACKEND": "tensorflow"}, capture_output=True, text=True)
+    assert "Computed on tensorflow." in asked.stderr
 
 
 def test_it_does_not_train(phantoms, tmp_path):

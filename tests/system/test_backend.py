@@ -15,19 +15,21 @@ def run_python(*arguments, backend, path=ROOT):
     return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("script", [["mura.py"], ["model_test.py", "run"], ["data_loader.py", "--check", "."]])
-def test_an_unknown_backend_is_told(script):
-    done = run_python(ROOT / script[0], *script[1:], backend="nonsense")
-    assert done.returncode == 1 and done.stderr.startswith("KERAS_BACKEND is nonsense; expected one of tensorflow, jax")
+@pytest.mark.parametrize("name", ["mura.py", "model_test.py", "export.py", "app.py", "benchmark.py"])
+def test_an_unknown_backend_is_told(name):
+    script = ["-m", "tools.benchmark"] if name == "benchmark.py" else [ROOT / name, *(["run"] if name != "mura.py" else [])]
+    done = run_python(*script, backend="nonsense")
+    assert done.returncode == 1 and done.stderr.startswith(
+        f"{name}: KERAS_BACKEND is nonsense; expected one of tensorflow, jax"
+    )
     assert "Traceback" not in done.stderr
 
 
 def test_a_backend_that_is_not_installed_is_told():
-    absent = "import importlib.util; importlib.util.find_spec = lambda name: None; "
-    absent += "from bones.system import backend; backend.choose()"
+    absent = "import importlib.util; importlib.util.find_spec = lambda name: None; import mura; print(mura.main([]))"
     done = run_python("-c", absent, backend="jax")
-    assert done.returncode == 1
-    assert done.stderr == "KERAS_BACKEND is jax, which is not installed: pip install jax. Or unset KERAS_BACKEND.\n"
+    assert done.stdout == "1\n"
+    assert done.stderr == "mura.py: KERAS_BACKEND is jax, which is not installed: pip install jax. Or unset KERAS_BACKEND.\n"
 
 
 STEP = """

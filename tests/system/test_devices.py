@@ -24,10 +24,10 @@ import keras
 import numpy as np
 import tiny
 from bones.data.pixels import Rows
-from bones.networks.batches import Batches
-from bones.networks.batches import predict
+from bones.networks.batches import Batches, predict
 from bones.system import devices
 from bones.runs import recipes
+from bones.training import callbacks
 from bones.training import trainer as training
 
 out, *cases = sys.argv[1:]
@@ -47,7 +47,7 @@ for case in cases:
             network = tiny.tiny(32, dropout=0.0)
             trainer = training.build_trainer(network, options, steps_an_epoch=8)
         batches = Batches(Rows(views, np.arange(64)), 8, label, readers=devices.readers(int(count)))
-        loss = trainer.fit(batches, verbose=0, shuffle=False, callbacks=training.final_touches(network, views, options, (0, 0)))
+        loss = trainer.fit(batches, verbose=0, shuffle=False, callbacks=callbacks.final_touches(network, views, options, (0, 0)))
         probability = predict(network, Rows(views, np.arange(61)))
     found[case] = np.array([*loss.history["loss"], *probability])
 np.savez(out, **found)

@@ -16,7 +16,6 @@ from bones.data.pixels import Rows
 from bones.networks import fused
 from bones.networks.batches import predict
 from bones.training import batch_statistics
-from tools import statistics_views
 
 
 def rows(count, size=32, seed=0):
@@ -128,14 +127,3 @@ def test_other_backends_take_the_same(backend, tmp_path):
     after = keras.models.load_model(tmp_path / "after.h5", compile=False)
     for one, other in zip(statistics(after), statistics(network), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_how_many_views_are_enough(trained, monkeypatch, capsys):
-    monkeypatch.setattr(batch_statistics, "TRIED", (2, 8, 10**6))
-    monkeypatch.setattr(batch_statistics, "DRAWS", 2)
-    assert statistics_views.main([str(trained)]) == 0
-    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert head[:3] == ["views", "rms", "AUROC"] and [row[0] for row in rows] == ["2", "8"], "more views than there are"
-    assert float(rows[0][1]) > float(rows[1][1]) > 0, "fewer views are further from all"
-    assert statistics_views.main([str(trained / "absent")]) == 1
-    assert "absent" in capsys.readouterr().err
