@@ -90,14 +90,14 @@ class Trained:
     """A run as the record has it."""
 
     views: pd.DataFrame  # those set apart
-    tuning: pd.DataFrame  # scores.study_probabilities
+    tuning: pd.DataFrame  # scores.probabilities.study_probabilities
 
     def scores(self, rule=fit_threshold):
         """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""
         return point_scores(*columns(study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
 
     def decided(self):
-        """What scores.differences takes."""
+        """What scores.report.differences takes."""
         return self.views, fit_threshold(*columns(self.tuning))
 
 

@@ -52,7 +52,10 @@ class DenseNet169(nn.Module):
 
 
 def copy_weights(network, peer):
-    """Give a DenseNet169 of this file the weights of networks.densenet169, a keras.Model; both list their layers alike."""
+    """Give a DenseNet169 of this file the weights of a keras.Model of networks.applications.densenet169.
+
+    Both list their layers alike.
+    """
     kinds = ("Conv2D", "BatchNormalization", "Dense")
     ours = [layer for layer in network.layers if type(layer).__name__ in kinds]
     theirs = [module for module in peer.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))]

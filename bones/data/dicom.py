@@ -1,4 +1,4 @@
-"""From a DICOM file to a picture of 8 bits: stored values -> modality LUT or rescale -> VOI LUT or window -> black to white.
+"""From a DICOM file to its stored values, and with dicom_display.py to a picture of 8 bits.
 
 Nothing about the patient is kept: pydicom is asked for what describes the pixels, and skips the rest of a file. Nor is any text
 of a file passed on: pydicom's messages and warnings quote values, which in a damaged file may be anything. So they are

@@ -43,7 +43,8 @@ def read_grey(path):
     """Luminance of an image file.
 
     Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
-    orientation is applied; of an animation the first frame counts. DICOM is shown as the file asks for, see `dicom.grey`.
+    orientation is applied; of an animation the first frame counts. DICOM is shown as the file asks for, see
+    `dicom_display.grey`.
 
     Args:
         path: .png, .jpg or .dcm file.

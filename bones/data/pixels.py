@@ -30,7 +30,7 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, change=
     file or setting makes a new one, and the old one can be removed at any time.
 
     Args:
-        views: table of `find_views`.
+        views: table of `bones.data.views.find_views`.
         size, resize: see `fit_square`.
         skip_unreadable: leave out views that do not decode, with their labels, instead of raising.
         cache: folder of the cache files, or None to decode into memory.
@@ -140,7 +140,7 @@ def fill_cache(paths, size, resize, file):
 
 
 def create_array(path, shape):
-    """A new .npy file of uint8, mapped into memory. Raises: OSError when it finds no room on the files."""
+    """A new .npy file of uint8, mapped into memory. Raises: OSError when it finds no room on the disk."""
     array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     files.reserve(path, os.path.getsize(path))
     return array

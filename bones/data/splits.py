@@ -12,7 +12,7 @@ def split_by_patient(views, tuning_fraction, seed):
     both parts have about the same make-up. Nobody is in both.
 
     Args:
-        views: table of `find_views`.
+        views: table of `bones.data.views.find_views`.
         tuning_fraction: share of patients, above 0 and below 1.
         seed: draws the patients; the same seed and table give the same split.
     Returns: (train, tuning), tables like `views`; `split` of the second reads "tuning".

@@ -20,7 +20,7 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
             patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm).
         split: "train" (MURA's train/) or "held-out" (MURA's valid/).
         study_types: XR_* names, or ["all"].
-        labels: .csv of study paths and labels that override those of the folders' names, see `read_labels`.
+        labels: .csv of study paths and labels that override those of the folders' names, see `labels.read_labels`.
     Returns: pandas.DataFrame with the columns path, split, study_type, patient, study, view, label (1 positive), sorted.
     Raises: DataError when the layout is not MURA's, the split is empty or has one class only, or a patient is in both splits.
     """

@@ -1,4 +1,4 @@
-"""Scores as text: tables for the terminal, and the README's results table with spread over seeds, ensemble and differences."""
+"""Several runs: the results table with its mean and standard deviation over seeds, ensembles, and differences."""
 
 import dataclasses
 from pathlib import Path
@@ -43,7 +43,7 @@ class ScoredRun:
         return repr(options), *counts, views.to_csv(index=False)
 
     def decided(self):
-        """What scores.differences takes."""
+        """What scores.report.differences takes."""
         return self.predictions, self.report["threshold"]
 
 

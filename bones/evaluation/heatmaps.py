@@ -1,4 +1,4 @@
-"""Where a network looked: maps of what speaks for "abnormal" at each place of a view, laid over the film.
+"""Where a network looked: maps of what speaks for "abnormal" at each place of a view.
 
 Two maps, because neither does alone. The class activation map says exactly what the network adds up: the mean of its values is
 the logit. But its cells are few (10 x 10 at 320 px), and what one stands for need not lie under it: DenseNet's last features
@@ -137,7 +137,7 @@ def mapper(network, batch_size=32):
     """The function from pixels to the maps of a network.
 
     Args:
-        network: keras.Model as it was saved, before networks.speed_up.
+        network: keras.Model as it was saved, before networks.acceleration.speed_up.
         batch_size: views that it is given at a time for class activation.
     Returns: f((n, size, size, 1) uint8) -> {name of a kind of map: (n, rows, columns) float32}. "class activation", or
         "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.

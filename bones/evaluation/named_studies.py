@@ -13,6 +13,7 @@ import pandas as pd
 from bones.data.studies import find
 from bones.evaluation.classifier import COLUMNS, Classifier, decision
 from bones.evaluation.panels import make_folder, panels
+from bones.scores.text import DISCLAIMER
 from bones.system.errors import DataError, FileError
 from bones.system.files import printable, whole_file
 
@@ -72,8 +73,7 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
         print(f"Wrote {printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
     print(
-        f"Positive is a probability of {settings['threshold']:g} or more. Computed on {keras.backend.backend()}. "
-        "Research software, not a medical device.",
+        f"Positive is a probability of {settings['threshold']:g} or more. Computed on {keras.backend.backend()}. {DISCLAIMER}",
         file=sys.stderr,
     )
     if faults:

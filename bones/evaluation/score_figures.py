@@ -23,7 +23,7 @@ NAMES = {0: "normal", 1: "abnormal"}
 class RunCurves:
     """What the figures show of a run."""
 
-    studies: pd.DataFrame  # table of scores.study_probabilities
+    studies: pd.DataFrame  # table of scores.probabilities.study_probabilities
     threshold: float
 
     def __post_init__(self):

@@ -14,7 +14,7 @@ from bones.runs import card
 from bones.runs.data import load_split
 from bones.runs.folder import PREDICTIONS
 from bones.scores.report import report
-from bones.scores.text import as_table, type_table
+from bones.scores.text import DISCLAIMER, as_table, type_table
 from bones.system import scripts
 
 
@@ -97,7 +97,7 @@ def print_report(run, labels):
         print(f"\n{labels} changes the label of no study of this split.")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
-    print(f"\nWrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}. Research software, not a medical device.")
+    print(f"\nWrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}. {DISCLAIMER}")
 
 
 def print_again(run, selection, *more):

@@ -10,7 +10,7 @@ from bones.system import collectives
 class Batches(keras.utils.PyDataset):
     """Batches of (pixels, label, weight) for fit, or of (pixels,) for predict.
 
-    Where several hosts train, a batch is this host's share of it (hosts.py).
+    Where several hosts train, a batch is this host's share of it (bones/system/collectives.py).
 
     The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one does.
     A shuffled epoch has whole batches only; the few views left over sit it out. A smaller batch would have poor statistics, and

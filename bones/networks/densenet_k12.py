@@ -15,7 +15,7 @@ def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
     Args:
         size: side of the square input, pixels, at least 16.
         weights: "none" or the path of a weights file; there are no ImageNet weights.
-        standardise, dropout: see `densenet169`; a constant scale otherwise.
+        standardise, dropout: see `applications.densenet169`; a constant scale otherwise.
     Source: https://github.com/ag-piyush/Bone-Fracture-Detection---MURA, densenet.py.
     """
     decay = regularizers.L2(1e-4)

@@ -4,11 +4,11 @@ Keras spells batch normalisation out in a dozen operations that each read and wr
 step of DenseNet-169. `fuse` gives the layers of one network, in this process, another way to compute the same
 (docs/performance.md):
 
-- Batch normalisation and the ReLU behind it are one pass over memory forward and one or two back (kernels.py).
+- Batch normalisation and the ReLU behind it are one pass over memory forward and one or two back (kernels/batch_norm.py).
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
 - The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
 
-This module is TensorFlow's alone; networks.speed_up imports it where that is the backend.
+This module is TensorFlow's alone; acceleration.speed_up imports it where that is the backend.
 """
 
 import ctypes
@@ -53,7 +53,8 @@ def fuse(network, least_size=LEAST_SIZE):
 
     Args:
         network: keras.Model.
-        least_size: side of the input, pixels, from which on kernels.py is used; below, it is TensorFlow's own operation.
+        least_size: side of the input, pixels, from which on kernels/batch_norm.py is used; below, it is TensorFlow's own
+            operation.
     """
     if tf.config.list_physical_devices("GPU") or not is_alone():
         return
@@ -157,7 +158,7 @@ def convolve_pointwise(layer, inputs):
 
 
 def normalise(epsilon, passes_on, *arguments):
-    """See kernels.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
+    """See batch_norm.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
     kernels = compiled_kernels()
 
     @tf.custom_gradient
@@ -186,7 +187,7 @@ def compiled_kernels():
 
 
 def call_kernel(function, arguments, like):
-    """The tensors that a function of kernels.py makes of others; `like` holds tensors of their dtypes and static shapes."""
+    """The tensors that a function of batch_norm.py makes of others; `like` holds tensors of their dtypes and static shapes."""
     outputs = tf.numpy_function(function, arguments, [tensor.dtype for tensor in like], stateful=False)
     for output, tensor in zip(outputs, like, strict=True):
         output.set_shape(tensor.shape)

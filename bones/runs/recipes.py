@@ -17,7 +17,7 @@ class Recipe:
     epochs: int
     batch_size: int  # views a step
     learning_rate: float  # Adam's, before the schedule
-    schedule: str  # a key of training.SCHEDULES
+    schedule: str  # a key of training.trainer.SCHEDULES
     flip: bool  # mirror half of the training views left to right
     rotation: float  # turn training views by up to so many degrees either way
     class_weighted: bool  # weigh the loss so that both classes of a study type count the same
@@ -45,7 +45,7 @@ class Recipe:
 SHARE = (float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
 NOT_NEGATIVE = (float, "a number, 0 or more", lambda value: 0 <= value < float("inf"))
 SWITCH = (bool, "true or false", lambda value: True)
-SCHEDULES = ("constant", "cosine", "steps", "plateau")  # what each does: training.SCHEDULES
+SCHEDULES = ("constant", "cosine", "steps", "plateau")  # what each does: training.trainer.SCHEDULES
 # Settings without an option of their own: name -> (type, what it takes in words, whether a value of the type will do)
 FREE = {
     "schedule": (str, "one of " + ", ".join(SCHEDULES), SCHEDULES.__contains__),

@@ -63,6 +63,9 @@ def read(folder):
     check_fields(file, settings, SETTINGS)
     check_fields(file, settings["options"], OPTIONS)
     check_fields(file, settings["data"], {"root": (is_a(str), "a folder")})
+    left_out = settings["data"].get("left_out")
+    if isinstance(left_out, dict):  # the first versions counted by part
+        settings["data"]["left_out"] = sum(left_out.values())
     return settings
 
 

@@ -1,7 +1,7 @@
 """A run's threshold and temperature, from its tuning studies."""
 
 import numpy as np
-from scipy import optimize  # the temperature's minimum; logit and its inverse
+from scipy import optimize  # the temperature's minimum
 
 from bones.scores.metrics import auroc, log_loss
 from bones.scores.probabilities import calibrate, study_probabilities

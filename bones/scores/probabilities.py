@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import special  # the temperature's minimum; logit and its inverse
+from scipy import special  # logit and its inverse
 
 from bones.data.table import STUDY
 

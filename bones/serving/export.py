@@ -226,7 +226,7 @@ def quietly():
 def calibrated(network, temperature, flip_averaging=False):
     """A network that gives the probability that model_test.py prints, for other runtimes to score with.
 
-    What `predict` and `scores.calibrate` do around the network becomes part of the graph.
+    What `networks.batches.predict` and `scores.probabilities.calibrate` do around the network becomes part of the graph.
 
     Args:
         network: keras.Model in float32.

@@ -1,5 +1,7 @@
-"""What several hosts do together on JAX, once they have met: each hands over its share of every batch, and only the first one
-writes and speaks. Where one host trains, each function here does nothing, or what one host would.
+"""What several hosts do together on JAX: each hands over its share of every batch, and only the first one writes and prints.
+
+Each goes through the same steps by itself, and they meet where JAX computes over the devices of all. Where one host trains,
+each function here does nothing, or what one host would.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Several devices of one machine train together: each batch is divided among them, and their gradients are averaged.
 
 TensorFlow does so with tf.distribute.MirroredStrategy, JAX with keras.distribution.DataParallel, also over several hosts
-(hosts.py); PyTorch has one.
+(collectives.py); PyTorch has one.
 Without a GPU, devices are parts of the processor: a way to test, no faster than one.
 """
 

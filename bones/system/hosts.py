@@ -1,10 +1,10 @@
-"""Several hosts train as one, on JAX: each hands over its share of every batch, and only the first one writes and speaks.
+"""What --hosts says, and how several hosts meet before JAX starts; what they then do together is in collectives.py.
 
     KERAS_BACKEND=jax python mura.py --data ROOT --out FOLDER --hosts 2@node1:7777 --host-number 0      on node1
     KERAS_BACKEND=jax python mura.py --data ROOT --out FOLDER --hosts 2@node1:7777 --host-number 1      on node2
 
-A host here is a process; two on one machine are two hosts. Each goes through the same steps by itself, and they meet where JAX
-computes over the devices of all. TensorFlow's MultiWorkerMirroredStrategy does not work with Keras 3 (keras issue 20585).
+A host here is a process; two on one machine are two hosts. TensorFlow's MultiWorkerMirroredStrategy does not work with Keras 3
+(keras issue 20585). Nothing here imports Keras.
 """
 
 import contextlib

@@ -112,7 +112,7 @@ def add_data_options(group):
 
 def add_network_options(group):
     """What is trained, and from which weights."""
-    group.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see recipes.py (default default)")
+    group.add_argument("--recipe", choices=recipes.RECIPES, help="named settings, see bones/runs/recipes.py (default default)")
     group.add_argument(
         "--set",
         type=recipe_setting,

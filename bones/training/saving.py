@@ -48,10 +48,10 @@ class SaveRun(keras.callbacks.Callback):
     def __init__(self, run, network, trainer, tuning_scores, chosen, stop, plateau=None):
         """
         Args:
-            tuning_scores: the training.ScoreTuning, which also measures an epoch's time.
+            tuning_scores: the callbacks.ScoreTuning, which also measures an epoch's time.
             chosen: which epoch best.h5 is of: "best", by tuning AUROC, or "last".
             stop: StopSignal.
-            plateau: the callback of `training.plateau`, if the learning rate hangs on one.
+            plateau: the callback of `trainer.plateau`, if the learning rate hangs on one.
         """
         super().__init__()
         self.run, self.network, self.trainer, self.tuning_scores = run, network, trainer, tuning_scores

@@ -1,4 +1,4 @@
-"""What happens while a network trains: augmentation, optimizer and schedule, and what is scored after each epoch."""
+"""How a network is trained: behind its augmentation, with optimizer and schedule, from a first epoch or a resumed one."""
 
 import sys
 
@@ -83,7 +83,7 @@ def optimizer(options, steps_an_epoch):
         more["gradient_accumulation_steps"] = options["accumulation"]
     made = adam(rate, weight_decay=options["weight_decay"] or None, **more)
     made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    # At the end of `fit` Keras would put the average in the weights' place; AveragedWeights has done so.
+    # At the end of `fit` Keras would put the average in the weights' place; callbacks.AveragedWeights has done so.
     made.finalize_variable_values = lambda variables: None
     return made
 

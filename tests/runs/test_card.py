@@ -70,3 +70,9 @@ def test_damaged_scores_are_told(run):
     run.write_json("scores.json", {"split": "held-out", "data": "x"})
     with pytest.raises(RunError, match=r"scores\.json lacks .* Score again"):
         model_card.write(run)
+
+
+def test_a_bar_in_a_cell_is_escaped(run):
+    settings = run.settings()
+    settings["options"]["recipe"] = "a|b"
+    assert "| recipe | `a\\|b` |" in model_card.card("run", settings, None)

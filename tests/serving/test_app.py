@@ -1,6 +1,7 @@
 """The web page in a real browser: Debian's chromium, driven by Playwright."""
 
 import concurrent.futures
+import gc
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from support import ROOT, TESTS
 import app
 import model_test
 from bones.runs.folder import RunFolder
+from bones.serving import server as server_room
 from bones.serving.page import Page
 
 gradio_client = pytest.importorskip("gradio_client", reason="the page needs gradio: pip install -r requirements/extra.txt")
@@ -222,3 +224,37 @@ def test_the_page_says_how_good_the_network_is(trained, tmp_path):
     assert model_test.main([str(run)]) == 0
     studies = json.loads((run / "scores.json").read_text())["studies"]
     assert f"{studies['sensitivity']['value']:.3f}" in Page(RunFolder.open(run)).about
+
+
+def open_sockets():
+    """How many sockets this process has open, as Linux sees it."""
+    gc.collect()
+    links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+    return sum(os.readlink(link).startswith("socket:") for link in links if os.path.islink(link))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="takes Linux's /proc")
+@pytest.mark.filterwarnings("error::ResourceWarning")
+def test_an_address_that_is_taken_leaves_no_socket_open(trained, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        before = open_sockets()
+        for address in (["--port", str(taken.getsockname()[1])], ["--host", "203.0.113.1"]):
+            assert app.main([str(trained), *address]) == 1
+            assert "is taken, or is no address of this machine" in capsys.readouterr().err
+            assert open_sockets() == before
+
+
+def test_a_fault_after_the_start_closes_the_server(trained, monkeypatch):
+    before = open_sockets()
+    monkeypatch.setattr(server_room, "sweep", lambda folder: 1 / 0)
+    monkeypatch.setattr(server_room.time, "sleep", lambda seconds: None)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(ZeroDivisionError):
+        app.main([str(trained), "--port", str(port)])
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))

@@ -11,7 +11,7 @@
 #SBATCH --output=%x-%j.out
 # Train on two nodes as one, each with all its GPUs:
 #
-#     sbatch --export=ALL,DATA=/data/MURA-v1.1,RUN=/scratch/runs/humerus cluster/slurm.sh --study-type XR_HUMERUS --seed 1
+#     sbatch --export=ALL,DATA=/data/MURA-v1.1,RUN=/scratch/runs/humerus tools/cluster/slurm.sh --study-type XR_HUMERUS --seed 1
 #
 # What stands behind the script's name goes to mura.py. The checkout with its .venv, DATA and RUN lie on a disk that all nodes
 # share. Two minutes before the time is up Slurm sends SIGTERM: the state is saved, and the job queues again and goes on with it.

@@ -28,14 +28,8 @@ NOTE = "PHANTOM.json"  # marks a data root as drawn, and says how
 TRUTH_COLUMNS = ["path", "label", "kind", "left", "top", "right", "bottom"]
 TRUTH_COLUMNS += ["mode", "width", "height", "border", "marker", "inverted"]
 # Of the options of a set: least and most.
-RANGES = {
-    "train_studies": (2, 10**6),
-    "held_out_studies": (0, 10**6),
-    "size": (32, 4096),
-    "severity": (0, 10),
-    "zoom": (0.2, 10),
-    "seed": (0, 2**31),
-}
+RANGES = {"train_studies": (2, 10**6), "held_out_studies": (0, 10**6), "size": (32, 4096)}
+RANGES |= {"severity": (0, 10), "zoom": (0.2, 10), "seed": (0, 2**31)}
 
 
 def draw_study(root, folder, patient, study, label, kind, size, severity, zoom, seed):
