@@ -1,6 +1,7 @@
 """Data and a trained run that many tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -65,3 +66,10 @@ def trained(phantoms, tmp_path_factory):
     finally:
         os.chdir(before)
     return folder / "runs" / "tiny"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run folder that a test may change."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"

@@ -15,6 +15,7 @@ ROOT = TESTS.parent
 # Of a training on several hosts: with everything that they have to agree on.
 HOSTS_OPTIONS = [*TINY, "--tuning-fraction", "0.3", "--epochs", "3", "--set", "ema=0.9", "mixup=0.2", "rotation=20"]
 SHARED = ROOT.parent / "shared" / "data"
+FILM_SIZES = [(200, 200), (301, 157), (157, 301), (64, 48), (97, 640), (33, 20), (1200, 801)]  # (width, height)
 
 
 def real_data(name):
@@ -36,9 +37,22 @@ def write_study(root, split, name, images=1, value=None, mode="L", size=(20, 16)
     return folder
 
 
+def rename_study(root, before, after):
+    """Give a study of the first patient of `small_root` another name."""
+    patient = root / "train" / "XR_HUMERUS" / "patient00001"
+    (patient / before).rename(patient / after)
+
+
 def train(root, out, *more):
     """Exit status of mura.py with the tiny network."""
     return mura.main(["--data", str(root), *TINY, "--tuning-fraction", "0.3", "--out", str(out), *map(str, more)])
+
+
+def one_message(capsys, script=""):
+    """What a script printed as an error: one message, no traceback."""
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and error.count(f"{script}.py: ") == 1, error
+    return error
 
 
 def as_if_trained(network, rng):

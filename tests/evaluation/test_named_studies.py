@@ -1,8 +1,7 @@
-"""Studies without labels: what is found below a folder, what is written of it, and how much memory that takes."""
+"""Studies without labels: what is written of them, in chunks, and how much memory that takes."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,139 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from support import ROOT
+from study_folders import rows_of, write_image
+from support import ROOT, one_message
 from tiny import tiny
 
 import model_test
-from bones.data.images import fit_square, read_grey
 from bones.data.studies import find
 from bones.evaluation import classifier, overlays
-from bones.evaluation import heatmaps as heatmap
 from bones.runs import checkpoints
-from bones.runs.folder import RunFolder
-from bones.system.errors import DataError
-
-
-def write_image(path, size=(20, 16), seed=None):
-    """An image of noise, by default that of its path; its folder is made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(sum(os.fsencode(path.name + path.parent.name)) if seed is None else seed)
-    low = rng.integers(0, 256)
-    Image.fromarray(rng.integers(low // 2, low + 1, size[::-1]).astype(np.uint8)).save(path, format="PNG")
-    return path
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of the trained run folder, as the command line names it."""
-    shutil.copytree(trained, tmp_path / "run")
-    return "run"
-
-
-@pytest.fixture
-def site():
-    """Three studies of 2, 1 and 3 views below a folder."""
-    for name, views in (("a/study1", 2), ("a/study2", 1), ("b/study10", 3)):
-        for view in range(1, views + 1):
-            write_image(f"site/{name}/image{view}.png", size=(20 + 7 * view, 30))
-    return "site"
-
-
-def one_message(capsys):
-    """What was printed as an error: one message, no traceback."""
-    error = capsys.readouterr().err
-    assert "Traceback" not in error and error.count("model_test.py: ") == 1, error
-    return error
-
-
-def rows_of(table):
-    """[(study, path)]."""
-    return list(zip(table["study"], table["path"], strict=True))
-
-
-# Finding
-
-
-def test_studies_are_folders_with_images_however_deep(in_tmp, caplog):
-    for path in ("r/image1.png", "r/p10/s/1.JPG", "r/p2/s/image10.png", "r/p2/s/image9.jpeg", "r/p2/s/deep/er/x.dcm"):
-        write_image(path)
-    for stray in ("r/p2/s/._image1.png", "r/.DS_Store", "r/__MACOSX/s/image1.png", "r/p2/s/Thumbs.db"):
-        write_image(stray)
-    Path("r/empty").mkdir()
-    expected = [
-        ("r", "r/image1.png"),
-        ("r/p2/s", "r/p2/s/image9.jpeg"),
-        ("r/p2/s", "r/p2/s/image10.png"),
-        ("r/p2/s/deep/er", "r/p2/s/deep/er/x.dcm"),
-        ("r/p10/s", "r/p10/s/1.JPG"),
-    ]
-    assert rows_of(find(["r"])) == expected
-    assert [record.getMessage() for record in caplog.records] == ["r/empty holds no image and is passed over"]
-    caplog.clear()
-    Path("r/p2/s/report.txt").touch()
-    assert rows_of(find(["r"])) == expected
-    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p2/s/report.txt"]
-
-
-def test_a_folder_with_the_name_of_an_image_is_a_folder(in_tmp):
-    write_image("r/1.2.840.dcm/image1.png")
-    write_image("r/a.png")
-    assert rows_of(find(["r"])) == [("r", "r/a.png"), ("r/1.2.840.dcm", "r/1.2.840.dcm/image1.png")]
-
-
-def test_links(in_tmp):
-    write_image("r/a/image1.png")
-    write_image("elsewhere/s/image1.png")
-    Path("r/a/up").symlink_to("..")
-    Path("r/loop").symlink_to("loop")
-    Path("r/z").symlink_to("../elsewhere")
-    Path("r/a/image2.png").symlink_to("image1.png")
-    Path("r/self").symlink_to(".")
-    found = rows_of(find(["r"]))
-    assert found == [("r/a", "r/a/image1.png"), ("r/a", "r/a/image2.png"), ("r/z/s", "r/z/s/image1.png")]
-    # A link to another folder of the tree is a folder of its own.
-    Path("r/b").symlink_to("a")
-    assert ("r/b", "r/b/image1.png") in rows_of(find(["r"]))
-
-
-def test_folders_a_thousand_deep(in_tmp):
-    here = Path.cwd()
-    for _ in range(1200):
-        os.mkdir("d")
-        os.chdir("d")
-    write_image("image1.png")
-    os.chdir(here)
-    assert len(find(["d"])) == 1
-    shutil.move("d" + "/d" * 600, "half")  # pytest's own clearing recurses
-    shutil.move("d" + "/d" * 300, "quarter")
-    shutil.move("half" + "/d" * 300, "last")
-
-
-def test_odd_names_are_found(in_tmp):
-    names = ["new\nline", "quo\"te's", "tab\there", b"latin\xe4".decode(errors="surrogateescape"), "-v", "骨", "a,b"]
-    for name in names:
-        write_image(f"r/{name}/{name}.png")
-    assert {study for study, _ in rows_of(find(["r"]))} == {f"r/{name}" for name in names}
-
-
-def test_named_twice_is_called_once_and_images_are_studies_of_their_own(in_tmp):
-    write_image("r/a/image1.png")
-    write_image("r/b/image1.png")
-    expected = [("r/a", "r/a/image1.png"), ("r/b", "r/b/image1.png"), ("r/b/image1.png", "r/b/image1.png")]
-    assert rows_of(find(["r", "r/a", "r/b/", "r/b/image1.png"])) == expected
-
-
-@pytest.mark.parametrize(("name", "message"), [("absent", "no such file or folder"), ("empty", "holds no image")])
-def test_nothing_to_find(name, message, in_tmp):
-    write_image("r/a/image1.png")
-    Path("empty/inner").mkdir(parents=True)
-    Path("empty/inner/notes.txt").touch()
-    with pytest.raises(DataError, match=f"^{name}.*{message}"):
-        find(["r", name])
-
-
-# Chunks
 
 
 @pytest.mark.parametrize("sizes", [[1], [255, 1, 1], [256, 256], [1, 700, 1], [3, 3, 3] * 200, [1] * 1000, [600]])
@@ -223,7 +97,7 @@ def damaged(site):
 
 def test_unreadable_views_are_told_at_the_end(run, damaged, capsys):
     assert model_test.main([run, damaged]) == 1
-    error = one_message(capsys)
+    error = one_message(capsys, "model_test")
     assert "2 of 6 images cannot be decoded" in error and "--skip-unreadable" in error
     assert "site/a/study1/image2.png   0 bytes" in error and "site/a/study2/image1.png   no image that Pillow knows" in error
     table = pd.read_csv("predictions.csv", keep_default_na=False)
@@ -252,17 +126,18 @@ def test_a_file_that_exists_is_refused_before_anything_is_computed(run, site, ca
     monkeypatch.setattr(checkpoints, "load_network", lambda run: pytest.fail("it has begun"))
     Path("predictions.csv").write_text("mine")
     assert model_test.main([run, site]) == 1
-    assert "predictions.csv exists" in one_message(capsys)
+    assert "predictions.csv exists" in one_message(capsys, "model_test")
     assert Path("predictions.csv").read_text() == "mine"
     assert model_test.main([run, site, "--csv", "absent/out.csv"]) == 1
-    assert "absent/out.csv" in one_message(capsys)
+    assert "absent/out.csv" in one_message(capsys, "model_test")
 
 
 @pytest.mark.parametrize("file", ["no/such/folder.csv", "run/run.json/x.csv"])
 def test_a_table_that_cannot_be_written_is_told_at_once(file, run, site, capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "load_network", lambda run: pytest.fail("it has begun"))
     assert model_test.main([run, site, "--csv", file]) == 1
-    assert f"{file} cannot be written" in (error := one_message(capsys)) and "--csv" in error and "partial" not in error
+    error = one_message(capsys, "model_test")
+    assert f"{file} cannot be written" in error and "--csv" in error and "partial" not in error
 
 
 def test_a_study_may_come_behind_an_option(run, site, capsys):
@@ -283,11 +158,22 @@ def test_a_failure_in_the_middle_leaves_no_file(run, site, capsys, monkeypatch):
     monkeypatch.setattr(classifier, "predict", fail)
     before = set(os.listdir())
     assert model_test.main([run, site, "--csv", "out.csv"]) == 1
-    assert "No space left" in one_message(capsys)
+    assert "No space left" in one_message(capsys, "model_test")
     assert set(os.listdir()) == before
     monkeypatch.setattr(classifier, "predict", predict)
     assert model_test.main([run, site, "--csv", "out.csv"]) == 0
     assert set(os.listdir()) - before == {"out.csv"} and len(pd.read_csv("out.csv")) == 6
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_file(run, site, capsys, monkeypatch):
+    def fail(figure, file, **options):
+        Path(file).write_bytes(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(overlays.Figure, "savefig", fail)
+    assert model_test.main([run, site, "--heatmap", "maps", "--csv", "out.csv"]) == 1
+    assert "No space left" in one_message(capsys, "model_test")
+    assert list(Path("maps").iterdir()) == [] and not list(Path().glob("*out.csv*"))
 
 
 @pytest.mark.parametrize("more", [["--csv", "x.csv"], ["--heatmap", "maps"]])
@@ -317,74 +203,6 @@ def test_odd_names_survive_the_table_and_the_pictures(run, capsys, recwarn):
     pictures = os.listdir("maps")
     assert len(pictures) == len(ODD) and all(name.isascii() and name.replace("_", "a")[:1].isalnum() for name in pictures)
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") for name in pictures)
-
-
-# Pictures
-
-
-def test_a_picture_a_study(run, site, monkeypatch, capsys):
-    figures = {}
-    save = overlays.save
-    monkeypatch.setattr(overlays, "save", lambda figure, file: (figures.update({file.name: figure}), save(figure, file)))
-    write_image("site/c/a/study1/image1.png")  # the same last two parts as another's
-    assert model_test.main([run, site, "--heatmap", "deep/maps"]) == 0
-    assert sorted(os.listdir("deep/maps")) == ["a_study1-2.png", "a_study1.png", "a_study2.png", "b_study10.png"]
-    table, threshold = pd.read_csv("predictions.csv"), json.loads(Path("run/run.json").read_text())["threshold"]
-    names = ["a_study1.png", "a_study2.png", "b_study10.png", "a_study1-2.png"]
-    for (study, rows), name in zip(table.groupby("study", sort=False), names, strict=True):
-        mean = rows["study_probability"].iloc[0]
-        outcome = "Positive" if mean >= threshold else "Negative"
-        assert figures[name]._suptitle.get_text() == f"{study}\n{outcome}, {mean:.3f} (Positive from {threshold:.3f} on)"
-        shown = [axes for axes in figures[name].axes if axes.images]
-        assert len(shown) == 3 * len(rows)
-        expected = [f"{Path(row.path).name}: {row.probability:.3f}" for row in rows.itertuples()]
-        assert [axes.get_title(loc="left") for axes in shown[::3]] == expected
-        for axes, path in zip(shown[::3], rows["path"], strict=True):
-            with Image.open(path) as film:
-                np.testing.assert_array_equal(axes.images[0].get_array(), np.asarray(film))
-        with Image.open(f"deep/maps/{name}") as picture:
-            assert picture.format == "PNG" and np.asarray(picture).std() > 5
-    # Once more into the same folder: the same names, no second set beside the first.
-    assert model_test.main([run, "site/a/study1", "--heatmap", "deep/maps"]) == 0
-    assert len(os.listdir("deep/maps")) == 4
-
-
-def test_maps_in_pictures_are_those_of_the_views(run, site, monkeypatch):
-    """Each film lies under its own map, also where a view before it does not decode."""
-    Path("site/a/study1/image1.png").write_bytes(b"")
-    drawn = {}
-    monkeypatch.setattr(overlays, "panel", lambda title, films, captions, maps, resize: (title, films, captions, maps))
-    monkeypatch.setattr(overlays, "save", lambda figure, file: drawn.update({file.name: figure}))
-    assert model_test.main([run, site, "--heatmap", "maps"]) == 1
-    assert set(drawn) == {"a_study1.png", "a_study2.png", "b_study10.png"}
-    assert "a_study1.png" in drawn and drawn["a_study1.png"][0].split("\n")[1].startswith("Not called (")
-    network = checkpoints.load_network(RunFolder("run"))
-    for name, folder in (("a_study1.png", "site/a/study1"), ("b_study10.png", "site/b/study10")):
-        _, films, captions, maps = drawn[name]
-        assert list(maps) == ["Grad-CAM", "LayerCAM"]
-        for film, caption, values in zip(films, captions, maps["Grad-CAM"], strict=True):
-            grey = read_grey(Path(folder) / caption.split(":")[0])
-            np.testing.assert_array_equal(np.asarray(film), np.asarray(grey))
-            alone = heatmap.grad_cam(network, fit_square(grey, 32, "pad")[None, ..., None])[0]
-            np.testing.assert_allclose(values, alone, atol=1e-5)
-
-
-def test_films_of_extreme_shapes_and_many_views_are_drawn(run):
-    write_image("thin/image1.png", size=(9000, 3))
-    for view in range(30):
-        write_image(f"many/image{view}.png")
-    assert model_test.main([run, "thin", "many", "--heatmap", "maps"]) == 0
-    assert len(os.listdir("maps")) == 2
-
-
-@pytest.mark.parametrize("name", ["taken", "taken/inner", "/proc/maps"])
-def test_a_folder_that_cannot_be_written_into_is_told_at_once(name, run, site, capsys, monkeypatch):
-    monkeypatch.setattr(checkpoints, "load_network", lambda run: pytest.fail("it has begun"))
-    Path("taken").write_text("a file")
-    assert model_test.main([run, site, "--heatmap", name]) == 1
-    error = one_message(capsys)
-    assert name in error and "--heatmap" in error
-    assert not Path("predictions.csv").exists() and Path("taken").read_text() == "a file"
 
 
 # Memory

@@ -26,13 +26,6 @@ from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import decisions, study_probabilities
 
 
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of the trained run folder that a test may change."""
-    shutil.copytree(trained, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def test_split_scores(run, phantoms, capsys):
     assert model_test.main([str(run)]) == 0
     out = capsys.readouterr().out

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from odd_images import BAD, ODD, png
 from PIL import Image
-from support import write_study
+from support import one_message, write_study
 from tiny import TINY, tiny
 
 import model_test
@@ -29,13 +29,6 @@ def train(root, *more):
     """Exit status of mura.py with the tiny network, one epoch."""
     command = ["--data", str(root), *TINY, "--epochs", "1", "--tuning-fraction", "0.4", "--out", "run"]
     return mura.main([*command, *map(str, more)])
-
-
-def one_message(capsys):
-    """What was printed as an error: one message, no traceback."""
-    error = capsys.readouterr().err
-    assert "Traceback" not in error and error.count(".py: ") == 1, error
-    return error
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -247,7 +247,6 @@ def test_an_address_that_is_taken_leaves_no_socket_open(trained, capsys):
 
 
 def test_a_fault_after_the_start_closes_the_server(trained, monkeypatch):
-    before = open_sockets()
     monkeypatch.setattr(server_room, "sweep", lambda folder: 1 / 0)
     monkeypatch.setattr(server_room.time, "sleep", lambda seconds: None)
     with socket.socket() as probe:

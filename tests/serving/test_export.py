@@ -34,13 +34,6 @@ for module in NEEDED:
 KINDS = ["onnx", "litert", "litert_int8", "saved_model", "openvino"]
 
 
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of the trained run folder that a test may change."""
-    shutil.copytree(trained, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def change_run(run, network=None, **settings):
     """Give a run another network, threshold, temperature, or options."""
     record = json.loads((run / "run.json").read_text())

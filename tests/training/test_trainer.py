@@ -1,32 +1,11 @@
 """What training does to views, weights and labels, setting by setting."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
-from support import as_if_trained
-from tiny import tiny
+from small_training import options, small
 
-from bones.networks.batches import Batches
-from bones.networks.densenet_k12 import densenet169_k12
-from bones.networks.parts import drop_features
-from bones.runs import recipes
-from bones.training import callbacks
 from bones.training import trainer as training
-
-
-def options(**changes):
-    """Options of a run that changes no view, with changes."""
-    plain = dataclasses.replace(recipes.default(), flip=False, rotation=0.0, schedule="constant", learning_rate=0.1, epochs=1)
-    return dataclasses.asdict(dataclasses.replace(plain, **changes)) | {"seed": 0}
-
-
-def small():
-    """A network of one dense layer behind a normalisation."""
-    grey = keras.Input((16, 16, 1))
-    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(grey))
-    return keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x))
 
 
 def augmented(**changes):
@@ -120,20 +99,6 @@ def test_metrics_take_the_label_of_the_heavier_view():
     assert float(metric.result()) == 0.75
 
 
-def test_mixup_mixes_views_and_labels_alike():
-    label = np.arange(64) % 2
-    views = np.broadcast_to((200 * label).astype(np.uint8)[:, None, None, None], (64, 4, 4, 1))
-    batches = Batches(views, 16, label, shuffle_seed=0, mixup=0.4)
-    plain = Batches(views, 16, label, shuffle_seed=0)
-    pixels, mixed = batches[1]
-    assert pixels.dtype == np.uint8 and pixels.shape == (16, 4, 4, 1) and mixed.shape == (16, 1)
-    np.testing.assert_allclose(pixels[:, 0, 0], 200 * mixed, atol=0.51)
-    assert ((mixed > 0.5) == (plain[1][1] > 0.5)).all() and ((mixed > 0) & (mixed < 1)).any()
-    assert (batches[1][1] == mixed).all() and not (batches[0][1] == mixed).all()
-    batches.start_at(1)
-    assert not (batches[1][1] == mixed).all()
-
-
 @pytest.mark.parametrize("schedule", ("constant", "cosine"))
 def test_accumulated_batches_train_as_one(schedule):
     """Of a network without batch normalisation."""
@@ -155,56 +120,3 @@ def test_accumulated_batches_train_as_one(schedule):
         weights.append(network.get_weights()[0])
     assert np.abs(weights[0] - before[0]).max() > 0.01
     np.testing.assert_allclose(*weights, atol=2e-4)
-
-
-def test_averaged_weights_are_put_in_after_an_epoch_and_out_before_the_next():
-    network = small()
-    trainer = training.build_trainer(network, options(ema=0.75), steps_an_epoch=4)
-    kernel = next(variable for variable in network.trainable_variables if variable.name == "kernel")
-    steps, ends = [], []
-
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            steps.append(np.array(keras.ops.convert_to_numpy(kernel)))
-
-        def on_epoch_end(self, epoch, logs=None):
-            ends.append(np.array(keras.ops.convert_to_numpy(kernel)))
-
-    views = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 1)).astype(np.uint8)
-    label = (np.arange(32) % 2).astype(np.float32)[:, None]
-    trainer.fit(views, label, batch_size=8, epochs=2, verbose=0, callbacks=[callbacks.AveragedWeights(False), Watch()])
-    average = steps[0]
-    for weights in steps[1:4]:
-        average = 0.75 * average + 0.25 * weights
-    np.testing.assert_allclose(ends[0], average, rtol=1e-4, atol=1e-6)
-    assert np.abs(ends[0] - steps[3]).max() > 1e-3
-    assert np.abs(steps[4] - steps[3]).max() < 0.15, "the second epoch goes on from the weights, a step of Adam away"
-    for weights in steps[4:]:
-        average = 0.75 * average + 0.25 * weights
-    np.testing.assert_allclose(ends[1], average, rtol=1e-4, atol=1e-6)
-
-
-def test_stochastic_depth_leaves_layers_out_in_training_alone(tmp_path):
-    network = densenet169_k12(32)
-    deep = drop_features(network, 0.5)
-    views = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.uint8)
-    np.testing.assert_allclose(deep(views), network(views), atol=1e-6)
-    drops = [layer for layer in deep.layers if layer.name.endswith("_depth")]
-    assert len(drops) == 6 + 12 + 32 + 32
-    ones = np.asarray(drops[0](np.ones((1000, 1, 1, 3), np.float32), training=True))
-    assert set(np.unique(ones)) == {0.0, 2.0} and (ones.std(-1) == 0).all() and 0.4 < ones.mean() / 2 < 0.6
-    deep.save(tmp_path / "deep.h5")
-    np.testing.assert_allclose(keras.models.load_model(tmp_path / "deep.h5", compile=False)(views), network(views), atol=1e-6)
-
-
-def test_standardised_views_tell_nothing_of_exposure(tmp_path):
-    keras.utils.set_random_seed(0)
-    network = as_if_trained(tiny(32, standardise=True), np.random.default_rng(1))
-    blocks = np.random.default_rng(0).integers(0, 100, (4, 4, 4, 1))
-    views = np.kron(blocks, np.ones((1, 8, 8, 1))).astype(np.float32)  # differ in more than their noise
-    expected = np.asarray(network(views))
-    assert np.ptp(expected) > 0.005
-    np.testing.assert_allclose(network(views * 2 + 50), expected, atol=1e-4)
-    network.save(tmp_path / "best.h5")
-    np.testing.assert_allclose(keras.models.load_model(tmp_path / "best.h5", compile=False)(views), expected, atol=1e-5)
-    assert np.isfinite(np.asarray(network(np.full((1, 32, 32, 1), 255, np.uint8)))).all()

@@ -1,0 +1,64 @@
+"""Image files of every mode become grey, and are brought to a square."""
+
+import numpy as np
+from PIL import Image
+
+from bones.data.images import fit_square, read_grey
+
+GRADIENT = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
+COLOUR = np.stack([GRADIENT, GRADIENT[:, ::-1], np.full_like(GRADIENT, 40)], axis=-1)
+LUMA = (0.299 * COLOUR[..., 0] + 0.587 * COLOUR[..., 1] + 0.114 * COLOUR[..., 2]).round()
+
+
+def save_modes(folder):
+    """{file: (expected grey, tolerance)} of the same picture in every mode."""
+    alpha = np.full_like(GRADIENT, 255)
+    Image.fromarray(GRADIENT).save(folder / "L.png")
+    Image.fromarray(GRADIENT > 127).save(folder / "1.png")
+    Image.fromarray(COLOUR).save(folder / "RGB.png")
+    Image.fromarray(np.dstack([COLOUR, alpha])).save(folder / "RGBA.png")
+    Image.fromarray(np.dstack([GRADIENT, alpha])).save(folder / "LA.png")
+    Image.fromarray(COLOUR).quantize(256).save(folder / "P.png")
+    Image.fromarray(GRADIENT.astype(np.uint16) * 257).save(folder / "I16.png")
+    Image.fromarray(COLOUR).convert("CMYK").save(folder / "CMYK.jpg", quality=100)
+    Image.fromarray(COLOUR).save(folder / "RGB.jpg", quality=100, subsampling=0)
+    return {
+        "L.png": (GRADIENT, 0),
+        "1.png": ((GRADIENT > 127) * 255, 0),
+        "RGB.png": (LUMA, 1),
+        "RGBA.png": (LUMA, 1),
+        "LA.png": (GRADIENT, 0),
+        "P.png": (LUMA, 8),
+        "I16.png": (GRADIENT, 0),
+        "CMYK.jpg": (LUMA, 4),
+        "RGB.jpg": (LUMA, 4),
+    }
+
+
+def test_every_mode_becomes_luminance(tmp_path):
+    for name, (expected, tolerance) in save_modes(tmp_path).items():
+        grey = np.asarray(read_grey(tmp_path / name), int)
+        assert grey.shape == expected.shape, name
+        assert np.abs(grey - expected).max() <= tolerance, name
+
+
+def test_transparent_pixels_are_black(tmp_path):
+    Image.fromarray(np.dstack([COLOUR, np.zeros_like(GRADIENT)])).save(tmp_path / "clear.png")
+    assert np.asarray(read_grey(tmp_path / "clear.png")).max() == 0
+
+
+def test_exif_orientation(tmp_path):
+    image = Image.fromarray(GRADIENT)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=100)
+    assert np.asarray(read_grey(tmp_path / "turned.jpg")).shape == (256, 8)
+
+
+def test_fit_square():
+    grey = Image.fromarray(np.full((50, 100), 200, np.uint8))
+    padded = fit_square(grey, 40, "pad")
+    assert padded.shape == (40, 40)
+    assert (padded[10:30] == 200).all() and not padded[:10].any() and not padded[30:].any()
+    assert (fit_square(grey, 40, "stretch") == 200).all()
+    assert fit_square(Image.new("L", (1000, 1)), 32, "pad").shape == (32, 32)

@@ -1,0 +1,83 @@
+"""Panels of named studies: one a study, each film beside its own maps, in a folder that is checked first."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from study_folders import write_image
+from support import one_message
+
+import model_test
+from bones.data.images import fit_square, read_grey
+from bones.evaluation import heatmaps, overlays
+from bones.runs import checkpoints
+from bones.runs.folder import RunFolder
+
+
+def test_a_picture_a_study(run, site, monkeypatch, capsys):
+    figures = {}
+    save = overlays.save
+    monkeypatch.setattr(overlays, "save", lambda figure, file: (figures.update({file.name: figure}), save(figure, file)))
+    write_image("site/c/a/study1/image1.png")  # the same last two parts as another's
+    assert model_test.main([run, site, "--heatmap", "deep/maps"]) == 0
+    assert sorted(os.listdir("deep/maps")) == ["a_study1-2.png", "a_study1.png", "a_study2.png", "b_study10.png"]
+    table, threshold = pd.read_csv("predictions.csv"), json.loads(Path("run/run.json").read_text())["threshold"]
+    names = ["a_study1.png", "a_study2.png", "b_study10.png", "a_study1-2.png"]
+    for (study, rows), name in zip(table.groupby("study", sort=False), names, strict=True):
+        mean = rows["study_probability"].iloc[0]
+        outcome = "Positive" if mean >= threshold else "Negative"
+        assert figures[name]._suptitle.get_text() == f"{study}\n{outcome}, {mean:.3f} (Positive from {threshold:.3f} on)"
+        shown = [axes for axes in figures[name].axes if axes.images]
+        assert len(shown) == 3 * len(rows)
+        expected = [f"{Path(row.path).name}: {row.probability:.3f}" for row in rows.itertuples()]
+        assert [axes.get_title(loc="left") for axes in shown[::3]] == expected
+        for axes, path in zip(shown[::3], rows["path"], strict=True):
+            with Image.open(path) as film:
+                np.testing.assert_array_equal(axes.images[0].get_array(), np.asarray(film))
+        with Image.open(f"deep/maps/{name}") as picture:
+            assert picture.format == "PNG" and np.asarray(picture).std() > 5
+    # Once more into the same folder: the same names, no second set beside the first.
+    assert model_test.main([run, "site/a/study1", "--heatmap", "deep/maps"]) == 0
+    assert len(os.listdir("deep/maps")) == 4
+
+
+def test_maps_in_pictures_are_those_of_the_views(run, site, monkeypatch):
+    """Each film lies under its own map, also where a view before it does not decode."""
+    Path("site/a/study1/image1.png").write_bytes(b"")
+    drawn = {}
+    monkeypatch.setattr(overlays, "panel", lambda title, films, captions, maps, resize: (title, films, captions, maps))
+    monkeypatch.setattr(overlays, "save", lambda figure, file: drawn.update({file.name: figure}))
+    assert model_test.main([run, site, "--heatmap", "maps"]) == 1
+    assert set(drawn) == {"a_study1.png", "a_study2.png", "b_study10.png"}
+    assert "a_study1.png" in drawn and drawn["a_study1.png"][0].split("\n")[1].startswith("Not called (")
+    network = checkpoints.load_network(RunFolder("run"))
+    for name, folder in (("a_study1.png", "site/a/study1"), ("b_study10.png", "site/b/study10")):
+        _, films, captions, maps = drawn[name]
+        assert list(maps) == ["Grad-CAM", "LayerCAM"]
+        for film, caption, values in zip(films, captions, maps["Grad-CAM"], strict=True):
+            grey = read_grey(Path(folder) / caption.split(":")[0])
+            np.testing.assert_array_equal(np.asarray(film), np.asarray(grey))
+            alone = heatmaps.grad_cam(network, fit_square(grey, 32, "pad")[None, ..., None])[0]
+            np.testing.assert_allclose(values, alone, atol=1e-5)
+
+
+def test_films_of_extreme_shapes_and_many_views_are_drawn(run):
+    write_image("thin/image1.png", size=(9000, 3))
+    for view in range(30):
+        write_image(f"many/image{view}.png")
+    assert model_test.main([run, "thin", "many", "--heatmap", "maps"]) == 0
+    assert len(os.listdir("maps")) == 2
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/inner", "/proc/maps"])
+def test_a_folder_that_cannot_be_written_into_is_told_at_once(name, run, site, capsys, monkeypatch):
+    monkeypatch.setattr(checkpoints, "load_network", lambda run: pytest.fail("it has begun"))
+    Path("taken").write_text("a file")
+    assert model_test.main([run, site, "--heatmap", name]) == 1
+    error = one_message(capsys, "model_test")
+    assert name in error and "--heatmap" in error
+    assert not Path("predictions.csv").exists() and Path("taken").read_text() == "a file"

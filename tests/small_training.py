@@ -1,0 +1,20 @@
+"""Options that train without change to any view, and a network of one dense layer, for tests of single settings."""
+
+import dataclasses
+
+import keras
+
+from bones.runs import recipes
+
+
+def options(**changes):
+    """Options of a run that changes no view, with changes."""
+    plain = dataclasses.replace(recipes.default(), flip=False, rotation=0.0, schedule="constant", learning_rate=0.1, epochs=1)
+    return dataclasses.asdict(dataclasses.replace(plain, **changes)) | {"seed": 0}
+
+
+def small():
+    """A network of one dense layer behind a normalisation."""
+    grey = keras.Input((16, 16, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(grey))
+    return keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x))
