@@ -47,10 +47,6 @@ class ScoredRun:
         return self.predictions, self.report["threshold"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# For the README
-
-
 def grouped(runs):
     """Runs that differ in nothing but the seed, together: a list of lists, in the order of their first runs."""
     groups = {}

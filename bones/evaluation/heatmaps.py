@@ -22,10 +22,6 @@ PADDING = (layers.InputLayer, layers.ZeroPadding2D)
 BATCH = 16  # views at a time where gradients are taken
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Maps
-
-
 def class_activation(network):
     """The network whose output is its class activation map: the last features weighted by the final unit.
 

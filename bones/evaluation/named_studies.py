@@ -37,10 +37,6 @@ def csv_file(file):
             yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# From the command line
-
-
 def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
     """Print or write the probabilities of the studies that paths name, and draw a panel of each where asked to.
 

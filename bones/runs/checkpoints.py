@@ -61,7 +61,7 @@ def load_network(run, name="best.h5"):
 
 
 def save_state(run, variables, notes):
-    """Write what a resumed run starts from.
+    """Write what a resumed run starts from, as one file, so that its parts are always of one epoch.
 
     Args:
         variables: Keras variables in a fixed order: weights, random states, optimizer.

@@ -37,10 +37,6 @@ def load_gradio(folder):
     return backend.need("gradio", "app.py")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The page
-
-
 def draw_examples(folder):
     """Phantom studies for those who have none at hand. Returns: {button text: [paths]}."""
     found = {}

@@ -71,7 +71,7 @@ def on_exit(function):
 
 def run(main):
     """Exit status of a script's main, which either signal interrupts."""
-    for number in SIGNALS:
+    for number in SIGNALS:  # SIGINT, too: a shell starts what runs in the background with Ctrl-C ignored
         signal.signal(number, signal.default_int_handler)
     try:
         return main()
