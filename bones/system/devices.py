@@ -7,6 +7,7 @@ Without a GPU, devices are parts of the processor: a way to test, no faster than
 
 import contextlib
 import functools
+import os
 
 import keras
 
@@ -62,6 +63,8 @@ def divide_processor(count):
         else:
             import jax
 
+            # XLA reads it for its pool of threads. With one a device, those of a step can wait for one another without end.
+            os.environ.setdefault("NPROC", str(2 * count + 2))
             jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:
         raise DevicesError(f"--devices {count}: this process has computed on fewer. Train in a new one.") from None
