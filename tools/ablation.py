@@ -28,8 +28,8 @@ from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.splits import split_by_patient
 from bones.data.views import find_views
-from bones.runs import recipes
 from bones.runs.folder import RunFolder
+from bones.runs.options import from_text
 from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to_half
 from bones.scores.metrics import NUMBERS, cohen_kappa
 from bones.scores.probabilities import decisions
@@ -215,15 +215,16 @@ def take_training(other, folder, added):
     if is_finished(other) and not folder.exists():
         shutil.copytree(other, folder, ignore=shutil.ignore_patterns("scores.json", "predictions.csv"))
         run = RunFolder.open(folder)
-        content = run.settings()
-        content["options"] |= dict(recipes.setting(text) for text in added.removeprefix("--set ").split())
+        content = run.record()
+        texts = dict(text.split("=") for text in added.removeprefix("--set ").split())
+        options = content.options.changed(**{name: from_text(name, text) for name, text in texts.items()})
         # Nothing is left to train, but the threshold is to be fitted anew.
-        run.write_json("run.json", content | {"finished": None, "training_seconds": None})
+        run.write_record(content.changed(options=options, finished=None, training_seconds=None))
 
 
 def training_seconds(folder):
     """Training time of a finished run folder."""
-    return RunFolder.open(folder).settings()["training_seconds"]
+    return RunFolder.open(folder).record().training_seconds
 
 
 def stage_folder(out, row, seed, stage):

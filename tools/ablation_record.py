@@ -56,8 +56,8 @@ class Record:
     def add(self, row, seed, folder, training_seconds):
         """Keep what the table needs of a scored run folder."""
         run = RunFolder.open(folder)
-        said = run.settings()
-        kept = [row, seed, self.settings(row), training_seconds, said["device"], said["versions"]["keras"]]
+        said = run.record()
+        kept = [row, seed, self.settings(row), training_seconds, said.device, said.versions["keras"]]
         views = read_table(run / "predictions.csv", PREDICTIONS, "It is written by model_test.py.").set_index([*self.VIEW])
         views = views["probability"].round(5).rename(f"{row}-{seed}")
         with self.lock:

@@ -48,8 +48,6 @@ def keras_network(precision, size):
 
 def compiled(engine, precision, size):
     """A network ready for train_on_batch: ours as mura.py trains it, augmentation included, or stock Keras without any."""
-    import dataclasses
-
     import keras
 
     network = keras_network(precision, size)
@@ -57,7 +55,7 @@ def compiled(engine, precision, size):
         from bones.runs import recipes
         from bones.training import trainer as training
 
-        options = dataclasses.asdict(recipes.default()) | {"seed": 0}
+        options = recipes.options("default")
         return training.build_trainer(network, options, steps_an_epoch=159)
     network.compile(keras.optimizers.Adam(3e-4), "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC()])
     return network

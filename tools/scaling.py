@@ -125,10 +125,10 @@ def measure(stage, root):
     from bones.data.pixels import load_pixels
     from bones.data.views import find_views, fingerprint
     from bones.networks.batches import Batches
+    from bones.runs import recipes
     from bones.runs.data import load_parts
 
-    options = {"data": root, "study_type": ["XR_HUMERUS"], "labels": None, "size": SIZE, "resize": "pad"}
-    options |= {"skip_unreadable": False, "tuning_fraction": 0.1, "seed": 0}
+    options = recipes.options("default", data=str(root), size=SIZE)
     os.chdir(root)  # the cache goes to data/cache in it
     if stage in ("check", "decode"):
         views = find_views(root, "train")
@@ -176,7 +176,7 @@ def reckon(rate, devices, gbit, disk):
     from bones.networks import catalogue
     from bones.runs import recipes
 
-    recipe = recipes.default()
+    recipe = recipes.options("default")
     gradients = 4 * catalogue.build(recipe.network, recipe.size).count_params()  # bytes, float32
     rows = []
     for hosts in HOSTS:

@@ -43,8 +43,8 @@ def compare(run):
     from bones.runs.data import load_parts
     from bones.training.batch_statistics import Averager
 
-    settings = run.settings()
-    trained = {"labels": None, **settings["options"], "data": settings["data"]["root"]}
+    record = run.record()
+    trained = record.options.changed(data=record.data.root)
     (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained)
     label = tuning["label"].to_numpy()
     network = speed_up(checkpoints.load_network(run, "last.h5"))

@@ -22,7 +22,7 @@ class Classifier:
     """What a run says of views.
 
     Attributes:
-        settings: run.json.
+        record: the run's RunRecord.
         network: keras.Model, ready to predict.
         maps: f(pixels) -> maps, see heatmaps.mapper; None where they were not asked for.
     """
@@ -36,16 +36,16 @@ class Classifier:
             exact: compute in float32 with stock layers, as other runtimes do.
         Raises: RunError when the run cannot be read; HeatmapError when maps are wanted and cannot be had.
         """
-        self.settings, self.batch_size = run.settings(), batch_size
+        self.record, self.batch_size = run.record(), batch_size
         network = checkpoints.load_network(run)
         self.maps = heatmaps.mapper(network, batch_size) if with_maps else None  # of the network as it was saved
         self.network = in_float32(network) if exact else speed_up(network)
-        self.flip_averaging = self.settings["options"].get("flip_averaging", False)  # absent in a run of an earlier version
+        self.flip_averaging = self.record.options.flip_averaging
 
     def predict(self, pixels):
         """Probability of each view, (n, size, size, 1) uint8, at the run's temperature. Returns: (n,) float64."""
         probability = predict(self.network, pixels, self.batch_size, self.flip_averaging)
-        return calibrate(probability, self.settings["temperature"])
+        return calibrate(probability, self.record.temperature)
 
     def call(self, views, skip_unreadable=False):
         """Decode and score views.
@@ -57,7 +57,7 @@ class Classifier:
             and fault says why; where a study is not called, study_probability, the mean over its views, is nan and decision
             "". Pixels are (n, size, size, 1) uint8.
         """
-        size, resize = (self.settings["options"][name] for name in ("size", "resize"))
+        size, resize = (self.record.options.size, self.record.options.resize)
         bar = tqdm(total=len(views), desc="Calling studies", unit="view", leave=False, delay=2, disable=None)
         for chunk in chunks(views):
             pixels = np.zeros((len(chunk), size, size, 1), np.uint8)
@@ -69,7 +69,7 @@ class Classifier:
                 chunk.loc[good, "probability"] = self.predict(Rows(pixels, good))
             by_study = chunk.groupby("study", sort=False)["probability"]
             chunk["study_probability"] = by_study.transform(lambda probability: probability.mean(skipna=skip_unreadable))
-            chunk["decision"] = [decision(mean, self.settings["threshold"]) for mean in chunk["study_probability"]]
+            chunk["decision"] = [decision(mean, self.record.threshold) for mean in chunk["study_probability"]]
             yield chunk[COLUMNS], pixels
             bar.update(len(chunk))
         bar.close()

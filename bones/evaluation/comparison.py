@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from bones.data.table import STUDY
+from bones.runs.options import SHARED
+from bones.runs.record import RunRecord
 from bones.scores import probabilities
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
@@ -29,15 +31,14 @@ class ScoredRun:
     """A run with its predictions on one split and their scores."""
 
     name: str  # of the run folder
-    settings: dict  # run.json
+    record: RunRecord
     predictions: pd.DataFrame  # one row a view
     report: dict  # scores.json
 
     def group(self):
         """What runs that differ in nothing but the seed have in common: options, training data, scored views."""
-        own = {"seed", "out", "data"}
-        options = sorted((name, value) for name, value in self.settings["options"].items() if name not in own)
-        parts = [self.settings["data"].get(part) or {} for part in ("train", "tuning")]  # which seeds divide differently
+        options = [(name, value) for name, value in self.record.options if name in SHARED and name != "seed"]
+        parts = [part or {} for part in (self.record.data.train, self.record.data.tuning)]  # which seeds divide differently
         counts = [sum(part.get(name, 0) for part in parts) for name in ("views", "studies", "positive_views")]
         views = self.predictions[[*STUDY, "view", "label"]].sort_values([*STUDY, "view"])
         return repr(options), *counts, views.to_csv(index=False)
@@ -74,13 +75,13 @@ def markdown(runs):
 
 def row(run, seed, numbers, training, command):
     """One row of the table; of a group, run is its first."""
-    options, report = run.settings["options"], run.report
-    weights = {"none": "random", "imagenet": "ImageNet"}.get(options["weights"], Path(options["weights"]).name)
+    options, report = run.record.options, run.report
+    weights = {"none": "random", "imagenet": "ImageNet"}.get(options.weights, Path(options.weights).name)
     data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}, {report['split']}"
     marks = [" (phantom)"] * bool(report["phantom"]) + [" (labels corrected)"] * bool(report["corrected"])
     return {
-        "Network": options["network"],
-        "Recipe": f"{options['recipe']}, {weights} weights, {options['size']} px, {options['epochs']} epochs",
+        "Network": options.network,
+        "Recipe": f"{options.recipe}, {weights} weights, {options.size} px, {options.epochs} epochs",
         "Data": data + "".join(marks),
         "Studies (patients)": f"{report['studies']['count']} ({report['patients']})",
         "Seeds": seed,
@@ -92,15 +93,15 @@ def row(run, seed, numbers, training, command):
 
 def run_row(run):
     """Row of one run."""
-    settings, seconds = run.settings, run.settings.get("training_seconds")
-    training = f"{seconds / 60:.0f} min, {settings.get('device')}" if seconds else "not finished"
+    record, seconds = run.record, run.record.training_seconds
+    training = f"{seconds / 60:.0f} min, {record.device}" if seconds else "not finished"
     numbers = [as_text(run.report["studies"][name]) for name in SHOWN]
-    return row(run, settings["options"]["seed"], numbers, training, f"`{settings.get('command')}`")
+    return row(run, record.options.seed, numbers, training, f"`{record.command}`")
 
 
 def seed_rows(group):
     """Rows of the mean and standard deviation over seeds, and of the ensemble."""
-    seeds = ", ".join(str(run.settings["options"]["seed"]) for run in group)
+    seeds = ", ".join(str(run.record.options.seed) for run in group)
     values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
     spread = [mean_and_spread(found) for found in values]
     together = score(study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
@@ -133,4 +134,4 @@ def difference(first, other):
 def title(group):
     """A group's name in a sentence."""
     seeds = f", mean of {len(group)} seeds" if len(group) > 1 else ""
-    return f"{group[0].settings['options']['recipe']} ({' '.join(run.name for run in group)}{seeds})"
+    return f"{group[0].record.options.recipe} ({' '.join(run.name for run in group)}{seeds})"

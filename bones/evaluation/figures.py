@@ -70,19 +70,19 @@ def read_runs(paths):
     histories, scored = {}, {}
     for path in paths:
         run = RunFolder.open(path)
-        settings = run.settings()
-        mark = " (phantoms)" if settings["data"].get("phantom") else ""
+        record = run.record()
+        mark = " (phantoms)" if record.data.phantom else ""
         name = run.path.resolve().name
         label = name if name + mark not in histories else str(path)
         label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels with an underscore in front
         label = label.replace("$", r"\$") + mark  # and takes dollars for mathematics
         history = run.read_history()
-        kept = kept_epoch(history["val_auroc"], settings["options"].get("chosen", "best"))  # earlier versions had no other
+        kept = kept_epoch(history["val_auroc"], record.options.chosen)
         histories[label] = history.assign(kept=np.arange(len(history)) == kept)
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()
             studies = study_probabilities(predictions)
-            scored[f"{label}, {what_was_scored(studies, predictions)}"] = studies, settings["threshold"]
+            scored[f"{label}, {what_was_scored(studies, predictions)}"] = studies, record.threshold
     return histories, scored
 
 

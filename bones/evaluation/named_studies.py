@@ -47,14 +47,12 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         heatmaps: folder for the panels, or None.
     Raises: DataError at the end when views were unreadable; what is known of the others is printed or written then.
     """
-    settings, views = run.settings(), find(names)
+    record, views = run.record(), find(names)
     if heatmaps:
         make_folder(heatmaps)
     table_file = table_file or ("predictions.csv" if views["study"].nunique() > len(names) else None)
     with (
-        csv_file(table_file)
-        if table_file
-        else contextlib.nullcontext(functools.partial(print_lines, settings["threshold"])) as tell
+        csv_file(table_file) if table_file else contextlib.nullcontext(functools.partial(print_lines, record.threshold)) as tell
     ):
         classifier = Classifier(run, with_maps=bool(heatmaps))
         draw = panels(classifier, Path(heatmaps)) if heatmaps else lambda table, pixels: None
@@ -69,7 +67,7 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
         print(f"Wrote {printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
     print(
-        f"Positive is a probability of {settings['threshold']:g} or more. Computed on {keras.backend.backend()}. {DISCLAIMER}",
+        f"Positive is a probability of {record.threshold:g} or more. Computed on {keras.backend.backend()}. {DISCLAIMER}",
         file=sys.stderr,
     )
     if faults:

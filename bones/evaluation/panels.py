@@ -40,15 +40,15 @@ def panels(classifier, folder):
         maps = classifier.maps(Rows(pixels, readable.index))
         for name, study in readable.groupby("study", sort=False):
             rows = readable.index.get_indexer(study.index)
-            figure = panel(name, study, {kind: values[rows] for kind, values in maps.items()}, classifier.settings)
+            figure = panel(name, study, {kind: values[rows] for kind, values in maps.items()}, classifier.record)
             overlays.save(figure, folder / free_name(name, taken))
 
     return draw
 
 
-def panel(name, study, maps, settings):
+def panel(name, study, maps, record):
     """overlays.panel of one study. Args: its name, its rows of the table, the maps of its views, run.json."""
-    mean, threshold = study["study_probability"].iloc[0], settings["threshold"]
+    mean, threshold = study["study_probability"].iloc[0], record.threshold
     called = f"{study['decision'].iloc[0]}, {mean:.3f}" if study["decision"].iloc[0] else "Not called"
     outcome = f"{called} (Positive from {threshold:.3f} on)"
     outcome += f"; {SHOWN} of {len(study)} views" * (len(study) > SHOWN)
@@ -57,7 +57,7 @@ def panel(name, study, maps, settings):
     captions = [f"{file}: {value:.3f}" for file, value in zip(files, study["probability"], strict=True)]
     title = f"{ending(name, 70)}\n{outcome}"
     films = [images.shrink(images.read_grey(path), FILM) for path in study["path"]]
-    return overlays.panel(title, films, captions, maps, settings["options"]["resize"])
+    return overlays.panel(title, films, captions, maps, record.options.resize)
 
 
 def ending(name, length):

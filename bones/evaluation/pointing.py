@@ -78,9 +78,9 @@ def show_pointing(run, selection):
 
     Args: see `split.score_split`.
     """
-    settings = run.settings()
-    views, pixels, _ = load_split(run, settings, selection)
-    root, resize = data_root(selection.data or settings["data"]["root"]), settings["options"]["resize"]
+    record = run.record()
+    views, pixels, _ = load_split(run, record, selection)
+    root, resize = data_root(selection.data or record.data.root), record.options.resize
     boxes, sides = phantom.boxes(root, views["path"])
     abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
     maps = heatmaps.mapper(checkpoints.load_network(run))(Rows(pixels, abnormal))

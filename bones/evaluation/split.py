@@ -28,10 +28,10 @@ def score_split(run, classifier, selection):
     Returns: comparison.ScoredRun.
     Raises: DataError when the data is not as it should be.
     """
-    settings = classifier.settings
-    views, pixels, left_out = load_split(run, settings, selection)
+    record = classifier.record
+    views, pixels, left_out = load_split(run, record, selection)
     predictions = views.assign(probability=classifier.predict(pixels))
-    root = selection.data or settings["data"]["root"]
+    root = selection.data or record.data.root
     by_folder = folder_labels(views)
     content = {
         "data": root,
@@ -40,17 +40,17 @@ def score_split(run, classifier, selection):
         "study_types": sorted(predictions["study_type"].unique()),
         "left_out": left_out,
         "patients": predictions["patient"].nunique(),
-        "temperature": settings["temperature"],
+        "temperature": record.temperature,
         "backend": keras.backend.backend(),
         "corrected": len(views[by_folder != views["label"]].drop_duplicates(STUDY)),
-        **report(predictions, settings["threshold"]),
+        **report(predictions, record.threshold),
     }
     if content["corrected"]:
-        content["folder_labels"] = report(predictions.assign(label=by_folder), settings["threshold"])
+        content["folder_labels"] = report(predictions.assign(label=by_folder), record.threshold)
     run.write_predictions(predictions[PREDICTIONS])
     run.write_json("scores.json", content)
     card.write(run)
-    return ScoredRun(str(run.path), settings, predictions, content)
+    return ScoredRun(str(run.path), record, predictions, content)
 
 
 def show_scores(runs, form, labels=None):
@@ -76,10 +76,10 @@ def show_scores(runs, form, labels=None):
 
 def print_report(run, labels):
     """The scores as tables with what one needs to read them."""
-    report, settings = run.report, run.settings
+    report, record = run.report, run.record
     name = {"held-out": "held-out (valid/)", "tuning": "tuning (it chose epoch and threshold, so this flatters)"}
     mark = " (PHANTOMS: this says that the code works, nothing about patients)" if report["phantom"] else ""
-    fitted = "fitted on the tuning studies" if settings.get("finished") else "not fitted: the training has not finished"
+    fitted = "fitted on the tuning studies" if record.finished else "not fitted: the training has not finished"
     print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
     print(f"{report['patients']} patients, from whom the 95 % intervals are drawn; scored on {report['backend']}")
     print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")

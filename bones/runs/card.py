@@ -5,10 +5,11 @@ Source: Mitchell et al. 2019, arXiv 1810.03993, for what a card says.
 
 from pathlib import Path
 
+from bones.runs.options import SHARED
 from bones.scores.text import as_table, markdown_table
 from bones.system.errors import RunError
 
-PRIVATE = {"data", "labels", "out", "demo", "weights"}  # options that hold paths, or are told in words
+IN_WORDS = {"demo", "weights"}  # options that the card has in words
 PHANTOM = "**Trained on phantoms, drawn films: its scores say that the code works, and nothing about patients.**\n\n"
 CARD = """# Model card: {name}
 
@@ -66,7 +67,7 @@ RESIZE = {"pad": "the long side fitted and the rest padded with 0", "stretch": "
 
 def write(run):
     """Write MODEL_CARD.md into a RunFolder, from what it holds now."""
-    run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.settings(), read_scores(run)))
+    run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.record(), read_scores(run)))
 
 
 def read_scores(run):
@@ -74,36 +75,36 @@ def read_scores(run):
     return run.read_json("scores.json") if (run / "scores.json").is_file() else None
 
 
-def card(name, settings, report):
+def card(name, record, report):
     """The card as Markdown.
 
     Args:
         name: of the run.
-        settings: run.json.
+        record: RunRecord.
         report: scores.json, or None.
     """
-    options, data = settings["options"], settings["data"]
+    options, data = record.options, record.data
     return CARD.format(
         name=name,
-        network=f"`{options['network']}` at {options['size']} px",
-        study_types=" ".join(options["study_type"]),
-        phantom=PHANTOM if data.get("phantom") else "",
-        data=data.get("phantom") or f"`{Path(data['root']).name}`",
+        network=f"`{options.network}` at {options.size} px",
+        study_types=" ".join(options.study_type),
+        phantom=PHANTOM if data.phantom else "",
+        data=data.phantom or f"`{Path(data.root).name}`",
         counts=counts_table(data),
-        left_out=f"{data['left_out']} unreadable views were left out. " if data.get("left_out") else "",
-        weights=options["weights"] if options["weights"] in ("none", "imagenet") else "a file of the trainer's",
-        recipe=options["recipe"],
-        finished=training_time(settings),
-        device=settings.get("device"),
-        versions=", ".join(f"{name} {version}" for name, version in settings.get("versions", {}).items()),
-        commit=settings.get("commit") or "unknown",
+        left_out=f"{data.left_out} unreadable views were left out. " if data.left_out else "",
+        weights=options.weights if options.weights in ("none", "imagenet") else "a file of the trainer's",
+        recipe=options.recipe,
+        finished=training_time(record),
+        device=record.device,
+        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        commit=record.commit or "unknown",
         options=options_table(options),
         scores=scores_section(report),
-        averaging=AVERAGING if options.get("flip_averaging") else "",
-        threshold=settings["threshold"],
-        temperature=settings["temperature"],
-        size=options["size"],
-        resize=RESIZE[options["resize"]],
+        averaging=AVERAGING if options.flip_averaging else "",
+        threshold=record.threshold,
+        temperature=record.temperature,
+        size=options.size,
+        resize=RESIZE[options.resize],
     )
 
 
@@ -112,27 +113,26 @@ def counts_table(data):
     columns = ("studies", "patients", "views", "positive_views")
     rows = [
         {"part": name}
-        | {key.replace("_", " "): data[name].get(key) for key in columns}
-        | {"SHA-256 of paths and labels": f"`{str(data[name].get('sha256'))[:16]}`"}
-        for name in ("train", "tuning")
-        if data.get(name)
+        | {key.replace("_", " "): part.get(key) for key in columns}
+        | {"SHA-256 of paths and labels": f"`{str(part.get('sha256'))[:16]}`"}
+        for name, part in (("train", data.train or {}), ("tuning", data.tuning or {}))
     ]
     return markdown_table(rows)
 
 
 def options_table(options):
     """Every option that is no path."""
-    shown = {name: value for name, value in options.items() if name not in PRIVATE}
+    shown = {name: value for name, value in options.model_dump(mode="json").items() if name in SHARED - IN_WORDS}
     return markdown_table([{"option": name, "value": f"`{value}`"} for name, value in shown.items()])
 
 
-def training_time(settings):
+def training_time(record):
     """How long it was trained, and which epoch was kept."""
-    if not settings.get("finished"):
+    if not record.finished:
         return "but not to its end"
-    minutes = (settings.get("training_seconds") or 0) / 60
-    epochs = settings["options"]["epochs"]
-    return f"for {epochs} epoch{'s' * (epochs > 1)} ({minutes:.0f} min), epoch {settings.get('best_epoch')} kept,"
+    minutes = (record.training_seconds or 0) / 60
+    epochs = record.options.epochs
+    return f"for {epochs} epoch{'s' * (epochs > 1)} ({minutes:.0f} min), epoch {record.best_epoch} kept,"
 
 
 def scores_section(report):

@@ -50,12 +50,11 @@ def load_network(run, name="best.h5"):
     except Exception as error:  # h5py, json and Keras each raise their own
         reason = str(error).strip().split("\n")[0]
         raise RunError(f"{path} is no network that Keras opens ({reason}). Restore it from a copy, or train again.") from None
-    expected = {name: run.settings()["options"][name] for name in ("network", "size")}
-    shapes = (network.input_shape, network.output_shape)
-    if network.name != expected["network"] or shapes != ((None, expected["size"], expected["size"], 1), (None, 1)):
+    options, shapes = run.record().options, (network.input_shape, network.output_shape)
+    if network.name != options.network or shapes != ((None, options.size, options.size, 1), (None, 1)):
         raise RunError(
-            f"{path} holds {network.name}, from {shapes[0]} to {shapes[1]}, but run.json says {expected['network']} at "
-            f"{expected['size']} px: they are of different runs. Restore the run's own."
+            f"{path} holds {network.name}, from {shapes[0]} to {shapes[1]}, but run.json says {options.network} at "
+            f"{options.size} px: they are of different runs. Restore the run's own."
         )
     return network
 

@@ -11,6 +11,7 @@ from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows, load_pixels
 from bones.data.splits import class_weights, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
+from bones.runs.record import Data
 from bones.system.errors import DataError
 
 
@@ -39,20 +40,20 @@ def load_parts(options):
     """What a run trains on and what it keeps for tuning, the same each time it is asked for.
 
     Args:
-        options: a run's: data, study_type, labels, size, resize, skip_unreadable, tuning_fraction and seed.
+        options: Options of a run.
     Returns: ((views, Rows) of train, (views, Rows) of tuning, how many unreadable views were left out).
     Raises: DataError when the data is not as it should be.
     """
-    views = find_views(options["data"], "train", options["study_type"], options["labels"])
-    kept, pixels = load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
-    train, tuning = split_by_patient(kept, options["tuning_fraction"], options["seed"])
+    views = find_views(options.data, "train", options.study_type, options.labels)
+    kept, pixels = load_pixels(views, options.size, options.resize, options.skip_unreadable)
+    train, tuning = split_by_patient(kept, options.tuning_fraction, options.seed)
     return (train, pixels.of(kept, train)), (tuning, pixels.of(kept, tuning)), len(views) - len(kept)
 
 
 def load_train_and_tuning(options):
     """(train, tuning, left_out): two Parts, and how many views were unreadable."""
     *parts, left_out = load_parts(options)
-    weigh = class_weights if options["class_weighted"] else lambda views: None
+    weigh = class_weights if options.class_weighted else lambda views: None
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
 
@@ -66,30 +67,30 @@ def load_held_out(options):
 
     Raises: DataError when they are not as they should be.
     """
-    views = find_views(options["data"], "held-out", options["study_type"], options["labels"])
-    return views, *load_pixels(views, options["size"], options["resize"], options["skip_unreadable"])
+    views = find_views(options.data, "held-out", options.study_type, options.labels)
+    return views, *load_pixels(views, options.size, options.resize, options.skip_unreadable)
 
 
-def load_split(run, settings, selection):
+def load_split(run, record, selection):
     """Views and pixels of the split asked for, and how many views were left out.
 
     Args:
         run: RunFolder.
-        settings: its run.json.
+        record: its RunRecord.
         selection: Selection.
     Raises: DataError when they are not as they should be.
     """
-    trained = settings["options"]
-    root = selection.data or settings["data"]["root"]
-    labels = selection.labels or (None if selection.data else trained.get("labels"))
-    asked = {"data": root, "study_type": selection.study_type or trained["study_type"], "labels": labels}
+    trained = record.options
+    root = selection.data or record.data.root
+    labels = selection.labels or (None if selection.data else trained.labels)
+    asked = {"data": str(root), "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
     if selection.split == "tuning":  # drawn again as the training drew them
-        skip = selection.skip_unreadable or trained["skip_unreadable"]
-        _, (kept, pixels), left_out = load_parts(trained | asked | {"skip_unreadable": skip})
+        skip = selection.skip_unreadable or trained.skip_unreadable
+        _, (kept, pixels), left_out = load_parts(trained.changed(**asked, skip_unreadable=skip))
         advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
-        check_same(run, settings, root, "tuning", fingerprint(kept, root), advice)
+        check_same(run, record, root, "tuning", fingerprint(kept, root), advice)
     else:
-        views, kept, pixels = load_held_out(trained | asked | {"skip_unreadable": selection.skip_unreadable})
+        views, kept, pixels = load_held_out(trained.changed(**asked, skip_unreadable=selection.skip_unreadable))
         left_out = len(views) - len(kept)
     check_both_classes(kept, f"the readable views of {root}")
     return kept, pixels, left_out
@@ -97,16 +98,16 @@ def load_split(run, settings, selection):
 
 def describe(options, train, tuning, left_out):
     """What a run is trained on: where it lies, counts and hashes, and how many views were left out."""
-    return {
-        "root": str(Path(options["data"]).absolute()),  # absolute: scored from another folder, too
-        "phantom": phantom.describe(data_root(options["data"])),
-        "train": fingerprint(train.views, options["data"]),
-        "tuning": fingerprint(tuning.views, options["data"]),
-        "left_out": left_out,
-    }
+    return Data(
+        root=str(Path(options.data).absolute()),  # absolute: scored from another folder, too
+        phantom=phantom.describe(data_root(options.data)),
+        train=fingerprint(train.views, options.data),
+        tuning=fingerprint(tuning.views, options.data),
+        left_out=left_out,
+    )
 
 
-def check_same(run, settings, root, part, found, advice):
+def check_same(run, record, root, part, found, advice):
     """Raise DataError unless a part of the data has the fingerprint that run.json has of it.
 
     Args:
@@ -114,7 +115,7 @@ def check_same(run, settings, root, part, found, advice):
         found: its fingerprint now.
         advice: what to do, the message's last sentence.
     """
-    recorded = settings["data"].get(part)
+    recorded = getattr(record.data, part)
     if not is_same(recorded, found):
         raise DataError(
             f"{root} is not the data that {run.path} was trained on.\nIts {part} views were {recorded},\nnow {found}.\n{advice}"

@@ -132,9 +132,13 @@ class RunFolder:
         """Content of a JSON file of the run; RunError when it is missing or no JSON object."""
         return record.read_json(self / name)
 
-    def settings(self):
-        """run.json, checked for what scoring and drawing need: a dict with options, data, threshold and more."""
+    def record(self):
+        """run.json as a RunRecord."""
         return record.read(self.path)
+
+    def write_record(self, content):
+        """Write run.json from a RunRecord."""
+        self.write_json("run.json", content.model_dump(mode="json"))
 
     # history.csv, predictions.csv
 

@@ -1,50 +1,57 @@
-"""run.json, the record of a run: options, data, versions, threshold and more, checked for what scoring and drawing need.
+"""run.json, the record of a run: options, data, versions, threshold and more, read strictly and checked.
 
 It imports neither pandas nor Keras, so that a command line that resumes a run is read at once.
 """
 
 import json
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError  # types and ranges, strictly
+
+from bones.runs.options import FIELDS, STRICT, Options, expected
 from bones.system.errors import RunError
 
 
-def number(low, high, kind=(int, float)):
-    """Whether a value is a number between two others, which count in."""
-    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+def total(left_out):
+    """How many views were left out; the first versions counted them by part."""
+    return sum(left_out.values()) if isinstance(left_out, dict) else left_out
 
 
-def is_a(kind):
-    """Whether a value is of a type."""
-    return lambda value: isinstance(value, kind)
+class Data(BaseModel):
+    """What a run is trained on: where it lies, fingerprints of its parts, and how many views were left out."""
+
+    model_config = STRICT
+
+    root: Annotated[str, Field(description="a folder")]
+    phantom: Annotated[str | None, Field(description="a text, or null")] = None
+    train: Annotated[dict | None, Field(description="an object")] = None
+    tuning: Annotated[dict | None, Field(description="an object")] = None
+    left_out: Annotated[int, BeforeValidator(total), Field(description="a whole number")] = 0
 
 
-def is_names(value):
-    """Whether a value is a list of texts."""
-    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+class RunRecord(BaseModel):
+    """The content of run.json. The record is immutable, see `changed`."""
 
+    model_config = STRICT
 
-# What scoring and drawing need of run.json: a test, and what it expects.
-SETTINGS = {
-    "options": (is_a(dict), "an object"),
-    "data": (is_a(dict), "an object"),
-    "threshold": (number(0, 1), "a number from 0 to 1"),
-    "temperature": (number(0.01, 100), "a number from 0.01 to 100"),
-    "training_seconds": (lambda value: value is None or number(0, float("inf"))(value), "a number, or null"),
-}
-OPTIONS = {
-    "network": (is_a(str), "a name"),
-    "recipe": (is_a(str), "a name"),
-    "weights": (is_a(str), "none, imagenet or a file"),
-    "size": (number(1, 100_000, int), "a whole number above 0"),
-    "resize": (lambda value: value in ("pad", "stretch"), "pad or stretch"),
-    "epochs": (number(1, float("inf"), int), "a whole number above 0"),
-    "study_type": (is_names, "a list of names"),
-    "labels": (is_a((str, type(None))), "a file, or null"),
-    "tuning_fraction": (number(0, 1), "a number from 0 to 1"),
-    "seed": (number(0, 2**31, int), "a whole number"),
-    "skip_unreadable": (is_a(bool), "true or false"),
-}
+    command: Annotated[str, Field(description="a text")] = ""
+    options: Annotated[Options, Field(description="an object")]
+    versions: Annotated[dict[str, str], Field(description="an object of texts")] = {}
+    commit: Annotated[str | None, Field(description="a text, or null")] = None
+    device: Annotated[str | None, Field(description="a text, or null")] = None
+    data: Annotated[Data, Field(description="an object")]
+    threshold: Annotated[float, Field(description="a number from 0 to 1", ge=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(description="a number from 0.01 to 100", ge=0.01, le=100)] = 1.0
+    started: Annotated[str | None, Field(description="a time, or null")] = None
+    finished: Annotated[str | None, Field(description="a time, or null")] = None
+    training_seconds: Annotated[float | None, Field(description="a number, or null", ge=0)] = None
+    best_epoch: Annotated[int | None, Field(description="a whole number, or null", gt=0)] = None
+
+    def changed(self, **values):
+        """The same record with other values, checked. Raises: pydantic.ValidationError."""
+        kept = {name: getattr(self, name) for name in RunRecord.model_fields}
+        return RunRecord.model_validate(kept | values)
 
 
 def is_run(path):
@@ -53,20 +60,17 @@ def is_run(path):
 
 
 def read(folder):
-    """run.json of a run folder, checked: a dict with options, data, threshold and more.
+    """run.json of a run folder as a RunRecord.
 
     Raises: RunError when the folder holds no run, or run.json is not what it should be.
     """
     check_is_run(folder)
     file = Path(folder) / "run.json"
-    settings = read_json(file)
-    check_fields(file, settings, SETTINGS)
-    check_fields(file, settings["options"], OPTIONS)
-    check_fields(file, settings["data"], {"root": (is_a(str), "a folder")})
-    left_out = settings["data"].get("left_out")
-    if isinstance(left_out, dict):  # the first versions counted by part
-        settings["data"]["left_out"] = sum(left_out.values())
-    return settings
+    content = read_json(file)
+    try:
+        return RunRecord.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise RunError(f"{file}: {describe_fault(error)}. Restore it from a copy.") from None
 
 
 def check_is_run(folder):
@@ -76,11 +80,21 @@ def check_is_run(folder):
         raise RunError(f"{folder} is no run folder ({found}). Expected a folder that mura.py made, such as runs/NAME.")
 
 
-def check_fields(file, found, expected):
-    """Raise RunError unless fields of a part of run.json are as expected."""
-    for name, (is_right, text) in expected.items():
-        if not is_right(found.get(name)):
-            raise RunError(f"{file}: {name!r} is {found.get(name)!r}; expected {text}. Restore it from a copy.")
+def describe_fault(error):
+    """The first field that pydantic found wrong, in words: 'size' is 0; expected a whole number above 0."""
+    fault = error.errors()[0]
+    inside, name = fault["loc"][:-1], fault["loc"][-1]
+    if fault["loc"][0] == "options" and len(fault["loc"]) > 1:
+        inside, name = ("options",), fault["loc"][1]
+    if fault["type"] == "extra_forbidden":
+        return f"{name!r} is not a field of this version"
+    model = Data if "data" in inside else RunRecord
+    takes = expected(name) if "options" in inside and name in FIELDS else model.model_fields[name].description
+    return (
+        f"{name!r} is missing; expected {takes}"
+        if fault["type"] == "missing"
+        else f"{name!r} is {fault['input']!r}; expected {takes}"
+    )
 
 
 def read_json(path):

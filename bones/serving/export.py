@@ -48,19 +48,19 @@ def export_run(run, formats, out=None, data=None):
     """
     check_surroundings(formats)
     classifier = Classifier(run, exact=True)
-    settings, network = classifier.settings, classifier.network
-    temperature, size = settings["temperature"], settings["options"]["size"]
+    record, network = classifier.record, classifier.network
+    temperature, size = record.temperature, record.options.size
     targets = {name: place(run, name, out) for name in formats}
-    grey, about = load_sample(settings, data)
+    grey, about = load_sample(record, data)
     expected = classifier.predict(grey)
-    graph, metadata = calibrated(network, temperature, classifier.flip_averaging), describe(settings)
+    graph, metadata = calibrated(network, temperature, classifier.flip_averaging), describe(record)
     averaging = " and flip averaging" if classifier.flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
-    print(f"Compared with Keras in float32 on {about}, threshold {settings['threshold']:.3f}")
+    print(f"Compared with Keras in float32 on {about}, threshold {record.threshold:.3f}")
     print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
     for name, target in targets.items():
         found = export(FORMATS[name], graph, metadata, target, grey, expected)
-        difference = compare(found, expected, settings["threshold"])
+        difference = compare(found, expected, record.threshold)
         print(f"{target}: {megabytes(FORMATS[name].files(target))}, {difference}", flush=True)
     print(DISCLAIMER)
     print("Next:", FORMATS[formats[0]].example(targets[formats[0]], size))
@@ -85,41 +85,41 @@ def place(run, name, out):
     return target
 
 
-def load_sample(settings, data):
+def load_sample(record, data):
     """Real views to compare on, evenly spread over the held-out split, or over train/ where there is no valid/.
 
     Returns: ((n, size, size, 1) uint8, what they are in words).
     Raises: DataError when there are none.
     """
-    trained, root = settings["options"], data or settings["data"]["root"]
+    trained, root = record.options, data or record.data.root
     if not data and not Path(root).is_dir():
         raise DataError(f"{root}, which the run was trained on, is gone. Pass --data ROOT, where it is now or another.")
     root = data_root(root)
     split = "held-out" if (root / FOLDERS["held-out"]).is_dir() else "train"
-    views = find_views(root, split, ["all"] if data else trained["study_type"])
+    views = find_views(root, split, ["all"] if data else trained.study_type)
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
-    views, pixels = load_pixels(views, trained["size"], trained["resize"], skip_unreadable=True, cache=None)
+    views, pixels = load_pixels(views, trained.size, trained.resize, skip_unreadable=True, cache=None)
     if views.empty:
         raise DataError(f"{root}: none of the views picked decodes, so nothing can be compared. Pass --data ROOT.")
     mark = phantom.mark(phantom.describe(root))
     return pixels[np.arange(len(views))], f"{len(views)} {split} views of {root}{mark}"
 
 
-def describe(settings):
+def describe(record):
     """What a file says of itself: {name: text}."""
-    trained = settings["options"]
-    size = trained["size"]
-    averaged = "included in the graph" if trained.get("flip_averaging") else "none"
+    trained = record.options
+    size = trained.size
+    averaged = "included in the graph" if trained.flip_averaging else "none"
     return {
-        "network": trained["network"],
-        "recipe": trained["recipe"],
-        "study_types": " ".join(trained["study_type"]),
-        "trained_on": settings["data"].get("phantom") or "radiographs",
-        "threshold": repr(float(settings["threshold"])),
-        "temperature": f"{settings['temperature']}, included in the graph",
+        "network": trained.network,
+        "recipe": trained.recipe,
+        "study_types": " ".join(trained.study_type),
+        "trained_on": record.data.phantom or "radiographs",
+        "threshold": repr(float(record.threshold)),
+        "temperature": f"{record.temperature}, included in the graph",
         "flip_averaging": averaged,
         "size": str(size),
-        "resize": trained["resize"],
+        "resize": trained.resize,
         "input": f"grey, (n, {size}, {size}, 1) float32, 0 to 255, brought to a square as resize says",
         "output": "probability of abnormal, (n, 1) float32; a study's is the mean over its views, Positive from threshold on",
         "note": DISCLAIMER,

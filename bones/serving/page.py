@@ -38,9 +38,9 @@ class Page:
     def __init__(self, run):
         # One view at a time: for studies of two views and of three, the network would be compiled twice.
         self.classifier = Classifier(run, batch_size=1, with_maps=True)
-        self.settings = self.classifier.settings
-        self.study_types = ", ".join(self.settings["options"]["study_type"])
-        self.about = about(run, self.settings)
+        self.record = self.classifier.record
+        self.study_types = ", ".join(self.record.options.study_type)
+        self.about = about(run, self.record)
 
     def answer(self, paths):
         """HTML on the views of one study; a readable fault where they cannot be called."""
@@ -57,14 +57,14 @@ class Page:
         maps = self.classifier.maps(pixels)
         tops = overlays.scale_tops(maps)
         films = [
-            figure(row, {kind: values[place] for kind, values in maps.items()}, tops, self.settings["options"]["resize"])
+            figure(row, {kind: values[place] for kind, values in maps.items()}, tops, self.record.options.resize)
             for place, row in enumerate(study.itertuples())
         ]
         return f"{self.verdict(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.about}"
 
     def verdict(self, study):
         """The study's decision and where it comes from."""
-        mean, threshold, count = study["study_probability"].iloc[0], self.settings["threshold"], len(study)
+        mean, threshold, count = study["study_probability"].iloc[0], self.record.threshold, len(study)
         source = f"the mean of its {count} views" if count > 1 else "that of its one view"
         return (
             f"<p class='decision' role='alert'>{study['decision'].iloc[0]}: probability of abnormal {mean:.3f}</p>"
@@ -72,10 +72,10 @@ class Page:
         )
 
 
-def about(run, settings):
+def about(run, record):
     """What the numbers mean, and what they do not: HTML from the run's own scores."""
     lines = []
-    if settings["data"].get("phantom"):
+    if record.data.phantom:
         lines.append(
             "<b>This network was trained on phantoms (drawn films): what it says of a patient's film means nothing.</b>"
         )

@@ -25,11 +25,11 @@ def final_touches(network, pixels, options, done):
         done: (epochs, steps of the next one) that a resumed run's weights have behind them.
     """
     callbacks = []
-    if options["ema"]:
+    if options.ema:
         epochs, steps = done
         callbacks.append(AveragedWeights(averaged=epochs > 0 and not steps))  # as they are when an epoch's state is saved
-    if options["statistics_views"]:
-        callbacks.append(batch_statistics.BatchStatistics(network, pixels, options["statistics_views"], options["seed"]))
+    if options.statistics_views:
+        callbacks.append(batch_statistics.BatchStatistics(network, pixels, options.statistics_views, options.seed))
     return callbacks
 
 
@@ -68,7 +68,7 @@ class ScoreTuning(keras.callbacks.Callback):
     def __init__(self, network, tuning, num_train_views, options):
         super().__init__()
         self.network, self.tuning, self.num_train_views = network, tuning, num_train_views
-        self.how = {name: options[name] for name in ("batch_size", "flip_averaging")}
+        self.how = {"batch_size": options.batch_size, "flip_averaging": options.flip_averaging}
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.perf_counter()

@@ -15,6 +15,8 @@ from bones.networks.parts import drop_features
 from bones.runs import card, checkpoints
 from bones.runs import data as run_data
 from bones.runs.folder import Onlooker, RunFolder
+from bones.runs.options import SHARED
+from bones.runs.record import RunRecord
 from bones.scores.fitting import fit
 from bones.system import backend, collectives, devices, machine
 from bones.system.errors import BonesError, DataError, DeviceMemoryError, HostsError, MissingPackageError, UsageError
@@ -28,8 +30,8 @@ def train(request):
     collectives.join(request.plan)  # before anything asks for devices
     options = resolve(request)
     try:
-        run = open_folder(options["out"], request.resume)
-        with run.locked(), devices.together(options["devices"], options["hosts"]) as scope:
+        run = open_folder(options.out, request.resume)
+        with run.locked(), devices.together(options.devices, options.hosts) as scope:
             train_run(run, options, request.resume, scope)
     except KeyboardInterrupt:
         print("mura.py: stopped at once; what was saved before is as it was", file=sys.stderr)
@@ -39,7 +41,7 @@ def train(request):
     except Exception as error:
         if backend.is_out_of_memory(error):
             raise DeviceMemoryError(summary.out_of_memory(options)) from None
-        if options["hosts"] > 1 and collectives.is_lost(error):
+        if options.hosts > 1 and collectives.is_lost(error):
             raise HostsError(collectives.LOST) from None
         raise
     return 0
@@ -47,37 +49,39 @@ def train(request):
 
 def train_run(run, options, resume, scope):
     """From options to a finished run folder; `scope` is devices.together's."""
-    keras.utils.set_random_seed(options["seed"])
-    keras.mixed_precision.set_global_policy(options["precision"])
+    keras.utils.set_random_seed(options.seed)
+    keras.mixed_precision.set_global_policy(options.precision)
+    if options.data is None:
+        options = options.changed(data=str(phantom.ensure(demo=options.demo)))
     train, tuning, left_out = load_views(options)
     data = run_data.describe(options, train, tuning, left_out)
     check_hosts_alike(options, data)
     check_a_step_has_views(options, data)
     record = resumed_record(run, options, data) if resume else new_record(options, data)
 
-    views_a_step = trainer.views_a_step(options)
-    order = {"shuffle_seed": options["seed"], "mixup": options["mixup"], "readers": devices.readers(options["devices"])}
+    views_a_step = options.views_a_step
+    order = {"shuffle_seed": options.seed, "mixup": options.mixup, "readers": devices.readers(options.devices)}
     batches = Batches(train.pixels, views_a_step, train.label, train.weight, **order)
     # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
-    weights = "none" if checkpoints.has_state(run) else options["weights"]
+    weights = "none" if checkpoints.has_state(run) else options.weights
     with scope():
         network = build_network(options, weights)
         model = trainer.build_trainer(network, options, steps_an_epoch=len(batches))
-    stall = [trainer.plateau()] if options["schedule"] == "plateau" else []
+    stall = [trainer.plateau()] if options.schedule == "plateau" else []
     views_an_epoch = min(len(batches) * batches.batch_size, len(train.pixels))
     tuning_scores = callbacks.ScoreTuning(network, tuning, views_an_epoch, options)
     stop = saving.StopSignal()
-    saver = saving.SaveRun(run, network, model, tuning_scores, options["chosen"], stop, *stall)
+    saver = saving.SaveRun(run, network, model, tuning_scores, options.chosen, stop, *stall)
     done = saver.restore() if resume else (0, 0)
     collectives.check_alike(resume=done)
-    run.write_json("run.json", record)
+    run.write_record(record)
     print(summary.summary(record, network, run, done), flush=True)
 
     touches = callbacks.final_touches(network, train.pixels, options, done)
     in_order = [*touches, tuning_scores, *stall, callbacks.StopOnFault(steps_done=done[1]), saver]
     try:
         with stop.heeded():
-            trainer.fit(model, batches, options["epochs"], done, in_order)
+            trainer.fit(model, batches, options.epochs, done, in_order)
     except saving.StoppedError:
         summary.say_it_has_stopped(run, options, saver)
         return
@@ -89,15 +93,15 @@ def train_run(run, options, resume, scope):
 
 def finish(run, record, saver, tuning):
     """Fit threshold and temperature, and write the run's record and model card."""
-    options = record["options"]
-    if not record["finished"]:
-        record |= summary.how_it_went(saver.history, saver.best())
+    options = record.options
+    if not record.finished:
+        record = record.changed(**summary.how_it_went(saver.history, saver.best()))
     try:
-        record |= fit_decisions(run, tuning, options["flip_averaging"])
+        record = record.changed(**fit_decisions(run, tuning, options.flip_averaging))
     except KeyboardInterrupt:  # all is saved that it hangs on
         summary.say_it_has_stopped(run, options, saver)
         return
-    run.write_json("run.json", record)
+    run.write_record(record)
     card.write(run)
     summary.say_what_is_next(run, record, saver.best())
 
@@ -112,20 +116,20 @@ def resolve(request):
     Raises: DevicesError, UsageError where devices or options do not go together.
     """
     options, count, num_hosts = request.options, devices.resolve(request.devices), request.plan.count
-    batch_size = divided_anew(options, count, num_hosts) if request.resume else options["batch_size"]
-    options = options | {"devices": count, "hosts": num_hosts, "batch_size": batch_size}
-    if keras.backend.backend() == "tensorflow" and count > 1 and options["accumulation"] > 1:
+    batch_size = divided_anew(options, count, num_hosts) if request.resume else options.batch_size
+    precision, out = options.precision, request.out or time.strftime(f"runs/{options.recipe}-%Y%m%d-%H%M%S")
+    if keras.backend.backend() == "tensorflow" and count > 1 and options.accumulation > 1:
         raise UsageError(
             "--accumulation does not go together with several --devices on TensorFlow; it does on KERAS_BACKEND=jax."
         )
-    if options["precision"] == "auto":
-        options["precision"] = "mixed_bfloat16" if machine.accelerator()["bfloat16"] else "float32"
-    return options | {"out": request.out or time.strftime(f"runs/{options['recipe']}-%Y%m%d-%H%M%S")}
+    if precision == "auto":
+        precision = "mixed_bfloat16" if machine.accelerator()["bfloat16"] else "float32"
+    return options.changed(devices=count, hosts=num_hosts, batch_size=batch_size, precision=precision, out=out)
 
 
 def divided_anew(options, count, num_hosts):
     """Views a device and step of a run that goes on, perhaps on other hosts and devices than before."""
-    views = trainer.views_a_step(options)
+    views = options.views_a_step
     if views % (count * num_hosts):
         by = f"--devices {count}" + f" on {num_hosts} hosts" * (num_hosts > 1)
         raise UsageError(f"{by}: the run takes {views} views a step, which do not divide by {count * num_hosts}.")
@@ -141,9 +145,9 @@ def open_folder(path, resume):
 
 def build_network(options, weights):
     """The uncompiled network of a run's options, with starting weights."""
-    settings = {name: options[name] for name in ("standardise", "dropout")}
-    network = catalogue.build(options["network"], options["size"], weights, **settings)
-    return drop_features(network, options["stochastic_depth"]) if options["stochastic_depth"] else network
+    settings = {"standardise": options.standardise, "dropout": options.dropout}
+    network = catalogue.build(options.network, options.size, weights, **settings)
+    return drop_features(network, options.stochastic_depth) if options.stochastic_depth else network
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -151,34 +155,27 @@ def build_network(options, weights):
 
 
 def load_views(options):
-    """(train, tuning, left_out), see run_data; draws the phantom set where no data is given, and tells faults of valid/ now."""
-    if options["data"] is None:
-        options["data"] = str(phantom.ensure(demo=options["demo"]))
+    """(train, tuning, left_out), see run_data; faults of valid/ are told now, too."""
     parts = run_data.load_train_and_tuning(options)
-    if run_data.has_held_out(options["data"]):
+    if run_data.has_held_out(options.data):
         run_data.load_held_out(options)  # a fault of it is told before the training, not after
     else:
-        print(f"mura.py: {options['data']} holds no valid/ folder: there will be no held-out score.", file=sys.stderr)
+        print(f"mura.py: {options.data} holds no valid/ folder: there will be no held-out score.", file=sys.stderr)
     return parts
 
 
 def check_hosts_alike(options, data):
     """Raise HostsError unless all hosts train with the same options on the same data."""
-    own = {"data", "labels", "out"}  # the data may lie elsewhere on each
-    collectives.check_alike(
-        versions=machine.versions(),
-        train=data["train"],
-        tuning=data["tuning"],
-        **{name: value for name, value in options.items() if name not in own},
-    )
+    shared = {name: value for name, value in options if name in SHARED}
+    collectives.check_alike(versions=machine.versions(), train=data.train, tuning=data.tuning, **shared)
 
 
 def check_a_step_has_views(options, data):
     """Raise DataError where several devices would have to share fewer views than a step takes."""
-    views, devices_in_all = trainer.views_a_step(options), options["devices"] * options["hosts"]
-    if devices_in_all > 1 and data["train"]["views"] < views:
+    views, devices_in_all = options.views_a_step, options.devices * options.hosts
+    if devices_in_all > 1 and data.train["views"] < views:
         raise DataError(
-            f"a step of {devices_in_all} devices takes {views} views, and there are {data['train']['views']} to train on.\n"
+            f"a step of {devices_in_all} devices takes {views} views, and there are {data.train['views']} to train on.\n"
             "Pass a smaller --batch-size or fewer --devices."
         )
 
@@ -188,33 +185,28 @@ def check_a_step_has_views(options, data):
 
 
 def new_record(options, data):
-    """Content of run.json: options, versions, commit, device, data, and what model_test.py decides with."""
-    return {
-        "command": shlex.join(["python", "mura.py", *sys.argv[1:]]),
-        "options": options,
-        "versions": machine.versions(),
-        "commit": machine.commit(),
-        "device": machine.accelerator()["device"],
-        "data": data,
-        "threshold": 0.5,
-        "temperature": 1.0,
-        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "finished": None,
-        "training_seconds": None,
-        "best_epoch": None,
-    }
+    """The RunRecord of a training that begins."""
+    return RunRecord(
+        command=shlex.join(["python", "mura.py", *sys.argv[1:]]),
+        options=options,
+        versions=machine.versions(),
+        commit=machine.commit(),
+        device=machine.accelerator()["device"],
+        data=data,
+        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
 
 
 def resumed_record(run, options, data):
-    """run.json of a run that goes on, with the place of its data now.
+    """The RunRecord of a run that goes on, with the place of its data now.
 
     Raises: DataError when the data is not what the run started with.
     """
-    record = run.read_json("run.json")
+    record = run.record()
     for part in ("train", "tuning"):
         advice = "Pass the folder with the same files as --data, or start a new run."
-        run_data.check_same(run, record, data["root"], part, data[part], advice)
-    return {**record, "options": options, "data": data}
+        run_data.check_same(run, record, data.root, part, getattr(data, part), advice)
+    return record.changed(options=options, data=data)
 
 
 def fit_decisions(run, tuning, flip_averaging):

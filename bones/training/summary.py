@@ -5,31 +5,30 @@ import shlex
 
 from bones.data.phantoms import sets as phantom
 from bones.system import machine
-from bones.training import trainer
 
 
 def summary(record, network, run, done):
     """What the user should know before the first epoch."""
-    options, data = record["options"], record["data"]
+    options, data = record.options, record.data
     lines = [
-        f"Run       {run.path} (recipe {options['recipe']}, seed {options['seed']})",
-        f"Data      {data['root']}: {' '.join(options['study_type'])}{phantom.mark(data['phantom'])}",
+        f"Run       {run.path} (recipe {options.recipe}, seed {options.seed})",
+        f"Data      {data.root}: {' '.join(options.study_type)}{phantom.mark(data.phantom)}",
     ]
     for split in ("train", "tuning"):
-        counts = data[split]
+        counts = getattr(data, split)
         lines.append(
             f"  {split:7} {counts['views']} views ({counts['positive_views']} positive), {counts['studies']} studies, "
             f"{counts['patients']} patients"
         )
-    if data["left_out"]:
-        lines.append(f"  {data['left_out']} unreadable views left out, with their labels")
+    if data.left_out:
+        lines.append(f"  {data.left_out} unreadable views left out, with their labels")
     epochs, steps = done
     lines += [
-        f"Network   {network.name}, {network.count_params():,} parameters, weights {options['weights']}, {options['size']} px",
-        f"Training  {options['epochs']} epochs, batch {batch_in_words(options)}, {options['precision']} on {record['device']}"
+        f"Network   {network.name}, {network.count_params():,} parameters, weights {options.weights}, {options.size} px",
+        f"Training  {options.epochs} epochs, batch {batch_in_words(options)}, {options.precision} on {record.device}"
         + (f"; {epochs} epochs" + (f" and {steps} steps" if steps else "") + " done" if any(done) else ""),
         "The first step takes a minute or so: the network is traced and compiled."
-        if epochs < options["epochs"]
+        if epochs < options.epochs
         else "Nothing is left to train.",
     ]
     return "\n".join(lines)
@@ -37,10 +36,10 @@ def summary(record, network, run, done):
 
 def batch_in_words(options):
     """Views a step, and those behind one change of the weights where these are more."""
-    counts = [(options["devices"], "devices"), (options["hosts"], "hosts"), (options["accumulation"], "accumulated")]
+    counts = [(options.devices, "devices"), (options.hosts, "hosts"), (options.accumulation, "accumulated")]
     parts = [f" x {count} {of}" for count, of in counts if count > 1]
-    whole = f" = {trainer.views_a_step(options) * options['accumulation']}" if parts else ""
-    return "".join([str(options["batch_size"]), *parts, whole])
+    whole = f" = {options.views_a_step * options.accumulation}" if parts else ""
+    return "".join([str(options.batch_size), *parts, whole])
 
 
 def how_it_went(history, best):
@@ -56,7 +55,7 @@ def say_it_has_stopped(run, options, saver):
     """Print what is saved of a training that was asked to stop, and how to go on with it."""
     steps = saver.begun["steps"] if saver.begun else 0
     begun = f" and {steps} step{'s' * (steps > 1)} of the next" if steps else ""
-    print(f"Stopped; {len(saver.history)} of {options['epochs']} epochs{begun} are saved.")
+    print(f"Stopped; {len(saver.history)} of {options.epochs} epochs{begun} are saved.")
     print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
 
 
@@ -64,17 +63,17 @@ def say_what_is_next(run, record, best):
     """Print the outcome and the next command."""
     scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
     print(f"best.h5 is of epoch {best['epoch']}: {scored}.")
-    print(f"Fitted on the tuning studies: threshold {record['threshold']:.3f}, temperature {record['temperature']:.2f}.")
+    print(f"Fitted on the tuning studies: threshold {record.threshold:.3f}, temperature {record.temperature:.2f}.")
     print(f"{run.path} holds best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
 
 
 def out_of_memory(options):
     """What to say when the device's memory did not suffice."""
-    size, batches = options["batch_size"], options["accumulation"]
+    size, batches = options.batch_size, options.accumulation
     halved = f"--batch-size {size // 2} --accumulation {2 * batches}, which trains on as many views a change, "
-    half = halved if size > 1 and options["devices"] == 1 else ""  # several devices do not accumulate everywhere
+    half = halved if size > 1 and options.devices == 1 else ""  # several devices do not accumulate everywhere
     return (
-        f"memory ran out at --batch-size {size} and --size {options['size']} on {machine.accelerator()['device']}.\n"
+        f"memory ran out at --batch-size {size} and --size {options.size} on {machine.accelerator()['device']}.\n"
         f"Try {half}a smaller --size, or --precision mixed_bfloat16, in a new run; see that nothing else uses the device."
     )

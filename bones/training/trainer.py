@@ -13,20 +13,15 @@ from bones.system import machine
 STEPS_A_CALL = 16
 
 
-def views_a_step(options):
-    """Views that all devices of all hosts together take in one step."""
-    return options["batch_size"] * options["devices"] * options["hosts"]
-
-
 def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
     speed_up(network)
-    if options["synchronised"]:
+    if options.synchronised:
         synchronise(network)
-    if options["l2"]:
+    if options.l2:
         for variable in network.trainable_variables:
             if variable.name == "kernel":
-                variable.regularizer = keras.regularizers.L2(options["l2"])
+                variable.regularizer = keras.regularizers.L2(options.l2)
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     x = pixels
     for layer in augmentation(options):
@@ -35,7 +30,7 @@ def build_trainer(network, options, steps_an_epoch):
     is_jax = keras.backend.backend() == "jax"
     trainer.compile(
         optimizer=optimizer(options, steps_an_epoch),
-        loss=keras.losses.BinaryCrossentropy(label_smoothing=options["label_smoothing"]),
+        loss=keras.losses.BinaryCrossentropy(label_smoothing=options.label_smoothing),
         metrics=[of_majority(metric) for metric in (keras.metrics.BinaryAccuracy("accuracy"), keras.metrics.AUC(name="auroc"))],
         steps_per_execution=STEPS_A_CALL if is_jax and machine.has_accelerator() else 1,
         # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
@@ -65,9 +60,9 @@ def augmentation(options):
         "erasing": lambda share, **more: keras.layers.RandomErasing((share, share), fill_value=0, **bright, **more),
     }
     used = [
-        make(options[name], seed=options["seed"] + place, dtype="float32", name=name)  # one seed would turn as it flips
+        make(getattr(options, name), seed=options.seed + place, dtype="float32", name=name)  # one seed would turn as it flips
         for place, (name, make) in enumerate(makers.items())
-        if options[name]
+        if getattr(options, name)
     ]
     if keras.backend.backend() == "jax":
         for layer in used:  # Keras says no for TensorFlow's sake, and would run every operation of a step by itself
@@ -77,11 +72,11 @@ def augmentation(options):
 
 def optimizer(options, steps_an_epoch):
     """Adam with a recipe's schedule; weight decay is of kernels alone, as is usual: not of biases and normalisation."""
-    rate = SCHEDULES[options["schedule"]](options["learning_rate"], options["epochs"], steps_an_epoch)
-    more = {"use_ema": True, "ema_momentum": options["ema"]} if options["ema"] else {}
-    if options["accumulation"] > 1:
-        more["gradient_accumulation_steps"] = options["accumulation"]
-    made = adam(rate, weight_decay=options["weight_decay"] or None, **more)
+    rate = SCHEDULES[options.schedule](options.learning_rate, options.epochs, steps_an_epoch)
+    more = {"use_ema": True, "ema_momentum": options.ema} if options.ema else {}
+    if options.accumulation > 1:
+        more["gradient_accumulation_steps"] = options.accumulation
+    made = adam(rate, weight_decay=options.weight_decay or None, **more)
     made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     # At the end of `fit` Keras would put the average in the weights' place; callbacks.AveragedWeights has done so.
     made.finalize_variable_values = lambda variables: None
