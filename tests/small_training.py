@@ -1,7 +1,5 @@
 """Options that train without change to any view, and a network of one dense layer, for tests of single settings."""
 
-import dataclasses
-
 import keras
 
 from bones.runs import recipes
@@ -9,8 +7,8 @@ from bones.runs import recipes
 
 def options(**changes):
     """Options of a run that changes no view, with changes."""
-    plain = dataclasses.replace(recipes.default(), flip=False, rotation=0.0, schedule="constant", learning_rate=0.1, epochs=1)
-    return dataclasses.asdict(dataclasses.replace(plain, **changes)) | {"seed": 0}
+    plain = {"flip": False, "rotation": 0.0, "schedule": "constant", "learning_rate": 0.1, "epochs": 1}
+    return recipes.options("default", **plain | changes)
 
 
 def small():

@@ -8,9 +8,7 @@ import dataclasses
 from typing import Annotated, Literal, get_args, get_origin
 
 import annotated_types  # pydantic's constraints
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError  # types and ranges, strictly
-
-from bones.networks import catalogue
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError  # types and ranges, strictly
 
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 SHARE = {"ge": 0, "lt": 1}
@@ -38,13 +36,6 @@ def option(help, group="recipe", flag=True, resume=False, path=False, takes=None
 def setting(help, **more):
     """An option without a flag of its own."""
     return option(help, flag=False, **more)
-
-
-def known_network(name):
-    """The name of a network of the catalogue. Raises: ValueError for any other."""
-    if name not in catalogue.NETWORKS:
-        raise ValueError(f"no network of this name: {name}")
-    return name
 
 
 class Options(BaseModel):
@@ -84,7 +75,7 @@ class Options(BaseModel):
     demo: Annotated[bool, option("a small phantom set and settings for two CPU cores", "data")] = False
 
     recipe: Annotated[str, option("named settings, see bones/runs/recipes.py", "network")] = "default"
-    network: Annotated[str, AfterValidator(known_network), option("architecture", "network", takes="the name of a network")]
+    network: Annotated[str, option("architecture", "network", takes="the name of a network")]
     weights: Annotated[
         str,
         option(

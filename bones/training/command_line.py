@@ -11,7 +11,7 @@ from bones.networks.catalogue import NETWORKS
 from bones.runs import recipes, record
 from bones.runs.options import FIELDS, MAY_CHANGE, SETTINGS, Options, choices, from_text
 from bones.system import hosts, scripts
-from bones.system.errors import HostsError
+from bones.system.errors import HostsError, RunError
 
 # The demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
 DEMO = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16, "rotation": 0.0}
@@ -141,6 +141,8 @@ def resumed_options(parser, given):
     if changed:
         names = ", ".join(f"--set {name}" if name in SETTINGS else "--" + name.replace("_", "-") for name in changed)
         parser.error(f"--resume takes the run's own options; it cannot change {names}. Start a new run for that.")
+    if kept.options.network not in NETWORKS:
+        raise RunError(f"{given['out']}/run.json: the network {kept.options.network!r} is unknown. Restore it from a copy.")
     return kept.options.changed(data=given.get("data", kept.data.root))
 
 

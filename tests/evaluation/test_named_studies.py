@@ -18,7 +18,8 @@ from tiny import tiny
 import model_test
 from bones.data.studies import find
 from bones.evaluation import classifier, overlays
-from bones.runs import checkpoints
+from bones.runs import checkpoints, recipes
+from bones.runs.record import Data, RunRecord
 
 
 @pytest.mark.parametrize("sizes", [[1], [255, 1, 1], [256, 256], [1, 700, 1], [3, 3, 3] * 200, [1] * 1000, [600]])
@@ -237,9 +238,7 @@ def test_memory_does_not_grow_with_the_views(in_tmp):
     network = tiny(160)
     Path("run").mkdir()
     network.save("run/best.h5")
-    options = {"network": "tiny", "recipe": "default", "weights": "none", "size": 160, "resize": "pad", "epochs": 1}
-    options |= {"study_type": ["XR_HUMERUS"], "labels": None, "tuning_fraction": 0.1, "seed": 0, "skip_unreadable": False}
-    record = {"options": options, "data": {"root": "."}, "threshold": 0.5, "temperature": 1.0, "training_seconds": None}
-    Path("run/run.json").write_text(json.dumps(record))
+    record = RunRecord(options=recipes.options("default", network="tiny", weights="none", size=160), data=Data(root="."))
+    Path("run/run.json").write_text(record.model_dump_json())
     few, many = peak_of(600), peak_of(6000)
     assert many < few + 75_000, "half of what the pixels take"

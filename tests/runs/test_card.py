@@ -51,9 +51,8 @@ def test_scoring_puts_the_scores_into_it(run, capsys):
 
 @pytest.mark.parametrize("averaging", [False, True])
 def test_its_lines_of_code_give_the_probabilities_of_the_run(run, phantoms, averaging, monkeypatch):
-    settings = run.settings()
-    settings["options"]["flip_averaging"] = averaging
-    run.write_json("run.json", settings)
+    record = run.record()
+    run.write_record(record.changed(options=record.options.changed(flip_averaging=averaging)))
     model_card.write(run)
     (code,) = re.findall(r"```python\n(.*?)```", (run / "MODEL_CARD.md").read_text(), flags=re.DOTALL)
     views = find_views(phantoms, "held-out").head(6)
@@ -63,7 +62,7 @@ def test_its_lines_of_code_give_the_probabilities_of_the_run(run, phantoms, aver
     exec(code, found)
     expected = Classifier(run).predict(pixels)
     np.testing.assert_allclose(found["probability"][:, 0], expected, atol=1e-5)
-    np.testing.assert_array_equal(found["is_positive"][:, 0], expected >= settings["threshold"])
+    np.testing.assert_array_equal(found["is_positive"][:, 0], expected >= record.threshold)
 
 
 def test_damaged_scores_are_told(run):
@@ -73,6 +72,6 @@ def test_damaged_scores_are_told(run):
 
 
 def test_a_bar_in_a_cell_is_escaped(run):
-    settings = run.settings()
-    settings["options"]["recipe"] = "a|b"
-    assert "| recipe | `a\\|b` |" in model_card.card("run", settings, None)
+    record = run.record()
+    record = record.changed(options=record.options.changed(recipe="a|b"))
+    assert "| recipe | `a\\|b` |" in model_card.card("run", record, None)

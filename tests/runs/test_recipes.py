@@ -6,6 +6,7 @@ import pytest
 
 from bones.networks.catalogue import NETWORKS
 from bones.runs import recipes
+from bones.runs.options import SCHEDULES
 from bones.training import command_line
 from bones.training import trainer as training
 
@@ -19,7 +20,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_recipe(name):
-    recipe = recipes.RECIPES[name]()
+    recipe = recipes.options(name)
     found = (
         recipe.network,
         recipe.weights,
@@ -41,7 +42,7 @@ def rates(schedule, rate, epochs, steps_an_epoch):
 
 
 def test_every_schedule_can_be_asked_for():
-    assert set(recipes.SCHEDULES) == set(training.SCHEDULES)
+    assert set(SCHEDULES) == set(training.SCHEDULES)
 
 
 def test_original_divides_by_10_50_100():
@@ -62,10 +63,10 @@ def test_command_line_beats_recipe():
     request = command_line.parse(["--recipe", "original", "--size", "64", "--learning-rate", "0.5", "--precision", "float32"])
     options = request.options
     assert not request.resume
-    assert (options["size"], options["learning_rate"], options["network"]) == (64, 0.5, "densenet169_k12")
-    assert options["epochs"] == 52 and options["resize"] == "stretch" and options["seed"] == 0
+    assert (options.size, options.learning_rate, options.network) == (64, 0.5, "densenet169_k12")
+    assert options.epochs == 52 and options.resize == "stretch" and options.seed == 0
 
 
 def test_command_line_beats_demo_beats_recipe():
     options = command_line.parse(["--demo", "--epochs", "1"]).options
-    assert options["epochs"] == 1 and options["weights"] == "none" and options["size"] == command_line.DEMO["size"]
+    assert options.epochs == 1 and options.weights == "none" and options.size == command_line.DEMO["size"]

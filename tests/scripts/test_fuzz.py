@@ -21,8 +21,8 @@ import plot_results
 from bones.data import images
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
-from bones.runs import recipes
 from bones.runs.folder import RunFolder
+from bones.runs.options import SETTINGS
 from bones.system.errors import BonesError, DataError, UnreadableImageError
 from bones.training import command_line
 
@@ -85,7 +85,7 @@ def test_any_folder_tree(tree, split, study_type):
 
 WORDS = st.one_of(
     st.sampled_from(["0", "1", "-1", "0.5", "nan", "inf", "1e999", "none", "all", "XR_HUMERUS", "pad", "9" * 30, "--", "="]),
-    st.sampled_from([f"{name}=" for name in recipes.FREE]).flatmap(lambda name: st.builds(name.__add__, st.text(max_size=5))),
+    st.sampled_from([f"{name}=" for name in SETTINGS]).flatmap(lambda name: st.builds(name.__add__, st.text(max_size=5))),
     st.text(string.printable, max_size=8),
 )
 
@@ -198,7 +198,7 @@ def test_damaged_records(name, trained, phantoms, in_tmp):
     assert model_test.main(["run"]) == 0
     run, rng, read = RunFolder("run"), np.random.default_rng(0), 0
     content = (run / name).read_bytes()
-    reading = {"run.json": run.settings, "history.csv": run.read_history, "predictions.csv": run.read_predictions}[name]
+    reading = {"run.json": run.record, "history.csv": run.read_history, "predictions.csv": run.read_predictions}[name]
     for _ in range(300 * TIMES):
         (run / name).write_bytes(flips(content, rng))
         try:

@@ -142,7 +142,7 @@ def test_the_last_epoch_can_be_the_chosen_one(in_tmp, phantoms):
         assert saver.best()["epoch"] == epoch
     assert train(phantoms, "run", "--epochs", 3, "--set", "chosen=last") == 0
     run = RunFolder("run")
-    assert run.settings()["best_epoch"] == 3
+    assert run.record().best_epoch == 3
     for best, last in zip(*(checkpoints.load_network(run, name).get_weights() for name in ("best.h5", "last.h5")), strict=True):
         np.testing.assert_array_equal(best, last)
 

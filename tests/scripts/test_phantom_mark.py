@@ -16,9 +16,9 @@ def test_phantoms_one_folder_too_high_are_marked_everywhere(phantoms, in_tmp, ca
     assert train(phantoms.parent, "run", "--epochs", 1) == 0
     assert "(PHANTOMS)" in capsys.readouterr().out
     run = RunFolder("run")
-    assert run.settings()["data"]["phantom"].startswith("phantom, version ")
+    assert run.record().data.phantom.startswith("phantom, version ")
     assert "Trained on phantoms" in Path("run/MODEL_CARD.md").read_text()
-    assert export.describe(run.settings())["trained_on"].startswith("phantom, ")
+    assert export.describe(run.record())["trained_on"].startswith("phantom, ")
     assert "trained on phantoms" in Page(run).about
     assert model_test.main(["run"]) == 0 and "(PHANTOMS: " in capsys.readouterr().out
     assert json.loads(Path("run/scores.json").read_text())["phantom"]

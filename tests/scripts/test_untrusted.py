@@ -180,12 +180,16 @@ def pytest_exit(script, arguments):
         return exit_.code
 
 
-def test_fields_that_nobody_knows_are_passed_over(trained, in_tmp):
+@pytest.mark.parametrize("where", ["record", "options"])
+def test_a_field_of_another_version_is_an_error(where, trained, in_tmp, capsys):
+    """What it would do is unknown, so nothing is trained or scored without it."""
     shutil.copytree(trained, "run")
     run = RunFolder("run")
     record = run.read_json("run.json")
-    run.write_json("run.json", {**record, "mood": "good", "options": {**record["options"], "colour": "blue"}})
-    assert mura.main(["--out", "run", "--resume"]) == 0
+    more = {"record": {"colour": "blue"}, "options": {"options": {**record["options"], "colour": "blue"}}}[where]
+    run.write_json("run.json", {**record, **more})
+    assert mura.main(["--out", "run", "--resume"]) == 1
+    assert "run.json: 'colour' is not a field of this version" in one_message(capsys)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

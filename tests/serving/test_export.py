@@ -57,7 +57,7 @@ def file_of(run, name):
 def test_every_format_gives_what_model_test_gives(run, phantoms, averaging, precision, capsys):
     trained = keras.models.load_model(run / "best.h5", compile=False)
     keras.config.set_dtype_policy(precision)
-    network = tiny(32, standardise=recipes.default().standardise)
+    network = tiny(32, standardise=recipes.default()["standardise"])
     network.set_weights(trained.get_weights())
     change_run(run, network, temperature=0.4, threshold=0.3, options={"flip_averaging": averaging})
     keras.config.set_dtype_policy("float32")

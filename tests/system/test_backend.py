@@ -33,12 +33,12 @@ def test_a_backend_that_is_not_installed_is_told():
 
 
 STEP = """
-import dataclasses, keras, numpy as np
+import keras, numpy as np
 from bones.runs import recipes
 from bones.training import trainer as training
 from tiny import tiny
 keras.utils.set_random_seed(0)
-options = dataclasses.asdict(recipes.default()) | {"seed": 0, "schedule": "constant", "learning_rate": 0.01}
+options = recipes.options("default", schedule="constant", learning_rate=0.01)
 trainer = training.build_trainer(tiny(32), options, steps_an_epoch=1)
 rng = np.random.default_rng(0)
 views, label = rng.integers(0, 256, (64, 32, 32, 1)).astype(np.uint8), rng.integers(0, 2, (64, 1)).astype(np.float32)

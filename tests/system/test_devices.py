@@ -19,7 +19,7 @@ from bones.training import command_line, session
 
 # Losses and weights of a few steps, by number of devices and settings; a process of its own has not computed yet.
 STEPS = """
-import dataclasses, sys
+import sys
 import keras
 import numpy as np
 import tiny
@@ -27,6 +27,7 @@ from bones.data.pixels import Rows
 from bones.networks.batches import Batches, predict
 from bones.system import devices
 from bones.runs import recipes
+from bones.runs.options import from_text
 from bones.training import callbacks
 from bones.training import trainer as training
 
@@ -37,10 +38,9 @@ found = {}
 assert devices.resolve(2) == 2
 for case in cases:
     count, *settings = case.split()
-    options = dataclasses.asdict(recipes.default()) | {"seed": 0, "flip": False, "rotation": 0, "schedule": "constant"}
-    options |= {"learning_rate": 0.001, "epochs": 1}
-    accumulated = {"accumulation": 2} if "accumulation=2" in settings else {}
-    options |= accumulated | dict(recipes.setting(text) for text in settings if not text.startswith("accumulation"))
+    plain = {"flip": False, "rotation": 0.0, "schedule": "constant", "learning_rate": 0.001, "epochs": 1}
+    texts = dict(text.split("=") for text in settings)
+    options = recipes.options("default", **plain, **{name: from_text(name, text) for name, text in texts.items()})
     keras.utils.set_random_seed(0)
     with devices.together(int(count)) as scope:
         with scope():
@@ -103,9 +103,9 @@ def resolved(*arguments):
 
 
 def test_devices_that_are_not_there_are_told(phantoms, trained, in_tmp, monkeypatch, capsys):
-    assert resolved()["devices"] == 1, "there is no GPU"
+    assert resolved().devices == 1, "there is no GPU"
     monkeypatch.setattr(devices, "gpus", lambda: 4)
-    assert resolved()["devices"] == 4 and resolved("--devices", "2")["devices"] == 2
+    assert resolved().devices == 4 and resolved("--devices", "2").devices == 2
     assert train(phantoms, "run", "--devices", 8) == 1
     assert "--devices 8: there are 4 GPUs" in capsys.readouterr().err
     assert mura.main(["--out", str(trained), "--resume", "--devices", "3"]) == 2

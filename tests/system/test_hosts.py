@@ -81,7 +81,7 @@ def test_two_hosts_train_as_one_process_stop_together_and_lose_nothing(tmp_path,
     one, two = (RunFolder(tmp_path / name) for name in ("one", "two"))
     for column in ("loss", "auroc", "val_loss", "val_auroc", "learning_rate"):
         np.testing.assert_allclose(one.read_history()[column], two.read_history()[column], atol=1e-4, err_msg=column)
-    assert abs(one.settings()["threshold"] - two.settings()["threshold"]) < 1e-4
+    assert abs(one.record().threshold - two.record().threshold) < 1e-4
     assert json.loads((tmp_path / "two" / "run.json").read_text())["options"]["hosts"] == 1
 
 

@@ -26,8 +26,8 @@ from tools import ablation_record as record
 def test_rows_are_command_lines(row):
     for added in ablate.ROWS[row]:
         options = command_line.parse(f"{ablate.BASE} {added}".split()).options
-        assert options["weights"] == "none" and options["recipe"] == "default"
-    changed = [name for name, value in options.items() if value != BASE[name]]
+        assert options.weights == "none" and options.recipe == "default"
+    changed = [name for name, value in options if value != getattr(BASE, name)]
     assert bool(changed) == (row not in ("base", *ablate.STRETCHED))
 
 

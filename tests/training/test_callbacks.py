@@ -48,7 +48,7 @@ def test_nan_probabilities_stop_the_run(trained, phantoms):
     network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
     pixels = Rows(np.zeros((4, 32, 32, 1), np.uint8), np.arange(4))
     tuning = Part(None, pixels, np.array([0, 1, 0, 1]), None)
-    callback = callbacks.ScoreTuning(network, tuning, 4, {"batch_size": 2, "flip_averaging": False})
+    callback = callbacks.ScoreTuning(network, tuning, 4, options(batch_size=2))
     callback.start = time.perf_counter()
     with pytest.raises(FloatingPointError, match="a tuning probability is nan after epoch 3"):
         callback.on_epoch_end(2, {})
