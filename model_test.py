@@ -37,7 +37,7 @@ def main(argv=None):
     runs = [RunFolder.open(path) for path in options.runs]
     selection = Selection(options.split, options.data, options.study_type, options.labels, options.skip_unreadable)
     if options.studies:
-        named_studies.call_all(runs[0], options.studies, options.csv, options.heatmap, options.skip_unreadable)
+        named_studies.classify_named(runs[0], options.studies, options.csv, options.heatmap, options.skip_unreadable)
     elif options.suspects:
         suspects.show_suspects(runs[0], selection, options.suspects)
     elif options.audit:

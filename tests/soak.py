@@ -45,7 +45,7 @@ PRELOADED = [
 STAGES = {
     "decoding into the cache": "bones.data.pixels.decode_all",
     "training step": "bones.training.saving.SaveRun.on_train_batch_end",
-    "statistics of batch normalisation": "bones.training.batch_statistics.Averager.take",
+    "statistics of batch normalisation": "bones.training.batch_statistics.Averager.estimate",
     "scoring of tuning views": "bones.training.callbacks.ScoreTuning.on_epoch_end",
     "writing a network": "bones.runs.checkpoints.save_network",
     "writing the state": "bones.runs.checkpoints.save_state",

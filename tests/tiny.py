@@ -11,13 +11,13 @@ import keras
 from keras import layers
 
 from bones.networks.catalogue import NETWORKS, Entry
-from bones.networks.parts import load_weights, standardised
+from bones.networks.parts import load_weights, standardise_layer
 
 
 def tiny(size, weights="none", standardise=False, dropout=0.1):
     """Three convolutions with everything that a run must carry along: batch statistics, dropout's random state, L2 losses."""
     grey = keras.Input((size, size, 1), name="grey")
-    x = standardised(grey) if standardise else layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
+    x = standardise_layer(grey) if standardise else layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
     for place, filters in enumerate((8, 16, 16)):
         x = layers.Conv2D(filters, 3, strides=2, kernel_regularizer=keras.regularizers.L2(1e-4), name=f"conv{place}")(x)
         x = layers.BatchNormalization(momentum=0.8, name=f"bn{place}")(x)

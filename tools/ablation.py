@@ -34,13 +34,13 @@ from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to
 from bones.scores.metrics import NUMBERS, cohen_kappa
 from bones.scores.probabilities import decisions
 from bones.scores.report import differences
-from bones.scores.text import as_text, markdown_table, mean_and_spread
+from bones.scores.text import as_text, markdown_table, mean_and_sd
 from bones.system import scripts
 from bones.system.errors import BenchmarkError
 from bones.system.files import whole_folder
 from tools.ablation_record import Record
 
-HELD_BACK = 0.25  # of train/'s patients
+DEVELOPMENT_SHARE = 0.25  # of train/'s patients
 BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160 standardise=false"
 # Row -> what is added to the base's command; where there are several, each goes on from the weights of the one before.
 ROWS = {
@@ -87,9 +87,9 @@ def main(argv=None):
     if not options.table:
         out = Path(options.out).absolute()
         runs = [(row, seed) for seed in options.seeds for row in options.rows if not record.holds(row, seed)]
-        develop(options.data, out / "develop")
+        make_development_split(options.data, out / "develop")
         if any(row in STRETCHED for row, _ in runs):
-            develop(options.data, out / "develop-stretched", stretch=True)
+            make_development_split(options.data, out / "develop-stretched", stretch=True)
         try:
             failed = train_all(runs, record, out, options)
         except KeyboardInterrupt:
@@ -127,7 +127,7 @@ def cores():
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
-def develop(root, out, stretch=False):
+def make_development_split(root, out, stretch=False):
     """Make, once, a data root in which a quarter of the patients of `root`/train are the held-out ones.
 
     Args:
@@ -136,7 +136,7 @@ def develop(root, out, stretch=False):
     if out.is_dir():
         return
     root = data_root(root or phantom.ensure())
-    train, held_out = split_by_patient(find_views(root, "train", ["all"]), HELD_BACK, seed=0)
+    train, held_out = split_by_patient(find_views(root, "train", ["all"]), DEVELOPMENT_SHARE, seed=0)
     with whole_folder(out) as partial:
         for path, folder in [*((path, "train") for path in train["path"]), *((path, "valid") for path in held_out["path"])]:
             copy = partial / folder / Path(path).relative_to(root / "train")
@@ -194,7 +194,7 @@ def train_row(row, seed, record, out, study_types, own_cores):
     for stage, added in enumerate(ROWS[row]):
         folder = stage_folder(out, row, seed, stage)
         if row in TRAINED_AS:
-            take_training(stage_folder(out, TRAINED_AS[row], seed, stage), folder, added)
+            reuse_training(stage_folder(out, TRAINED_AS[row], seed, stage), folder, added)
         if not is_finished(folder):
             fresh = ["--data", data, "--study-type", *study_types, *f"{BASE} {added} {weights} --seed {seed}".split()]
             has_begun = (folder / "run.json").is_file()
@@ -210,7 +210,7 @@ def train_row(row, seed, record, out, study_types, own_cores):
     record.add(row, seed, folder, sum(training_seconds(stage_folder(out, row, seed, stage)) for stage in range(len(ROWS[row]))))
 
 
-def take_training(other, folder, added):
+def reuse_training(other, folder, added):
     """Make of a finished run folder one of the same training that scores with other settings."""
     if is_finished(other) and not folder.exists():
         shutil.copytree(other, folder, ignore=shutil.ignore_patterns("scores.json", "predictions.csv"))
@@ -273,14 +273,16 @@ def table_row(row, record, seeds):
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": ""}
     before, after = ([found[seed] for seed in both] for found in (base, runs))
-    gain = differences([run.decided() for run in before], [run.decided() for run in after], ("auroc",))["auroc"]
+    gain = differences(
+        [run.predictions_and_threshold() for run in before], [run.predictions_and_threshold() for run in after], ("auroc",)
+    )["auroc"]
     return cells | {"AUROC minus base's [95 % CI]": as_text(gain)}
 
 
 def spread(found, names=SHOWN):
     """Cells with mean and spread of scores over dicts of scores."""
     found = list(found)
-    return {NUMBERS[name]: mean_and_spread([one[name] for one in found]) for name in names}
+    return {NUMBERS[name]: mean_and_sd([one[name] for one in found]) for name in names}
 
 
 def rule_row(rule, runs):

@@ -96,7 +96,7 @@ class Trained:
         """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""
         return point_scores(*columns(study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
 
-    def decided(self):
+    def predictions_and_threshold(self):
         """What scores.report.differences takes."""
         return self.views, fit_threshold(*columns(self.tuning))
 

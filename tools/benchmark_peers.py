@@ -77,11 +77,11 @@ def train_keras(job):
 
 
 def score_keras(job):
-    from bones.networks.acceleration import speed_up
+    from bones.networks.acceleration import accelerate
     from bones.networks.batches import predict
 
     network = keras_network(job["precision"], job["size"])
-    network = speed_up(network) if job["engine"].startswith("ours") else network
+    network = accelerate(network) if job["engine"].startswith("ours") else network
     views, _ = random_views(job["size"], SCORED_VIEWS)
     return lambda: speed(lambda: predict(network, views), len(views))
 

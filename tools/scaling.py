@@ -1,7 +1,7 @@
 """How time and memory grow with the views, and views a second with the hosts: the tables of docs/scaling.md.
 
     python -m tools.scaling --views 1272 36808 1000000 --out runs/scaling     measured, from a humerus to a million films
-    python -m tools.scaling --rate 400 --network 10 --disk 1                  reckoned, from one host to 64
+    python -m tools.scaling --rate 400 --network 10 --disk 1                  estimated, from one host to 64
 
 Phantoms at 64 px are drawn once and copied with bytes of their own, under patients of their own; each stage of the work is then
 done by a process of its own, whose time and memory are taken. Copies lie in the system's file cache: a slow disk adds to this.
@@ -35,13 +35,13 @@ STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "e
 
 @scripts.command
 def main(argv=None):
-    """Measure or reckon as the command line says; returns the exit status."""
+    """Measure or estimate as the command line says; returns the exit status."""
     options = parse_options(argv)
     backend.choose()
     if options.stage:
         print(json.dumps(measure(options.stage, Path(options.out))))
     elif options.rate:
-        print(markdown_table(reckon(options.rate, options.devices, options.network, options.disk)))
+        print(markdown_table(estimate(options.rate, options.devices, options.network, options.disk)))
     else:
         print(measured(options.views, Path(options.out).absolute()))
 
@@ -51,7 +51,9 @@ def parse_options(argv):
     parser = scripts.parser(__doc__)
     parser.add_argument("--views", nargs="+", type=int, default=[1272, 36808], metavar="N", help="sizes of the training set")
     parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="where the films go (default %(default)s)")
-    parser.add_argument("--rate", type=float, metavar="X", help="views that a device trains a second: reckon, measure nothing")
+    parser.add_argument(
+        "--rate", type=float, metavar="X", help="views that a device trains a second: estimate, measure nothing"
+    )
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices a host (default %(default)s)")
     parser.add_argument("--network", type=float, default=10, metavar="GBIT", help="Gbit/s between hosts (default %(default)s)")
     parser.add_argument(
@@ -159,7 +161,7 @@ def measure(stage, root):
 # What hosts add
 
 
-def reckon(rate, devices, gbit, disk):
+def estimate(rate, devices, gbit, disk):
     """What the default recipe should do on several hosts.
 
     A step takes what a device computes, and then the exchange of gradients, of which a ring of n hosts sends each one's

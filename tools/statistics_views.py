@@ -13,7 +13,7 @@ import pandas as pd
 
 from bones.runs.folder import RunFolder
 from bones.scores.metrics import auroc
-from bones.scores.text import mean_and_spread
+from bones.scores.text import mean_and_sd
 from bones.system import backend, scripts
 
 TRIED = (32, 64, 96, 128, 160, 192, 256, 384, 512)
@@ -37,7 +37,7 @@ def compare(run):
         statistics of all training views; mean and standard deviation of the tuning AUROC; and the share of an epoch's time.
     """
     from bones.data.pixels import Rows
-    from bones.networks.acceleration import speed_up
+    from bones.networks.acceleration import accelerate
     from bones.networks.batches import predict
     from bones.runs import checkpoints
     from bones.runs.data import load_parts
@@ -47,12 +47,12 @@ def compare(run):
     trained = record.options.changed(data=record.data.root)
     (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained)
     label = tuning["label"].to_numpy()
-    network = speed_up(checkpoints.load_network(run, "last.h5"))
+    network = accelerate(checkpoints.load_network(run, "last.h5"))
     averager = Averager(network)
 
     def probability(places):
         start = time.perf_counter()
-        averager.take(Rows(train_pixels, np.sort(places)))
+        averager.estimate(Rows(train_pixels, np.sort(places)))
         seconds = time.perf_counter() - start
         return predict(network, tuning_pixels), seconds
 
@@ -63,7 +63,7 @@ def compare(run):
     for count in [count for count in TRIED if count < len(train)]:
         rng = np.random.default_rng(count)
         found, seconds = zip(*(probability(rng.choice(everything, count, replace=False)) for _ in range(DRAWS)), strict=True)
-        found_auroc = mean_and_spread([auroc(label, one) for one in found])
+        found_auroc = mean_and_sd([auroc(label, one) for one in found])
         away = np.sqrt(np.mean((np.array(found) - expected) ** 2))
         rows.append(
             {"views": count, "rms": round(away, 4), "AUROC": found_auroc, "of an epoch": f"{np.median(seconds) / epoch:.1%}"}

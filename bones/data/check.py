@@ -1,4 +1,4 @@
-"""What `data_loader.py --check` finds in a table of views: counts beside MURA's; broken, doubled, blank and telltale images."""
+"""What `data_loader.py --check` finds in a table of views: counts, and broken, duplicated, blank or telltale images."""
 
 import hashlib
 import os
@@ -71,12 +71,12 @@ def check(root, views, faults, mura=True):
         ("WRONG", f"{len(faults)} faults of the layout", faults) if faults else None,
         *missing_parts(views),
         unreadable(images),
-        *doubled(images),
+        *duplicates(images),
         patients_in_both(views),
         near_blank(images),
     ]
     findings = [finding for finding in findings if finding]
-    lines = [count_table(views, mura), "", *give_aways(images)]
+    lines = [count_table(views, mura), "", *label_leaks(images)]
     for kind, title, details in findings:
         shown = details if kind == "WRONG" else details[:SHOWN]  # what has to be mended is listed whole
         lines += ["", f"{kind}  {title}", *(f"  {detail}" for detail in shown)]
@@ -179,7 +179,7 @@ def unreadable(images):
     return ("WRONG", f"{len(bad)} of {len(images)} images cannot be decoded", details) if details else None
 
 
-def doubled(images):
+def duplicates(images):
     """Findings on byte-identical images, by what is wrong with having them twice."""
     groups = images[images["sha256"].notna() & images.duplicated("sha256", keep=False)].groupby("sha256", sort=False)
     groups = groups.agg(
@@ -214,7 +214,7 @@ def patients_in_both(views):
     return ("WRONG", f"{len(both)} patients stand in train/ and in valid/", both) if both else None
 
 
-def give_aways(images):
+def label_leaks(images):
     """Lines on image modes and sizes by label, and on how far they alone tell the label."""
     readable = images[images["reason"].isna()]
     if readable.empty or readable["label"].nunique() < 2:

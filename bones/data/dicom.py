@@ -45,9 +45,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 PLAIN_HEAD = b"\0" * 128 + b"DICM" + b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2.1\0"
 EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
-MEMORY = 2**31  # bytes of address space for decoding one film in a process of its own: 89 million pixels of 16 bits fit
-PATIENCE = 120  # seconds for the same; a film of 8 million pixels takes 1.5, one of 89 million 6
-LARGEST = 2**30  # bytes of a file, which is read whole; films take some 30 million
+MEMORY_LIMIT = 2**31  # bytes of address space for decoding one film in a process of its own: 89 million pixels of 16 bits fit
+TIMEOUT_SECONDS = 120  # seconds for the same; a film of 8 million pixels takes 1.5, one of 89 million 6
+MAX_FILE_BYTES = 2**30  # bytes of a file, which is read whole; films take some 30 million
 DAMAGED_HEADER = "its header is damaged"
 DAMAGED_PIXELS = "its pixels do not decode: damaged, or cut short"
 
@@ -60,19 +60,19 @@ def read(path):
     Returns: PIL.Image of mode L, or RGB where the file holds colour.
     Raises: DicomError with the reason; Image.DecompressionBombError; OSError when the file cannot be opened.
     """
-    with path.open("rb") as file, in_our_words(DAMAGED_HEADER):
+    with path.open("rb") as file, hide_library_errors(DAMAGED_HEADER):
         dataset = read_header(file)
         check_header(dataset)
-    with in_our_words(DAMAGED_PIXELS):
+    with hide_library_errors(DAMAGED_PIXELS):
         stored = stored_pixels(dataset, path)
         if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.itemsize > 2:
             raise DicomError(DAMAGED_PIXELS)
-    with in_our_words(DAMAGED_HEADER):
+    with hide_library_errors(DAMAGED_HEADER):
         return Image.fromarray(grey(stored, dataset) if dataset.PhotometricInterpretation in GREYS else colour(stored, dataset))
 
 
 @contextlib.contextmanager
-def in_our_words(reason):
+def hide_library_errors(reason):
     """Whatever else is raised, told as this reason: of damaged files pydicom raises all kinds of errors, which quote values."""
     try:
         yield
@@ -89,8 +89,8 @@ def library():
     warnings.filterwarnings("ignore", module="pydicom")
     logging.getLogger("pydicom").disabled = True
     try:
-        backend.need("pydicom.pixels", "reading DICOM")
-        return backend.need("pydicom", "reading DICOM")
+        backend.require("pydicom.pixels", "reading DICOM")
+        return backend.require("pydicom", "reading DICOM")
     except MissingPackageError:
         raise DicomError("DICOM needs pydicom: pip install -r requirements/extra.txt") from None
 
@@ -105,8 +105,8 @@ def read_header(file):
     A file without preamble is refused: what one may be is a guess, and any text passes for one.
     """
     pydicom = library()
-    if os.fstat(file.fileno()).st_size > LARGEST:
-        raise DicomError(f"it is larger than {LARGEST:,} bytes (expected a film)")
+    if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+        raise DicomError(f"it is larger than {MAX_FILE_BYTES:,} bytes (expected a film)")
     if file.read(132)[128:] != b"DICM":
         raise DicomError("no DICOM file (expected DICM at byte 128)")
     meta = pydicom.filereader.read_file_meta_info(file.name)
@@ -175,10 +175,10 @@ def stored_pixels(dataset, path):
         raise DicomError(f"its pixels are compressed as {name}, for which a plugin is missing: pip install {plugin}")
     if decoder.is_native or "pillow" in decoder.available_plugins:
         return pydicom.pixels.pixel_array(dataset, index=0, decoding_plugin="" if decoder.is_native else "pillow")
-    return decoded_apart(path)
+    return decode_in_subprocess(path)
 
 
-def decoded_apart(path):
+def decode_in_subprocess(path):
     """What `stored_pixels` returns, decoded in a process of its own.
 
     One changed byte can crash gdcm's decoders of lossless JPEG and JPEG-LS, and Python with them; they print to standard error,
@@ -193,27 +193,27 @@ def decoded_apart(path):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
             env=os.environ | checkout | single,  # each thread of OpenBLAS would take address space
             start_new_session=True,  # Ctrl-C is for the script: a decoder that it stopped would make the film look damaged
         )
     except subprocess.TimeoutExpired:
-        raise DicomError(f"its pixels do not decode within {PATIENCE} seconds") from None
+        raise DicomError(f"its pixels do not decode within {TIMEOUT_SECONDS} seconds") from None
     if done.returncode:
         raise DicomError(DAMAGED_PIXELS)
     return np.load(io.BytesIO(done.stdout))
 
 
-def send(path):
-    """Write the stored values of a file's first frame to standard output: the other side of `decoded_apart`."""
+def write_decoded(path):
+    """Write the stored values of a file's first frame to standard output: the other side of `decode_in_subprocess`."""
     with contextlib.suppress(ImportError):  # Windows has no such limit
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     pydicom, file = library(), io.BytesIO()
     np.save(file, pydicom.pixels.pixel_array(pydicom.dcmread(path, specific_tags=TAGS), index=0))
     sys.stdout.buffer.write(file.getbuffer())
 
 
 if __name__ == "__main__":
-    send(sys.argv[1])
+    write_decoded(sys.argv[1])

@@ -87,15 +87,15 @@ def type_folders(folder, study_types):
     return [(name, types[name]) for name in sorted(set(study_types))]
 
 
-def is_stray(name):
+def is_system_file(name):
     """Whether a file or folder is litter of a system or an archiver: ._image1.png, .DS_Store, Thumbs.db, __MACOSX."""
     return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx"}
 
 
-def in_order(folder):
+def sorted_entries(folder):
     """Entries of a folder without strays, study2 before study10."""
     try:
-        entries = [entry for entry in Path(folder).iterdir() if not is_stray(entry.name)]
+        entries = [entry for entry in Path(folder).iterdir() if not is_system_file(entry.name)]
     except OSError as error:
         raise DataError(
             f"{folder} cannot be read: {error.strerror}. Give yourself leave to read it, or move it away."
@@ -107,12 +107,12 @@ def in_order(folder):
 
 def subfolders(folder):
     """Folders directly inside a folder, in order."""
-    return [entry for entry in in_order(folder) if entry.is_dir()]
+    return [entry for entry in sorted_entries(folder) if entry.is_dir()]
 
 
 def folders_without_images(folder, attempt):
     """Folders directly inside a folder of patients or studies; `attempt` calls what raises when there are images, too."""
-    entries = attempt(in_order, folder)
+    entries = attempt(sorted_entries, folder)
     attempt(check_no_images, entries)
     return [entry for entry in entries if entry.is_dir()]
 
@@ -137,7 +137,7 @@ def images_of(study):
 
     Raises: DataError when there is none.
     """
-    entries = in_order(study)
+    entries = sorted_entries(study)
     images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
     for entry in entries:
         if entry not in images:

@@ -19,11 +19,11 @@ from bones.system.files import printable
 log = logging.getLogger(__name__)
 
 CACHE = Path("data/cache")
-LET_GO = 256  # views that are decoded before their pixels leave this process's memory
+RELEASE_EVERY = 256  # views that are decoded before their pixels leave this process's memory
 SKIP_ADVICE = "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
 
 
-def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, change=None):
+def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, transform=None):
     """Pixels of every view, decoded in parallel on first use and mapped from a cache file from then on.
 
     The cache file is named by a hash of every path, byte size and modification time, and of size and resize mode: a changed
@@ -34,13 +34,13 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, change=
         size, resize: see `fit_square`.
         skip_unreadable: leave out views that do not decode, with their labels, instead of raising.
         cache: folder of the cache files, or None to decode into memory.
-        change: f((height, width) uint8) -> the same, applied before resizing; only without a cache.
+        transform: f((height, width) uint8) -> the same, applied before resizing; only without a cache.
     Returns: (views, pixels): the table without what was left out, and (n, size, size, 1) uint8 in its order, read-only.
     Raises: DataError that lists every unreadable view with the reason.
     """
     if cache is None:
         pixels = np.zeros((len(views), size, size, 1), np.uint8)
-        bad = decode_all(views["path"], size, resize, pixels, change)
+        bad = decode_all(views["path"], size, resize, pixels, transform)
     else:
         file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
         pixels, bad = read_cache(file) or build_cache(views["path"], size, resize, file)
@@ -71,7 +71,7 @@ class Rows:
 
     def __getitem__(self, places):
         values = self.array[self.rows[places]]
-        let_go(self.array)
+        release_memory(self.array)
         return values
 
     def of(self, views, part):
@@ -79,7 +79,7 @@ class Rows:
         return Rows(self.array, self.rows[pd.Index(views["path"]).get_indexer(part["path"])])
 
 
-def let_go(array):
+def release_memory(array):
     """Keep memory flat: what was read or written of an array that is mapped from disk stays in the system's own cache alone."""
     mapped = getattr(array, "base", None)
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -146,7 +146,7 @@ def create_array(path, shape):
     return array
 
 
-def decode_all(paths, size, resize, pixels, change=None):
+def decode_all(paths, size, resize, pixels, transform=None):
     """Decode every path into `pixels`, (n, size, size, 1), in threads.
 
     Returns: pandas.DataFrame with the place in `paths` of each unreadable image, and the reason.
@@ -156,14 +156,14 @@ def decode_all(paths, size, resize, pixels, change=None):
     def decode(place):
         try:
             grey = read_grey(paths.iloc[place])
-            grey = grey if change is None else Image.fromarray(change(np.asarray(grey)))
+            grey = grey if transform is None else Image.fromarray(transform(np.asarray(grey)))
             pixels[place, ..., 0] = fit_square(grey, size, resize)
         except UnreadableImageError as error:
             bad.append((place, str(error)))
 
     for done, _ in enumerate(in_threads(decode, range(len(paths)), "Decoding views")):
-        if done % LET_GO == 0:
-            let_go(pixels)
+        if done % RELEASE_EVERY == 0:
+            release_memory(pixels)
     return pd.DataFrame(sorted(bad), columns=["place", "reason"])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bones.data.layouts import IMAGE_SUFFIXES, in_order
+from bones.data.layouts import IMAGE_SUFFIXES, sorted_entries
 from bones.system.errors import DataError
 from bones.system.files import printable
 
@@ -50,7 +50,7 @@ def folders(root):
         if here in above:
             continue
         films, inner = [], []
-        for entry in in_order(folder):
+        for entry in sorted_entries(folder):
             if entry.is_dir():
                 inner.append(entry)
             elif entry.suffix.lower() in IMAGE_SUFFIXES:

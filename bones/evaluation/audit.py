@@ -130,7 +130,7 @@ def show_audit(run, selection):
     scored = score_split(run, classifier, selection)
     report, views, trained, rows = scored.report, scored.predictions, scored.record.options, []
     for name, change in CHANGES.items():
-        _, pixels = load_pixels(views, trained.size, trained.resize, cache=None, change=change)
+        _, pixels = load_pixels(views, trained.size, trained.resize, cache=None, transform=change)
         changed = views.assign(probability=classifier.predict(pixels))
         rows.append(compare(name, views, changed, report["threshold"]))
     table = pd.DataFrame(rows)

@@ -9,7 +9,7 @@ from tqdm import tqdm  # progress bar
 
 from bones.data.pixels import Rows, decode_all
 from bones.evaluation import heatmaps
-from bones.networks.acceleration import in_float32, speed_up
+from bones.networks.acceleration import accelerate, in_float32
 from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
@@ -24,7 +24,7 @@ class Classifier:
     Attributes:
         record: the run's RunRecord.
         network: keras.Model, ready to predict.
-        maps: f(pixels) -> maps, see heatmaps.mapper; None where they were not asked for.
+        maps: f(pixels) -> maps, see heatmaps.map_function; None where they were not asked for.
     """
 
     def __init__(self, run, batch_size=32, with_maps=False, exact=False):
@@ -38,8 +38,8 @@ class Classifier:
         """
         self.record, self.batch_size = run.record(), batch_size
         network = checkpoints.load_network(run)
-        self.maps = heatmaps.mapper(network, batch_size) if with_maps else None  # of the network as it was saved
-        self.network = in_float32(network) if exact else speed_up(network)
+        self.maps = heatmaps.map_function(network, batch_size) if with_maps else None  # of the network as it was saved
+        self.network = in_float32(network) if exact else accelerate(network)
         self.flip_averaging = self.record.options.flip_averaging
 
     def predict(self, pixels):
@@ -47,7 +47,7 @@ class Classifier:
         probability = predict(self.network, pixels, self.batch_size, self.flip_averaging)
         return calibrate(probability, self.record.temperature)
 
-    def call(self, views, skip_unreadable=False):
+    def classify(self, views, skip_unreadable=False):
         """Decode and score views.
 
         Args:

@@ -13,7 +13,7 @@ from bones.scores import probabilities
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
 from bones.scores.report import differences, score
-from bones.scores.text import as_text, markdown_table, mean_and_spread
+from bones.scores.text import as_text, markdown_table, mean_and_sd
 
 SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
 # Measured on MURA's hidden test set, 207 studies of all seven types: another set than any that this repository can score.
@@ -43,7 +43,7 @@ class ScoredRun:
         views = self.predictions[[*STUDY, "view", "label"]].sort_values([*STUDY, "view"])
         return repr(options), *counts, views.to_csv(index=False)
 
-    def decided(self):
+    def predictions_and_threshold(self):
         """What scores.report.differences takes."""
         return self.predictions, self.report["threshold"]
 
@@ -103,7 +103,7 @@ def seed_rows(group):
     """Rows of the mean and standard deviation over seeds, and of the ensemble."""
     seeds = ", ".join(str(run.record.options.seed) for run in group)
     values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
-    spread = [mean_and_spread(found) for found in values]
+    spread = [mean_and_sd(found) for found in values]
     together = score(study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
     names = " ".join(run.name for run in group)
     return [
@@ -126,7 +126,9 @@ def difference(first, other):
     """A sentence on the scores of one group minus those of the first, on the same patients."""
     if not same_studies(*(study_probabilities(group[0].predictions) for group in (first, other))):
         return f"{title(other)} was scored on other studies than {title(first)}: they cannot be compared."
-    found = differences([run.decided() for run in first], [run.decided() for run in other], SHOWN)
+    found = differences(
+        [run.predictions_and_threshold() for run in first], [run.predictions_and_threshold() for run in other], SHOWN
+    )
     numbers = ", ".join(f"{NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
     return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bones.evaluation import score_figures
-from bones.runs.folder import RunFolder, kept_epoch
+from bones.runs.folder import RunFolder, selected_epoch
 from bones.scores.probabilities import study_probabilities
 from bones.system.errors import FileError
 from bones.system.files import whole_file
@@ -77,7 +77,7 @@ def read_runs(paths):
         label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels with an underscore in front
         label = label.replace("$", r"\$") + mark  # and takes dollars for mathematics
         history = run.read_history()
-        kept = kept_epoch(history["val_auroc"], record.options.chosen)
+        kept = selected_epoch(history["val_auroc"], record.options.chosen)
         histories[label] = history.assign(kept=np.arange(len(history)) == kept)
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()

@@ -13,8 +13,8 @@ import numpy as np
 from keras import layers
 
 from bones.networks import graph
-from bones.networks.acceleration import in_float32, speed_up
-from bones.networks.batches import run_through
+from bones.networks.acceleration import accelerate, in_float32
+from bones.networks.batches import outputs
 from bones.system.errors import HeatmapError
 
 FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32
@@ -129,11 +129,11 @@ def has_gradients():
     return keras.backend.backend() != "openvino"
 
 
-def mapper(network, batch_size=32):
+def map_function(network, batch_size=32):
     """The function from pixels to the maps of a network.
 
     Args:
-        network: keras.Model as it was saved, before networks.acceleration.speed_up.
+        network: keras.Model as it was saved, before networks.acceleration.accelerate.
         batch_size: views that it is given at a time for class activation.
     Returns: f((n, size, size, 1) uint8) -> {name of a kind of map: (n, rows, columns) float32}. "class activation", or
         "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.
@@ -142,8 +142,8 @@ def mapper(network, batch_size=32):
     activation, plain = class_activation(network), in_float32(network)
     kinds = {}
     if activation is not None:
-        activation = speed_up(activation)
-        kinds["class activation"] = functools.partial(run_through, activation, batch_size=batch_size)
+        activation = accelerate(activation)
+        kinds["class activation"] = functools.partial(outputs, activation, batch_size=batch_size)
     elif has_gradients():
         kinds["Grad-CAM"] = functools.partial(grad_cam, plain)
     else:

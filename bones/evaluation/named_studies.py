@@ -37,7 +37,7 @@ def csv_file(file):
             yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
-def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
+def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
     """Print or write the probabilities of the studies that paths name, and draw a panel of each where asked to.
 
     Args:
@@ -52,13 +52,15 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         make_folder(heatmaps)
     table_file = table_file or ("predictions.csv" if views["study"].nunique() > len(names) else None)
     with (
-        csv_file(table_file) if table_file else contextlib.nullcontext(functools.partial(print_lines, record.threshold)) as tell
+        csv_file(table_file)
+        if table_file
+        else contextlib.nullcontext(functools.partial(print_lines, record.threshold)) as write
     ):
         classifier = Classifier(run, with_maps=bool(heatmaps))
         draw = panels(classifier, Path(heatmaps)) if heatmaps else lambda table, pixels: None
         decided, faults = [], []
-        for table, pixels in classifier.call(views, skip_unreadable):
-            tell(table)
+        for table, pixels in classifier.classify(views, skip_unreadable):
+            write(table)
             draw(table, pixels)
             decided += table.drop_duplicates("study")["decision"].to_list()
             bad = table[table["fault"] != ""]
@@ -71,10 +73,10 @@ def call_all(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
         file=sys.stderr,
     )
     if faults:
-        tell_faults(f"{len(faults)} of {len(views)} images cannot be decoded:\n" + "\n".join(faults), skip_unreadable)
+        report_unreadable(f"{len(faults)} of {len(views)} images cannot be decoded:\n" + "\n".join(faults), skip_unreadable)
 
 
-def tell_faults(message, skip_unreadable):
+def report_unreadable(message, skip_unreadable):
     """Say which views do not decode: as a fault, or as a note where they may be left out."""
     if not skip_unreadable:
         raise DataError(
@@ -85,7 +87,7 @@ def tell_faults(message, skip_unreadable):
 
 
 def print_lines(threshold, table):
-    """Print a line a view, name<TAB>decision<TAB>probability, and then the study's, for each study of a table of `call`."""
+    """Print a line a view, name<TAB>decision<TAB>probability, and then the study's, for each study of a table of `classify`."""
     for name, study in table.groupby("study", sort=False):
         lines = [*zip(study["path"], study["probability"], strict=True), (f"study {name}", study["study_probability"].iloc[0])]
         for what, probability in lines:

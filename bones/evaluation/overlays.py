@@ -13,7 +13,7 @@ COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for 
 LEAST_TOP = 4.0  # of the colour scale, in units of the logit: else noise on a normal film would glow as a fracture does
 
 
-def on_film(values, width, height, resize):
+def map_to_image(values, width, height, resize):
     """A map in the frame of the film that `images.fit_square` brought to the square which the map covers.
 
     Args:
@@ -45,7 +45,7 @@ def overlay(film, values, top, resize):
         top: value of the last colour.
     Returns: (height, width, 3) uint8.
     """
-    share = np.clip(on_film(values, *film.size, resize) / top, 0, 1)[..., None]
+    share = np.clip(map_to_image(values, *film.size, resize) / top, 0, 1)[..., None]
     colours = COLOURS(share[..., 0])[..., :3]
     cover = 0.75 * np.minimum(1, 2 * share)  # whole colours from half of the scale on; the bone shows through all of them
     grey = np.asarray(film, np.float32)[..., None] / 255

@@ -25,7 +25,7 @@ def make_folder(folder):
 
 
 def panels(classifier, folder):
-    """The function that draws a table of `Classifier.call` and its pixels into a folder, a panel a study.
+    """The function that draws a table of `Classifier.classify` and its pixels into a folder, a panel a study.
 
     Args:
         classifier: Classifier with maps.

@@ -29,7 +29,7 @@ def pointing_table(found, cells):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def peak(values, width, height, resize):
+def maximum_position(values, width, height, resize):
     """Middle of the cell on the film where a map is greatest, (x, y) as shares of the film's sides; the mean of several."""
     x, y = (
         ((np.arange(cells) + 0.5) / cells - 0.5) / share + 0.5  # below 0 and above 1 lies what was padded
@@ -45,7 +45,7 @@ def pointing(views, peaks, boxes):
 
     Args:
         views: one row a view, with patient.
-        peaks: (n, 2), as `peak` gives them.
+        peaks: (n, 2), as `maximum_position` gives them.
         boxes: (n, 4), left, top, right, bottom as shares of the film's sides.
     Returns: {"hits": {"value", "low", "high"}, "other_films": float, "gain": {as hits}, "area": float, "middle": float}:
         the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes, as
@@ -83,10 +83,10 @@ def show_pointing(run, selection):
     root, resize = data_root(selection.data or record.data.root), record.options.resize
     boxes, sides = phantom.boxes(root, views["path"])
     abnormal = np.flatnonzero(~np.isnan(boxes[:, 0]))
-    maps = heatmaps.mapper(checkpoints.load_network(run))(Rows(pixels, abnormal))
+    maps = heatmaps.map_function(checkpoints.load_network(run))(Rows(pixels, abnormal))
     found = {}
     for kind, values in maps.items():
-        peaks = [peak(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]
+        peaks = [maximum_position(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]
         found[kind] = pointing(views.iloc[abnormal], peaks, boxes[abnormal])
     run.write_json("pointing.json", found)
     print(f"{len(abnormal)} abnormal {selection.split} views of {root} (PHANTOMS): where the maximum of each map lies\n")

@@ -17,15 +17,15 @@ def synchronise(network):
         for layer in graph.all_layers(network):
             if isinstance(layer, layers.BatchNormalization):
                 layer.synchronized = True
-                layer.get_config = functools.partial(alone, layer.get_config)
+                layer.get_config = functools.partial(without_synchronisation, layer.get_config)
 
 
-def alone(get_config):
+def without_synchronisation(get_config):
     """A layer's configuration without the word of other devices, which would not open on other backends."""
     return {**get_config(), "synchronized": False}
 
 
-def speed_up(network):
+def accelerate(network):
     """Let a network compute faster where this repository knows how.
 
     On TensorFlow, on a CPU, its layers compute with fused.py from then on; the network stays what it is, and so do its files.
@@ -89,6 +89,6 @@ def adam(learning_rate, **options):
     if keras.backend.backend() == "tensorflow":
         from bones.networks import fused
 
-        if fused.is_alone():
+        if fused.is_single_device():
             return fused.Adam(learning_rate, name="adam", **options)
     return keras.optimizers.Adam(learning_rate, **options)

@@ -6,7 +6,7 @@ A builder takes the side of the square input, a choice of weights, and settings 
 import keras
 from keras import layers, regularizers
 
-from bones.networks.parts import last_unit, load_weights, standardised
+from bones.networks.parts import load_weights, output_layer, standardise_layer
 from bones.system.errors import WeightsError
 
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
@@ -66,7 +66,7 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
     Raises: WeightsError when the weights cannot be had or do not fit.
     """
     grey = keras.Input((size, size, 1), name="grey")
-    shade = standardised(grey) if standardise else grey
+    shade = standardise_layer(grey) if standardise else grey
     colour = layers.Concatenate(name="repeat_grey")([shade, shade, shade])  # (n, size, size, 3)
     if not standardise:
         colour = layers.Rescaling(scale, offset, name="scale")(colour)
@@ -81,7 +81,7 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
             "Pass --weights none to start from random weights, or --weights FILE with a file that you have."
         ) from None
     name_layers(base)
-    network = keras.Model(grey, last_unit(base.output, dropout, kernel_regularizer=kernel_regularizer), name=name)
+    network = keras.Model(grey, output_layer(base.output, dropout, kernel_regularizer=kernel_regularizer), name=name)
     return network if weights in ("none", "imagenet") else load_weights(network, weights, base)
 
 

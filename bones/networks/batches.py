@@ -104,10 +104,10 @@ def predict(network, pixels, batch_size=32, flip_averaging=False):
     Returns: (n,) float32.
     """
     sides = (Rows, Mirrored) if flip_averaging else (Rows,)
-    return np.mean([run_through(network, pixels, batch_size, side)[:, 0] for side in sides], axis=0)
+    return np.mean([outputs(network, pixels, batch_size, side)[:, 0] for side in sides], axis=0)
 
 
-def run_through(network, pixels, batch_size=32, side=Rows):
+def outputs(network, pixels, batch_size=32, side=Rows):
     """What a network gives for each view, (n, ...) float32; `side`: Rows, or Mirrored to give it their mirror images."""
     count = len(pixels)
     shared = keras.distribution.distribution()  # JAX's devices each take a part of a batch
@@ -116,7 +116,7 @@ def run_through(network, pixels, batch_size=32, side=Rows):
     # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
     batches = Batches(side(pixels, full), batch_size)
-    with collectives.heard_by_all(network):
+    with collectives.replicated_predictions(network):
         found = network.predict(batches, verbose=0)[:count]
     batches.pixels = None  # TensorFlow keeps what it read from for as long as the process lives
     return found

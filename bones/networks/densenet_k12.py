@@ -3,7 +3,7 @@
 import keras
 from keras import layers, regularizers
 
-from bones.networks.parts import last_unit, load_weights, standardised
+from bones.networks.parts import load_weights, output_layer, standardise_layer
 
 
 def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
@@ -20,7 +20,7 @@ def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
     """
     decay = regularizers.L2(1e-4)
     grey = keras.Input((size, size, 1), name="grey")
-    x = standardised(grey) if standardise else layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
+    x = standardise_layer(grey) if standardise else layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
     x = layers.Conv2D(
         16,
         7,
@@ -44,7 +44,7 @@ def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
             x = layers.Concatenate(name=f"{name}_concat")([x, new])
     x = normalised_relu(x, decay, "last")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    probability = last_unit(x, dropout, kernel_regularizer=decay, bias_regularizer=decay)
+    probability = output_layer(x, dropout, kernel_regularizer=decay, bias_regularizer=decay)
     network = keras.Model(grey, probability, name="densenet169_k12")
     return network if weights == "none" else load_weights(network, weights)
 

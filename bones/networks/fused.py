@@ -8,7 +8,7 @@ step of DenseNet-169. `fuse` gives the layers of one network, in this process, a
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
 - The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
 
-This module is TensorFlow's alone; acceleration.speed_up imports it where that is the backend.
+This module is TensorFlow's alone; acceleration.accelerate imports it where that is the backend.
 """
 
 import ctypes
@@ -23,14 +23,14 @@ from keras import layers
 from tensorflow.compat.v1.nn import fused_batch_norm
 
 from bones.networks import graph
-from bones.networks.graph import relu_behind, takers
+from bones.networks.graph import consumers, following_relu
 
 LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
-WIDE = 128  # channels; below, a kernel takes twice the time a value
+MIN_CHANNELS = 128  # channels; below, a kernel takes twice the time a value
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
-def is_alone():
+def is_single_device():
     """Whether what is built now is for one device: the operations here know of no copies on others."""
     return not tf.distribute.has_strategy()
 
@@ -56,7 +56,7 @@ def fuse(network, least_size=LEAST_SIZE):
         least_size: side of the input, pixels, from which on kernels/batch_norm.py is used; below, it is TensorFlow's own
             operation.
     """
-    if tf.config.list_physical_devices("GPU") or not is_alone():
+    if tf.config.list_physical_devices("GPU") or not is_single_device():
         return
     keep_memory()
     for layer in graph.all_layers(network):
@@ -66,8 +66,8 @@ def fuse(network, least_size=LEAST_SIZE):
             if isinstance(layer, layers.BatchNormalization) and is_of_films(layer) and layer.scale and layer.center:
                 layer.call = functools.partial(normalise_in_one_operation, layer)
         elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
-            layer.call = functools.partial(normalise_and_cut, layer, passes_on=len(takers(layer.input)) > 1)
-            relu_behind(layer).call = lambda inputs: inputs  # done already
+            layer.call = functools.partial(batch_norm_relu, layer, passes_on=len(consumers(layer.input)) > 1)
+            following_relu(layer).call = lambda inputs: inputs  # done already
         elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
         elif isinstance(layer, layers.Conv2D) and is_pointwise(layer):
@@ -75,8 +75,8 @@ def fuse(network, least_size=LEAST_SIZE):
 
 
 def is_fusable(layer):
-    """Whether `normalise_and_cut` computes what a BatchNormalization layer and the one behind it do."""
-    return is_of_films(layer) and layer.center and relu_behind(layer) is not None
+    """Whether `batch_norm_relu` computes what a BatchNormalization layer and the one behind it do."""
+    return is_of_films(layer) and layer.center and following_relu(layer) is not None
 
 
 def is_of_films(layer):
@@ -99,19 +99,22 @@ def concatenate(inputs):
     whole = tf.concat(inputs, -1)
     first, *others = inputs
     if len(others) == 1:
-        whole.first, whole.parts = first, [*widen(getattr(first, "parts", [first])), *others]  # the last is not measured yet
+        whole.first, whole.parts = (
+            first,
+            [*merge_narrow_parts(getattr(first, "parts", [first])), *others],
+        )  # the last is not measured yet
     return whole
 
 
-def widen(parts):
+def merge_narrow_parts(parts):
     """The parts, the narrow ones at the end as one where they are wide enough together: kernels like long rows."""
-    narrow = list(itertools.takewhile(lambda part: part.shape[-1] < WIDE, reversed(parts)))[::-1]
-    if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= WIDE:
+    narrow = list(itertools.takewhile(lambda part: part.shape[-1] < MIN_CHANNELS, reversed(parts)))[::-1]
+    if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= MIN_CHANNELS:
         return [*parts[: -len(narrow)], tf.concat(narrow, -1)]
     return parts
 
 
-def normalise_and_cut(layer, inputs, training=None, mask=None, passes_on=False):
+def batch_norm_relu(layer, inputs, training=None, mask=None, passes_on=False):
     """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute.
 
     If it passes its input's parts on, the layers behind take them from its results, not from where it took them: backwards,

@@ -17,14 +17,14 @@ def source(tensor):
     return tensor._keras_history.operation
 
 
-def takers(tensor):
+def consumers(tensor):
     """The layers that take a symbolic tensor."""
     return [node.operation for node in source(tensor)._outbound_nodes]
 
 
-def relu_behind(layer):
+def following_relu(layer):
     """The Activation layer that alone takes a layer's output, if it is a ReLU; else None."""
-    behind = takers(layer.output)
+    behind = consumers(layer.output)
     if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
         return behind[0]
     return None

@@ -9,19 +9,19 @@ from keras import layers
 from bones.system.errors import WeightsError
 
 
-def standardised(grey):
+def standardise_layer(grey):
     """Each view with mean 0 and deviation 1, in float32; a view of one grey becomes 0."""
     # Not LayerNormalization, whose three axes a .h5 file brings back as the last one alone.
     return layers.GroupNormalization(1, center=False, scale=False, dtype="float32", name="standardise")(grey)
 
 
-def last_unit(x, dropout, **regularizers):
+def output_layer(x, dropout, **regularizers):
     """The probability of "abnormal" from pooled features, in float32."""
     x = layers.Dropout(dropout, name="dropout")(x) if dropout else x
     return layers.Dense(1, activation="sigmoid", dtype="float32", name="probability", **regularizers)(x)
 
 
-def drop_features(network, rate):
+def with_stochastic_depth(network, rate):
     """The same network with stochastic depth: while it trains, each layer of its dense blocks is left out for some views.
 
     A dense block has no sums to skip a layer in, so what the layer would add to the features becomes 0, and is scaled up

@@ -45,7 +45,7 @@ def load_network(run, name="best.h5"):
     if not os.access(path, os.R_OK):
         raise RunError(f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable.")
     try:
-        with tensorflow_out_of_sight():
+        with hide_tensorflow():
             network = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # h5py, json and Keras each raise their own
         reason = str(error).strip().split("\n")[0]
@@ -112,7 +112,7 @@ def load_state(run, variables):
 
 
 @contextlib.contextmanager
-def tensorflow_out_of_sight():
+def hide_tensorflow():
     """On OpenVINO, which does without, keep Keras from importing TensorFlow to open a file: four seconds for nothing."""
     hide = keras.backend.backend() == "openvino" and "tensorflow" not in sys.modules
     if hide:

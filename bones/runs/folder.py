@@ -28,7 +28,7 @@ def is_left_over(file):
     return file.name == LOCK or file.name.startswith(PARTIAL)
 
 
-def kept_epoch(val_auroc, chosen):
+def selected_epoch(val_auroc, chosen):
     """Which epoch best.h5 is of.
 
     Args:
@@ -195,7 +195,7 @@ class RunFolder:
             image.save(partial, format="PNG")
 
 
-class Onlooker(RunFolder):
+class ReadOnlyRun(RunFolder):
     """A run folder that another host writes: one reads from it, and what is to be written here is left to the other."""
 
     is_writable = False

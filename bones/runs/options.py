@@ -159,7 +159,7 @@ class Options(BaseModel):
         return Options.model_validate(self.model_dump() | values)
 
     @property
-    def views_a_step(self):
+    def global_batch_size(self):
         """Views that all devices of all hosts together take in one step."""
         return self.batch_size * self.devices * self.hosts
 

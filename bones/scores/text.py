@@ -22,7 +22,7 @@ def as_text(score):
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
 
 
-def mean_and_spread(values):
+def mean_and_sd(values):
     """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; of a single value, itself."""
     if not values or None in values:
         return "-"

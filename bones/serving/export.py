@@ -32,8 +32,8 @@ def check_surroundings(formats):
         raise ExportError(f"Keras runs on {name}, and exports are made with TensorFlow. Set KERAS_BACKEND=tensorflow.")
     for form in formats:
         for module in FORMATS[form].modules:
-            with quietly():
-                backend.need(module, f"export.py --format {form}")
+            with silence_stderr():
+                backend.require(module, f"export.py --format {form}")
 
 
 def export_run(run, formats, out=None, data=None):
@@ -50,10 +50,10 @@ def export_run(run, formats, out=None, data=None):
     classifier = Classifier(run, exact=True)
     record, network = classifier.record, classifier.network
     temperature, size = record.temperature, record.options.size
-    targets = {name: place(run, name, out) for name in formats}
+    targets = {name: target_path(run, name, out) for name in formats}
     grey, about = load_sample(record, data)
     expected = classifier.predict(grey)
-    graph, metadata = calibrated(network, temperature, classifier.flip_averaging), describe(record)
+    graph, metadata = with_calibration(network, temperature, classifier.flip_averaging), describe(record)
     averaging = " and flip averaging" if classifier.flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
     print(f"Compared with Keras in float32 on {about}, threshold {record.threshold:.3f}")
@@ -73,7 +73,7 @@ def compare(found, expected, threshold):
     return f"largest difference of probability {largest:.1e}, {differ} of {len(found)} decisions differ"
 
 
-def place(run, name, out):
+def target_path(run, name, out):
     """Where a format's file goes.
 
     Raises: ExportError when --out is there already.
@@ -141,7 +141,7 @@ def export(form, network, metadata, target, grey, expected):
 
     Args:
         form: one of FORMATS' values.
-        network: keras.Model of `calibrated`.
+        network: keras.Model of `with_calibration`.
         metadata: {name: text}.
         target: path of the file.
         grey: (n, size, size, 1) uint8 to compare on.
@@ -151,11 +151,11 @@ def export(form, network, metadata, target, grey, expected):
     """
     try:
         with files.scratch_folder(target) as scratch:  # a folder: a file may have others beside it, by its name
-            with quietly():
+            with silence_stderr():
                 form.write(network, scratch / target.name, metadata)
-                found = score_again(form, scratch / target.name, metadata, grey)
+                found = predict_from_file(form, scratch / target.name, metadata, grey)
             check(found, expected, form.limit, target)
-            move(form.files(scratch / target.name), form.files(target))
+            install(form.files(scratch / target.name), form.files(target))
             return found
     except ExportError:
         raise
@@ -167,7 +167,7 @@ def export(form, network, metadata, target, grey, expected):
         ) from None
 
 
-def score_again(form, path, metadata, grey):
+def predict_from_file(form, path, metadata, grey):
     """Probability of each view by a file, loaded with its own runtime, in batches of two sizes. Returns: (n,) float64.
 
     Raises: ExportError when the file does not say of itself what it should, or a view's probability hangs on its batch.
@@ -197,7 +197,7 @@ def check(found, expected, limit, target):
         )
 
 
-def move(files, targets):
+def install(files, targets):
     """Give new files, or folders, their real names; an earlier export goes whole before any of the new one comes."""
     for target in targets:
         if target.is_dir() and not target.is_symlink():
@@ -209,7 +209,7 @@ def move(files, targets):
 
 
 @contextlib.contextmanager
-def quietly():
+def silence_stderr():
     """Keep what converters write to the error output, from C++ too, off the terminal; faults come as exceptions."""
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -223,7 +223,7 @@ def quietly():
             os.close(terminal)
 
 
-def calibrated(network, temperature, flip_averaging=False):
+def with_calibration(network, temperature, flip_averaging=False):
     """A network that gives the probability that model_test.py prints, for other runtimes to score with.
 
     What `networks.batches.predict` and `scores.probabilities.calibrate` do around the network becomes part of the graph.

@@ -40,14 +40,14 @@ class Page:
         self.classifier = Classifier(run, batch_size=1, with_maps=True)
         self.record = self.classifier.record
         self.study_types = ", ".join(self.record.options.study_type)
-        self.about = about(run, self.record)
+        self.reliability_note = reliability_note(run, self.record)
 
     def answer(self, paths):
         """HTML on the views of one study; a readable fault where they cannot be called."""
         if len(paths) > MOST_VIEWS:
             return fault(f"{len(paths)} files: expected the views of one study, {MOST_VIEWS} at most. Drop fewer.")
         views = pd.DataFrame({"path": paths, "study": "the one of this request"})
-        ((study, pixels),) = self.classifier.call(views)
+        ((study, pixels),) = self.classifier.classify(views)
         bad = study[study["fault"] != ""]
         if len(bad):
             reasons = "; ".join(
@@ -60,9 +60,9 @@ class Page:
             figure(row, {kind: values[place] for kind, values in maps.items()}, tops, self.record.options.resize)
             for place, row in enumerate(study.itertuples())
         ]
-        return f"{self.verdict(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.about}"
+        return f"{self.decision_html(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.reliability_note}"
 
-    def verdict(self, study):
+    def decision_html(self, study):
         """The study's decision and where it comes from."""
         mean, threshold, count = study["study_probability"].iloc[0], self.record.threshold, len(study)
         source = f"the mean of its {count} views" if count > 1 else "that of its one view"
@@ -72,7 +72,7 @@ class Page:
         )
 
 
-def about(run, record):
+def reliability_note(run, record):
     """What the numbers mean, and what they do not: HTML from the run's own scores."""
     lines = []
     if record.data.phantom:

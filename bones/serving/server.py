@@ -14,11 +14,11 @@ from bones.serving.page import MOST_VIEWS, STYLE, Page
 from bones.system import backend
 from bones.system.errors import PageError
 
-LARGEST = "50mb"  # of one file, refused while it arrives
-WAITING = 100  # requests that may wait for their turn
+MAX_FILE_SIZE = "50mb"  # of one file, refused while it arrives
+QUEUE_SIZE = 100  # requests that may wait for their turn
 UPLOADS = "uploads"  # folder that they lie in until they are answered
-PATIENCE = 600  # seconds; a request that waits longer finds its views gone
-ROOM = 2e9  # bytes that uploads may take together; beyond that new ones are refused
+UPLOAD_SECONDS = 600  # seconds; a request that waits longer finds its views gone
+MAX_UPLOAD_BYTES = 2e9  # bytes that uploads may take together; beyond that new ones are refused
 EXAMPLES = {"Example: displaced fracture": "displaced", "Example: plate and screws": "plate", "Example: normal": None}
 EXAMPLE_FILMS = {"size": 256, "severity": 4.0, "zoom": 2.0, "seed": 3}  # as plain as those of the demo
 # What a browser may load for the page: nothing from elsewhere, whatever Gradio's own page asks for.
@@ -34,7 +34,7 @@ def load_gradio(folder):
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
-    return backend.need("gradio", "app.py")
+    return backend.require("gradio", "app.py")
 
 
 def draw_examples(folder):
@@ -100,7 +100,7 @@ def build(gradio, page, examples):
                 api_visibility="private",
                 concurrency_id="network",
             )
-    return blocks.queue(max_size=WAITING), theme
+    return blocks.queue(max_size=QUEUE_SIZE), theme
 
 
 def serve(run, host, port):
@@ -123,7 +123,7 @@ def serve(run, host, port):
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(60)
-                    sweep(folder / UPLOADS)
+                    remove_expired(folder / UPLOADS)
         finally:
             blocks.close(verbose=False)
     print("Stopped.")
@@ -147,8 +147,8 @@ def launch(blocks, theme, host, port, uploads):
     blocks.launch(
         server_name=host,
         server_port=port,
-        max_file_size=LARGEST,
-        app_kwargs={"middleware": [Middleware(Guarded, uploads=uploads)]},
+        max_file_size=MAX_FILE_SIZE,
+        app_kwargs={"middleware": [Middleware(UploadGuard, uploads=uploads)]},
         theme=theme,
         css=STYLE,
         share=False,
@@ -165,19 +165,19 @@ def launch(blocks, theme, host, port, uploads):
         )
 
 
-def sweep(folder):
-    """Remove uploads that nobody asked an answer for, or that were refused: they are older than PATIENCE."""
+def remove_expired(folder):
+    """Remove uploads that nobody asked an answer for, or that were refused: they are older than UPLOAD_SECONDS."""
     for path in folder.glob("*"):
-        if time.time() - path.stat().st_mtime > PATIENCE:
+        if time.time() - path.stat().st_mtime > UPLOAD_SECONDS:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def is_full(folder):
     """Whether uploads take as much room as they may."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) > ROOM
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) > MAX_UPLOAD_BYTES
 
 
-class Guarded:
+class UploadGuard:
     """ASGI middleware that adds POLICY to every answer, and refuses uploads where there is no room for more."""
 
     def __init__(self, app, uploads):

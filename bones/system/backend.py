@@ -40,7 +40,7 @@ def choose(preferred=None):
         )
 
 
-def need(module, what):
+def require(module, what):
     """Import an optional package.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bones.system import scripts
 from bones.system.errors import HostsError
-from bones.system.hosts import SILENCE, START, gather, report
+from bones.system.hosts import HEARTBEAT_SECONDS, START, announce, wait_for_hosts
 
 LOST = (
     "another host has ended, or cannot be reached; what it says of itself is the cause.\n"
@@ -36,23 +36,25 @@ def join(one):
             f"--hosts: with {keras.backend.backend()} one host trains (TensorFlow's MultiWorkerMirroredStrategy does not work "
             "with Keras 3). Set KERAS_BACKEND to jax."
         )
-    print(f"Host {one.number} of {one.count}: waiting for the others at {one.meeting}.", file=sys.stderr, flush=True)
-    (gather if one.number == 0 else report)(one)
+    print(f"Host {one.number} of {one.count}: waiting for the others at {one.coordinator}.", file=sys.stderr, flush=True)
+    (wait_for_hosts if one.number == 0 else announce)(one)
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from us
     try:
         jax.distributed.initialize(
-            one.meeting,
+            one.coordinator,
             one.count,
             one.number,
             cluster_detection_method="deactivate",
             initialization_timeout=START,
-            heartbeat_timeout_seconds=SILENCE,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except RuntimeError as error:
-        raise HostsError(f"--hosts: JAX could not start at {one.meeting} ({str(error).splitlines()[0]}). Try again.") from None
+        raise HostsError(
+            f"--hosts: JAX could not start at {one.coordinator} ({str(error).splitlines()[0]}). Try again."
+        ) from None
     scripts.on_exit(leave)
     if one.number:
         print("What the first host prints is for all. Should JAX abort this process, another host has ended.", file=sys.stderr)
@@ -78,7 +80,7 @@ def share(views, number, count):
     return slice(number * views // count, (number + 1) * views // count)
 
 
-def gathered(value):
+def all_gather(value):
     """An array, or a scalar, of each host: (hosts, ...)."""
     value, (_, count) = np.asarray(value)[None], place()
     if count == 1:
@@ -89,34 +91,34 @@ def gathered(value):
     devices = keras.distribution.distribution().num_model_replicas // count
     layout = keras.distribution.distribution().get_data_layout(value.shape).backend_layout
     rows = jax.make_array_from_process_local_data(layout, np.repeat(value, devices, axis=0))
-    return np.asarray(jax.jit(unchanged, out_shardings=everywhere(value.ndim))(rows))[::devices]
+    return np.asarray(jax.jit(unchanged, out_shardings=replicated_sharding(value.ndim))(rows))[::devices]
 
 
 def unchanged(array):
-    """What `gathered` computes: a function of its own, for JAX to know again."""
+    """What `all_gather` computes: a function of its own, for JAX to know again."""
     return array
 
 
-def everywhere(dimensions):
+def replicated_sharding(dimensions):
     """The JAX sharding of an array that each device has whole."""
     shared = keras.distribution.distribution()
     return keras.distribution.TensorLayout([None] * dimensions, shared.device_mesh).backend_layout
 
 
-def wait():
+def barrier():
     """Until all hosts have come so far."""
-    gathered(0)
+    all_gather(0)
 
 
-def any_says(yes):
+def any_host(yes):
     """Whether any host says yes; all hear the same answer."""
-    return bool(gathered(yes).any())
+    return bool(all_gather(yes).any())
 
 
 def check_alike(**facts):
     """Raise HostsError, on every host, unless what each knows is the same: JSON values by name."""
     sums = [zlib.crc32(json.dumps(value, sort_keys=True).encode()) for value in facts.values()]
-    found = gathered(np.array(sums, np.uint32))
+    found = all_gather(np.array(sums, np.uint32))
     others = [name for name, same in zip(facts, (found == found[0]).all(axis=0), strict=True) if not same]
     if others:
         raise HostsError(
@@ -125,7 +127,7 @@ def check_alike(**facts):
 
 
 @contextlib.contextmanager
-def heard_by_all(network):
+def replicated_predictions(network):
     """Where what a network predicts reaches all hosts whole; else each would have the predictions of its own share."""
     if place()[1] == 1:
         yield
@@ -136,7 +138,7 @@ def heard_by_all(network):
 
     def step(state, data):
         outputs, state = before(state, data)
-        return jax.lax.with_sharding_constraint(outputs, everywhere(outputs.ndim)), state
+        return jax.lax.with_sharding_constraint(outputs, replicated_sharding(outputs.ndim)), state
 
     network.predict_step = step
     try:
@@ -146,7 +148,7 @@ def heard_by_all(network):
 
 
 @contextlib.contextmanager
-def by_itself():
+def on_this_host():
     """Where a host computes alone, on one of its own devices."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(None)

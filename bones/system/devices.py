@@ -14,7 +14,7 @@ import keras
 from bones.system import collectives
 from bones.system.errors import DevicesError
 
-TOGETHER = ("tensorflow", "jax")  # backends whose devices can train together
+MULTI_DEVICE_BACKENDS = ("tensorflow", "jax")  # backends whose devices can train together
 
 
 def resolve(asked):
@@ -26,13 +26,15 @@ def resolve(asked):
     """
     name = keras.backend.backend()
     if asked == "auto":
-        return max(1, gpus()) if name in TOGETHER else 1
+        return max(1, gpus()) if name in MULTI_DEVICE_BACKENDS else 1
     if asked == 1:
         return 1
-    if name not in TOGETHER:
-        raise DevicesError(f"--devices {asked}: with {name} one device trains. Set KERAS_BACKEND to {' or '.join(TOGETHER)}.")
+    if name not in MULTI_DEVICE_BACKENDS:
+        raise DevicesError(
+            f"--devices {asked}: with {name} one device trains. Set KERAS_BACKEND to {' or '.join(MULTI_DEVICE_BACKENDS)}."
+        )
     if name == "jax" or not gpus():  # JAX starts when it is asked for GPUs, and then it is too late
-        divide_processor(asked)
+        split_cpu(asked)
     if 0 < gpus() < asked:
         raise DevicesError(f"--devices {asked}: there are {gpus()} GPUs. Pass at most that many, or auto.")
     return asked
@@ -49,7 +51,7 @@ def gpus():
     return sum(device.platform != "cpu" for device in jax.local_devices())
 
 
-def divide_processor(count):
+def split_cpu(count):
     """Make so many devices of the processor.
 
     Raises: DevicesError when the backend has started with fewer.
@@ -71,7 +73,7 @@ def divide_processor(count):
 
 
 @contextlib.contextmanager
-def together(count, num_hosts=1):
+def distribution_scope(count, num_hosts=1):
     """Where networks are trained by several devices at once: so many of each host.
 
     Yields: a function whose context is the one to build networks and optimizers in.
@@ -82,7 +84,7 @@ def together(count, num_hosts=1):
         yield mirrored(count).scope
     else:
         with keras.distribution.DataParallel(devices=of_each_host(count), auto_shard_dataset=False).scope():
-            collectives.wait()  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
+            collectives.barrier()  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
             yield contextlib.nullcontext
 
 

@@ -17,12 +17,12 @@ import time
 from bones.system.errors import HostsError
 
 # Seconds after which a host that says nothing counts as dead, and the others end. One whose connections break is known at once.
-SILENCE = 60
+HEARTBEAT_SECONDS = 60
 # Seconds in which all hosts must have started.
 START = 300
 SLURM = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
-NOT_COME = (
-    "--hosts: {who} did not come to {meeting} within {seconds} s.\n"
+HOST_MISSING = (
+    "--hosts: {who} did not come to {coordinator} within {seconds} s.\n"
     "See that each runs the same command with its own --host-number, and that the first one's port is open to the others."
 )
 
@@ -33,7 +33,7 @@ class Plan:
 
     count: int = 1
     number: int = 0
-    meeting: str = ""
+    coordinator: str = ""
 
 
 def plan(text, number=None, environment=os.environ):
@@ -78,10 +78,10 @@ def slurm_plan(environment):
 # listens where JAX will, each other one says its number there, and is told "go" when all have come.
 
 
-def gather(one):
+def wait_for_hosts(one):
     """Wait, as the first host, until all others have reported."""
     until, here = time.monotonic() + START, {}
-    with listening(int(one.meeting.rsplit(":", 1)[1])) as server, contextlib.ExitStack() as connections:
+    with listening(int(one.coordinator.rsplit(":", 1)[1])) as server, contextlib.ExitStack() as connections:
         while len(here) < one.count - 1:
             server.settimeout(max(0.01, until - time.monotonic()))
             try:
@@ -91,7 +91,9 @@ def gather(one):
             except OSError:  # of accept, or of a stranger who says nothing
                 if time.monotonic() >= until:
                     missing = ", ".join(str(number) for number in range(1, one.count) if number not in here)
-                    raise HostsError(NOT_COME.format(who=f"host {missing}", meeting=one.meeting, seconds=START)) from None
+                    raise HostsError(
+                        HOST_MISSING.format(who=f"host {missing}", coordinator=one.coordinator, seconds=START)
+                    ) from None
                 continue
             number = int(said) if said.isdigit() else 0
             if 0 < number < one.count and number not in here:
@@ -113,9 +115,9 @@ def listening(port):
         raise HostsError(f"--hosts: port {port} cannot be listened at ({error.strerror}). Take another.") from None
 
 
-def report(one):
+def announce(one):
     """Tell the first host this one's number, and wait for its word."""
-    address, port = one.meeting.rsplit(":", 1)
+    address, port = one.coordinator.rsplit(":", 1)
     until, answer = time.monotonic() + START, b""
     while not answer and time.monotonic() < until:
         try:
@@ -128,4 +130,6 @@ def report(one):
     if answer == b"no":
         raise HostsError(f"--host-number {one.number}: another host has said so, or the first one expects fewer. Number each.")
     if not answer:
-        raise HostsError(NOT_COME.format(who="the first host, or not all others,", meeting=one.meeting, seconds=START))
+        raise HostsError(
+            HOST_MISSING.format(who="the first host, or not all others,", coordinator=one.coordinator, seconds=START)
+        )

@@ -97,7 +97,7 @@ def importing(preferred=None, keras=True):
     under_run = all(handler is signal.default_int_handler for handler in before.values())
     if under_run:
         for number in SIGNALS:
-            signal.signal(number, quit_at_once)
+            signal.signal(number, exit_immediately)
     try:
         yield
     finally:
@@ -106,7 +106,7 @@ def importing(preferred=None, keras=True):
                 signal.signal(number, handler)
 
 
-def quit_at_once(number, frame):
+def exit_immediately(number, frame):
     """Handler of a signal: ends the process without clean-up, of which there is nothing to do yet."""
     os.write(2, b"stopped\n")
     os._exit(130)

@@ -39,7 +39,7 @@ class BatchStatistics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         drawn = np.random.default_rng([self.seed, epoch]).choice(len(self.pixels), self.views, replace=False)
-        self.averager.take(Rows(self.pixels, np.sort(drawn)))
+        self.averager.estimate(Rows(self.pixels, np.sort(drawn)))
 
 
 class Averager(keras.Model):
@@ -53,7 +53,7 @@ class Averager(keras.Model):
         ]
         self.batches = self.add_weight(name="batches", initializer="zeros", trainable=False)
 
-    def take(self, pixels):
+    def estimate(self, pixels):
         """Replace the statistics by the averages over some views, (n, size, size, 1) of 0 to 255."""
         if self.norms:
             self.batches.assign(0.0)
@@ -62,12 +62,12 @@ class Averager(keras.Model):
     def call(self, pixels):
         self.batches.assign_add(1.0)
         # A moving average whose momentum is 0, 1/2, 2/3, 3/4... is the mean of all that has passed.
-        with averaging(self.norms, 1 - 1 / self.batches.value):
+        with averaging_batches(self.norms, 1 - 1 / self.batches.value):
             return self.network(pixels, training=False)  # no dropout: scoring has none
 
 
 @contextlib.contextmanager
-def averaging(norms, momentum):
+def averaging_batches(norms, momentum):
     """Let BatchNormalization layers use and keep a batch's statistics, though the network around them does not train."""
     before = [(layer, layer.call, layer.momentum) for layer in norms]
     for layer in norms:

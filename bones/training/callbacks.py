@@ -18,7 +18,7 @@ NOT_A_NUMBER = (
 )
 
 
-def final_touches(network, pixels, options, done):
+def weight_callbacks(network, pixels, options, done):
     """The callbacks that make of the weights after an epoch those that are scored and saved, as a recipe asks for.
 
     Args:
@@ -74,11 +74,11 @@ class ScoreTuning(keras.callbacks.Callback):
         self.start = time.perf_counter()
         self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
-    def so_far(self):
-        """Of a begun epoch what `go_on` needs."""
+    def state(self):
+        """Of a begun epoch what `restore` needs."""
         return {"seconds": time.perf_counter() - self.start, "learning_rate": self.learning_rate}
 
-    def go_on(self, begun):
+    def restore(self, begun):
         """Go on with an epoch that a stopped run has begun."""
         self.start -= begun["seconds"]
         self.learning_rate = begun["learning_rate"]

@@ -7,7 +7,7 @@ import signal
 import keras
 
 from bones.runs import checkpoints
-from bones.runs.folder import kept_epoch
+from bones.runs.folder import selected_epoch
 from bones.system import collectives
 from bones.system import scripts as interrupts
 
@@ -20,20 +20,20 @@ class StopSignal:
     """Notes a first Ctrl-C or SIGTERM, so that training stops between two steps; a second one stops at once."""
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
 
     @contextlib.contextmanager
-    def heeded(self):
+    def listen(self):
         """Where signals are noted; behind it they do again what they did before."""
-        before = {number: signal.signal(number, self.note) for number in interrupts.SIGNALS}
+        before = {number: signal.signal(number, self.on_signal) for number in interrupts.SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def note(self, number, frame):
-        self.asked = True
+    def on_signal(self, number, frame):
+        self.requested = True
         for later in interrupts.SIGNALS:
             signal.signal(later, signal.default_int_handler)
         os.write(2, b"\nStopping after this step; press Ctrl-C again to stop at once.\n")  # print may be what was interrupted
@@ -56,7 +56,7 @@ class SaveRun(keras.callbacks.Callback):
         super().__init__()
         self.run, self.network, self.trainer, self.tuning_scores = run, network, trainer, tuning_scores
         self.chosen, self.stop, self.plateau = chosen, stop, plateau
-        self.history, self.plateau_state, self.begun = [], None, None
+        self.history, self.plateau_state, self.partial_epoch = [], None, None
 
     def variables(self):
         """Weights, states of random layers and of the optimizer, in a fixed order."""
@@ -64,7 +64,7 @@ class SaveRun(keras.callbacks.Callback):
 
     def best(self):
         """The row of the epoch that best.h5 is of."""
-        return self.history[kept_epoch([row["val_auroc"] for row in self.history], self.chosen)]
+        return self.history[selected_epoch([row["val_auroc"] for row in self.history], self.chosen)]
 
     def restore(self):
         """Take up the saved state.
@@ -72,16 +72,16 @@ class SaveRun(keras.callbacks.Callback):
         Returns: (epochs, steps): how many epochs are done, and how many steps of the next.
         """
         notes = checkpoints.load_state(self.run, self.variables()) or {"history": []}
-        self.history, self.plateau_state, self.begun = notes["history"], notes.get("plateau"), notes.get("begun")
+        self.history, self.plateau_state, self.partial_epoch = notes["history"], notes.get("plateau"), notes.get("begun")
         if self.history:
-            with collectives.by_itself():
+            with collectives.on_this_host():
                 checkpoints.load_network(self.run)  # a damaged best.h5 is told now, not after the epochs left
             self.run.write_history(self.history)
-        return len(self.history), self.begun["steps"] if self.begun else 0
+        return len(self.history), self.partial_epoch["steps"] if self.partial_epoch else 0
 
     def save(self):
         """Write what `restore` reads."""
-        notes = {"history": self.history, "plateau": self.plateau_state, "begun": self.begun}
+        notes = {"history": self.history, "plateau": self.plateau_state, "begun": self.partial_epoch}
         checkpoints.save_state(self.run, self.variables(), notes)
 
     def on_train_begin(self, logs=None):
@@ -89,19 +89,19 @@ class SaveRun(keras.callbacks.Callback):
             vars(self.plateau).update(self.plateau_state)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.steps_done = self.begun["steps"] if self.begun else 0
-        if self.begun:  # after Keras's own beginning, which clears the metrics
-            for variable, value in zip(self.trainer.metrics_variables, self.begun["metrics"], strict=True):
+        self.steps_done = self.partial_epoch["steps"] if self.partial_epoch else 0
+        if self.partial_epoch:  # after Keras's own beginning, which clears the metrics
+            for variable, value in zip(self.trainer.metrics_variables, self.partial_epoch["metrics"], strict=True):
                 variable.assign(value)
-            self.tuning_scores.go_on(self.begun)
-            self.begun = None
+            self.tuning_scores.restore(self.partial_epoch)
+            self.partial_epoch = None
 
     def on_train_batch_end(self, batch, logs=None):
         # After the last step the epoch is done: it is scored and saved.
-        if collectives.any_says(self.stop.asked) and batch + 1 < self.params["steps"]:
+        if collectives.any_host(self.stop.requested) and batch + 1 < self.params["steps"]:
             trainer = self.model  # on JAX, being asked for it, Keras puts the weights back into the network
             metrics = [keras.ops.convert_to_numpy(variable).tolist() for variable in trainer.metrics_variables]
-            self.begun = {"steps": self.steps_done + batch + 1, "metrics": metrics, **self.tuning_scores.so_far()}
+            self.partial_epoch = {"steps": self.steps_done + batch + 1, "metrics": metrics, **self.tuning_scores.state()}
             self.save()
             raise StoppedError
 
@@ -114,5 +114,5 @@ class SaveRun(keras.callbacks.Callback):
             self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
         self.save()
         self.run.write_history(self.history)
-        if collectives.any_says(self.stop.asked):
+        if collectives.any_host(self.stop.requested):
             raise StoppedError

@@ -9,12 +9,12 @@ import keras
 
 from bones.data.phantoms import sets as phantom
 from bones.networks import catalogue
-from bones.networks.acceleration import speed_up
+from bones.networks.acceleration import accelerate
 from bones.networks.batches import Batches, predict
-from bones.networks.parts import drop_features
+from bones.networks.parts import with_stochastic_depth
 from bones.runs import card, checkpoints
 from bones.runs import data as run_data
-from bones.runs.folder import Onlooker, RunFolder
+from bones.runs.folder import ReadOnlyRun, RunFolder
 from bones.runs.options import SHARED
 from bones.runs.record import RunRecord
 from bones.scores.fitting import fit
@@ -31,7 +31,7 @@ def train(request):
     options = resolve(request)
     try:
         run = open_folder(options.out, request.resume)
-        with run.locked(), devices.together(options.devices, options.hosts) as scope:
+        with run.locked(), devices.distribution_scope(options.devices, options.hosts) as scope:
             train_run(run, options, request.resume, scope)
     except KeyboardInterrupt:
         print("mura.py: stopped at once; what was saved before is as it was", file=sys.stderr)
@@ -48,7 +48,7 @@ def train(request):
 
 
 def train_run(run, options, resume, scope):
-    """From options to a finished run folder; `scope` is devices.together's."""
+    """From options to a finished run folder; `scope` is devices.distribution_scope's."""
     keras.utils.set_random_seed(options.seed)
     keras.mixed_precision.set_global_policy(options.precision)
     if options.data is None:
@@ -56,12 +56,12 @@ def train_run(run, options, resume, scope):
     train, tuning, left_out = load_views(options)
     data = run_data.describe(options, train, tuning, left_out)
     check_hosts_alike(options, data)
-    check_a_step_has_views(options, data)
+    check_batch_fits_data(options, data)
     record = resumed_record(run, options, data) if resume else new_record(options, data)
 
-    views_a_step = options.views_a_step
+    global_batch_size = options.global_batch_size
     order = {"shuffle_seed": options.seed, "mixup": options.mixup, "readers": devices.readers(options.devices)}
-    batches = Batches(train.pixels, views_a_step, train.label, train.weight, **order)
+    batches = Batches(train.pixels, global_batch_size, train.label, train.weight, **order)
     # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
     weights = "none" if checkpoints.has_state(run) else options.weights
     with scope():
@@ -77,33 +77,33 @@ def train_run(run, options, resume, scope):
     run.write_record(record)
     print(summary.summary(record, network, run, done), flush=True)
 
-    touches = callbacks.final_touches(network, train.pixels, options, done)
-    in_order = [*touches, tuning_scores, *stall, callbacks.StopOnFault(steps_done=done[1]), saver]
+    touches = callbacks.weight_callbacks(network, train.pixels, options, done)
+    callback_list = [*touches, tuning_scores, *stall, callbacks.StopOnFault(steps_done=done[1]), saver]
     try:
-        with stop.heeded():
-            trainer.fit(model, batches, options.epochs, done, in_order)
+        with stop.listen():
+            trainer.fit(model, batches, options.epochs, done, callback_list)
     except saving.StoppedError:
-        summary.say_it_has_stopped(run, options, saver)
+        summary.print_stopped(run, options, saver)
         return
     if collectives.is_first():
-        with collectives.by_itself():
+        with collectives.on_this_host():
             finish(run, record, saver, tuning)
-    collectives.wait()  # for the first one
+    collectives.barrier()  # for the first one
 
 
 def finish(run, record, saver, tuning):
     """Fit threshold and temperature, and write the run's record and model card."""
     options = record.options
     if not record.finished:
-        record = record.changed(**summary.how_it_went(saver.history, saver.best()))
+        record = record.changed(**summary.training_outcome(saver.history, saver.best()))
     try:
         record = record.changed(**fit_decisions(run, tuning, options.flip_averaging))
     except KeyboardInterrupt:  # all is saved that it hangs on
-        summary.say_it_has_stopped(run, options, saver)
+        summary.print_stopped(run, options, saver)
         return
     run.write_record(record)
     card.write(run)
-    summary.say_what_is_next(run, record, saver.best())
+    summary.print_finished(run, record, saver.best())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def resolve(request):
     Raises: DevicesError, UsageError where devices or options do not go together.
     """
     options, count, num_hosts = request.options, devices.resolve(request.devices), request.plan.count
-    batch_size = divided_anew(options, count, num_hosts) if request.resume else options.batch_size
+    batch_size = redistributed(options, count, num_hosts) if request.resume else options.batch_size
     precision, out = options.precision, request.out or time.strftime(f"runs/{options.recipe}-%Y%m%d-%H%M%S")
     if keras.backend.backend() == "tensorflow" and count > 1 and options.accumulation > 1:
         raise UsageError(
@@ -127,9 +127,9 @@ def resolve(request):
     return options.changed(devices=count, hosts=num_hosts, batch_size=batch_size, precision=precision, out=out)
 
 
-def divided_anew(options, count, num_hosts):
+def redistributed(options, count, num_hosts):
     """Views a device and step of a run that goes on, perhaps on other hosts and devices than before."""
-    views = options.views_a_step
+    views = options.global_batch_size
     if views % (count * num_hosts):
         by = f"--devices {count}" + f" on {num_hosts} hosts" * (num_hosts > 1)
         raise UsageError(f"{by}: the run takes {views} views a step, which do not divide by {count * num_hosts}.")
@@ -139,7 +139,7 @@ def divided_anew(options, count, num_hosts):
 def open_folder(path, resume):
     """The run folder, which the first host makes and writes."""
     if not collectives.is_first():
-        return Onlooker(path)
+        return ReadOnlyRun(path)
     return RunFolder.open(path) if resume else RunFolder.create(path)
 
 
@@ -147,7 +147,7 @@ def build_network(options, weights):
     """The uncompiled network of a run's options, with starting weights."""
     settings = {"standardise": options.standardise, "dropout": options.dropout}
     network = catalogue.build(options.network, options.size, weights, **settings)
-    return drop_features(network, options.stochastic_depth) if options.stochastic_depth else network
+    return with_stochastic_depth(network, options.stochastic_depth) if options.stochastic_depth else network
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -170,9 +170,9 @@ def check_hosts_alike(options, data):
     collectives.check_alike(versions=machine.versions(), train=data.train, tuning=data.tuning, **shared)
 
 
-def check_a_step_has_views(options, data):
+def check_batch_fits_data(options, data):
     """Raise DataError where several devices would have to share fewer views than a step takes."""
-    views, devices_in_all = options.views_a_step, options.devices * options.hosts
+    views, devices_in_all = options.global_batch_size, options.devices * options.hosts
     if devices_in_all > 1 and data.train["views"] < views:
         raise DataError(
             f"a step of {devices_in_all} devices takes {views} views, and there are {data.train['views']} to train on.\n"
@@ -211,6 +211,6 @@ def resumed_record(run, options, data):
 
 def fit_decisions(run, tuning, flip_averaging):
     """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
-    network = speed_up(checkpoints.load_network(run))
+    network = accelerate(checkpoints.load_network(run))
     probability = predict(network, tuning.pixels, flip_averaging=flip_averaging)
     return fit(tuning.views.assign(probability=probability))

@@ -38,11 +38,11 @@ def batch_in_words(options):
     """Views a step, and those behind one change of the weights where these are more."""
     counts = [(options.devices, "devices"), (options.hosts, "hosts"), (options.accumulation, "accumulated")]
     parts = [f" x {count} {of}" for count, of in counts if count > 1]
-    whole = f" = {options.views_a_step * options.accumulation}" if parts else ""
+    whole = f" = {options.global_batch_size * options.accumulation}" if parts else ""
     return "".join([str(options.batch_size), *parts, whole])
 
 
-def how_it_went(history, best):
+def training_outcome(history, best):
     """What run.json says of a finished training."""
     return {
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -51,15 +51,15 @@ def how_it_went(history, best):
     }
 
 
-def say_it_has_stopped(run, options, saver):
+def print_stopped(run, options, saver):
     """Print what is saved of a training that was asked to stop, and how to go on with it."""
-    steps = saver.begun["steps"] if saver.begun else 0
+    steps = saver.partial_epoch["steps"] if saver.partial_epoch else 0
     begun = f" and {steps} step{'s' * (steps > 1)} of the next" if steps else ""
     print(f"Stopped; {len(saver.history)} of {options.epochs} epochs{begun} are saved.")
     print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
 
 
-def say_what_is_next(run, record, best):
+def print_finished(run, record, best):
     """Print the outcome and the next command."""
     scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
     print(f"best.h5 is of epoch {best['epoch']}: {scored}.")

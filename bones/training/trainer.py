@@ -5,17 +5,17 @@ import sys
 import keras
 import numpy as np
 
-from bones.networks.acceleration import adam, speed_up, synchronise
+from bones.networks.acceleration import accelerate, adam, synchronise
 from bones.networks.batches import RestOfEpoch
 from bones.system import machine
 
 # Steps that a JAX accelerator is given ahead, while Python prepares more; the loss is looked at, and Ctrl-C heeded, after them.
-STEPS_A_CALL = 16
+STEPS_PER_EXECUTION = 16
 
 
 def build_trainer(network, options, steps_an_epoch):
     """The network behind its augmentation, compiled. The saved network has no augmentation, so scoring never sees it."""
-    speed_up(network)
+    accelerate(network)
     if options.synchronised:
         synchronise(network)
     if options.l2:
@@ -31,8 +31,10 @@ def build_trainer(network, options, steps_an_epoch):
     trainer.compile(
         optimizer=optimizer(options, steps_an_epoch),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=options.label_smoothing),
-        metrics=[of_majority(metric) for metric in (keras.metrics.BinaryAccuracy("accuracy"), keras.metrics.AUC(name="auroc"))],
-        steps_per_execution=STEPS_A_CALL if is_jax and machine.has_accelerator() else 1,
+        metrics=[
+            with_hard_labels(metric) for metric in (keras.metrics.BinaryAccuracy("accuracy"), keras.metrics.AUC(name="auroc"))
+        ],
+        steps_per_execution=STEPS_PER_EXECUTION if is_jax and machine.has_accelerator() else 1,
         # TensorFlow's rotation does not compile under XLA, and on a CPU XLA is slower than the graph.
         jit_compile=is_jax,
     )
@@ -83,7 +85,7 @@ def optimizer(options, steps_an_epoch):
     return made
 
 
-def of_majority(metric):
+def with_hard_labels(metric):
     """A metric that takes the label of the heavier one of two mixed views."""
     update = metric.update_state
     metric.update_state = lambda label, probability, sample_weight=None: update(

@@ -15,7 +15,7 @@ from support import ROOT, as_if_trained
 from tiny import tiny
 
 from bones.evaluation import heatmaps as heatmap
-from bones.networks.acceleration import speed_up
+from bones.networks.acceleration import accelerate
 from bones.networks.applications import densenet169, inception_v3
 from bones.networks.batches import predict
 from bones.networks.densenet_k12 import densenet169_k12
@@ -68,7 +68,7 @@ def calm(network, spread=3.0):
 
 def coarse(network, pixels):
     """The first kind of map: class activation, or Grad-CAM."""
-    return next(iter(heatmap.mapper(network)(pixels).values()))
+    return next(iter(heatmap.map_function(network)(pixels).values()))
 
 
 def small(size=32):
@@ -104,7 +104,7 @@ def test_mean_of_the_class_activation_map_is_the_logit(build, size, options):
     assert maps.shape == (5, side, side) and maps.dtype == np.float32
     # The probabilities come from the same network after its layers have been sped up for the maps, and stay what they were.
     np.testing.assert_allclose(coarse(network, pixels), maps, atol=2e-3)
-    np.testing.assert_allclose(logit(predict(speed_up(network), pixels)), expected, atol=2e-3)
+    np.testing.assert_allclose(logit(predict(accelerate(network), pixels)), expected, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_maps_of_a_network_of_kernels(monkeypatch):
     expected = says(heatmap.class_activation(network), pixels)
     np.testing.assert_allclose(coarse(network, pixels), expected, atol=5e-3)
     assert any("call" in vars(layer) for layer in network.layers), "nothing was fused"
-    probability = predict(speed_up(network), pixels)
+    probability = predict(accelerate(network), pixels)
     np.testing.assert_allclose(logit(probability), expected.mean((1, 2)), atol=5e-3)
 
 
@@ -201,7 +201,7 @@ def test_a_network_without_places_has_no_map():
     x = layers.Dense(1, activation="sigmoid")(layers.Dense(3)(layers.Flatten()(layers.Reshape((64,))(grey))))
     network = keras.Model(grey, x, name="flat")
     with pytest.raises(HeatmapError, match="flat has no layer with rows and columns"):
-        heatmap.mapper(network)(blocks(1, 8))
+        heatmap.map_function(network)(blocks(1, 8))
 
 
 # Other backends
@@ -212,7 +212,7 @@ from bones.evaluation import heatmaps as heatmap
 pixels = np.load(sys.argv[1])
 for name in sys.argv[2:]:
     network = keras.models.load_model(name, compile=False)
-    for kind, values in heatmap.mapper(network)(pixels).items():
+    for kind, values in heatmap.map_function(network)(pixels).items():
         np.save(f"{name}.{kind}.npy", values)
     if keras.backend.backend() != "openvino":
         np.save(name + ".gradients.npy", heatmap.grad_cam(network, pixels))
@@ -242,7 +242,7 @@ def test_other_backends_draw_the_same_maps(backend, in_tmp):
     done = maps_of_backend(backend, pixels, averaging=averaging, greatest=greatest)
     assert done.returncode == 0, done.stderr
     for name, network in (("averaging", averaging), ("greatest", greatest)):
-        for kind, expected in heatmap.mapper(network)(pixels).items():
+        for kind, expected in heatmap.map_function(network)(pixels).items():
             assert np.ptp(expected) > 0.01
             np.testing.assert_allclose(np.load(f"{name}.h5.{kind}.npy"), expected, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(np.load(f"{name}.h5.gradients.npy"), heatmap.grad_cam(network, pixels), rtol=1e-3, atol=1e-3)

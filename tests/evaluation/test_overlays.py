@@ -17,7 +17,7 @@ def test_a_hot_cell_lies_where_its_part_of_the_film_does(shape, resize):
     for row, column in ((0, 0), (5, 2), (3, 3), (9, 9), (4, 7)):
         values = np.full((10, 10), -1.0)
         values[row, column] = 2.0
-        found = overlays.on_film(values, width, height, resize)
+        found = overlays.map_to_image(values, width, height, resize)
         assert found.shape == (height, width) and found.dtype == np.float32
         # Where each pixel's middle lies in the square, reckoned here from what padding and squeezing mean.
         side = max(width, height)

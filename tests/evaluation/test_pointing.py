@@ -26,17 +26,17 @@ def test_maps_go_back_the_way_that_films_came(shape, resize):
         radius_x, radius_y = (radius, radius) if resize == "pad" else (width / 20, height / 20)
         film = 255 * np.exp(-((columns - x) ** 2) / radius_x**2 - ((rows - y) ** 2)[:, None] / radius_y**2)
         square = images.fit_square(Image.fromarray(film.astype(np.uint8)), size, resize)
-        found_x, found_y = pointing.peak(square.astype(float), width, height, resize)
+        found_x, found_y = pointing.maximum_position(square.astype(float), width, height, resize)
         # Within a cell of the square, which the brightest of a spot's cells may be off by, and the rounding of the padding.
         step_x, step_y = (max(shape) / size,) * 2 if resize == "pad" else (width / size, height / size)
         assert abs(found_x * width - x) <= step_x + 1 and abs(found_y * height - y) <= step_y + 1
 
 
 def test_the_peak_of_a_flat_map_is_the_middle():
-    assert pointing.peak(np.zeros((7, 7)), 30, 50, "pad") == pytest.approx((0.5, 0.5))
+    assert pointing.maximum_position(np.zeros((7, 7)), 30, 50, "pad") == pytest.approx((0.5, 0.5))
     values = np.zeros((4, 4))
     values[0, 3] = 1
-    x, y = pointing.peak(values, 400, 400, "pad")
+    x, y = pointing.maximum_position(values, 400, 400, "pad")
     assert 0.85 < x < 1 and 0 < y < 0.15, "the corner's own cell"
 
 
@@ -121,10 +121,10 @@ def test_a_trained_network_points_at_what_it_has_learned():
     views = pd.DataFrame({"patient": abnormal})
 
     def play(network):
-        kinds = heatmaps.mapper(network)(pixels[abnormal])
+        kinds = heatmaps.map_function(network)(pixels[abnormal])
         assert {kind: maps.shape[1:] for kind, maps in kinds.items()} == {"class activation": (8, 8), "LayerCAM": (32, 32)}
         return {
-            kind: pointing.pointing(views, [pointing.peak(one, 64, 64, "pad") for one in maps], boxes[abnormal])
+            kind: pointing.pointing(views, [pointing.maximum_position(one, 64, 64, "pad") for one in maps], boxes[abnormal])
             for kind, maps in kinds.items()
         }
 

@@ -13,7 +13,7 @@ from keras import layers
 from support import ROOT
 
 from bones.networks import fused
-from bones.networks.acceleration import speed_up
+from bones.networks.acceleration import accelerate
 from bones.networks.applications import densenet169
 from bones.networks.densenet_k12 import densenet169_k12
 from bones.networks.kernels import batch_norm as kernels
@@ -93,7 +93,7 @@ def same_draws(monkeypatch):
 @pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
 def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size, monkeypatch):
     keras.config.set_dtype_policy(precision)
-    monkeypatch.setattr(fused, "WIDE", 8)  # some parts of these narrow networks become one, too
+    monkeypatch.setattr(fused, "MIN_CHANNELS", 8)  # some parts of these narrow networks become one, too
     stock, quick = build(), build()
     fused.fuse(quick, least_size)
     assert any("call" in vars(layer) for layer in quick.layers), "nothing was fused"
@@ -120,7 +120,7 @@ def test_densenet_is_fused_whole():
 
 
 def test_a_fused_network_is_saved_as_a_stock_one(tmp_path):
-    network = speed_up(densenet169_k12(32))
+    network = accelerate(densenet169_k12(32))
     network.save(tmp_path / "fused.h5")
     again = keras.models.load_model(tmp_path / "fused.h5", compile=False)
     assert again.get_config() == densenet169_k12(32).get_config()

@@ -21,8 +21,8 @@ pytest.importorskip("openvino", reason="OpenVINO is optional: requirements/extra
 SCORE = """
 import sys, keras, numpy as np
 from bones.networks.batches import predict
-from bones.networks.acceleration import speed_up
-network = speed_up(keras.models.load_model(sys.argv[1], compile=False))
+from bones.networks.acceleration import accelerate
+network = accelerate(keras.models.load_model(sys.argv[1], compile=False))
 np.save(sys.argv[3], predict(network, np.load(sys.argv[2]), batch_size=4))
 """
 
@@ -52,7 +52,7 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     blocks = rng.uniform(0, np.linspace(20, 255, 10)[:, None, None, None], (10, 4, 4, 1))
     pixels = np.kron(blocks, np.ones((1, 16, 16, 1))).astype(np.uint8)  # differ in more than noise and exposure
     # With moving statistics that are not its own, so deep a random network says the same of all views.
-    batch_statistics.Averager(network).take(pixels)
+    batch_statistics.Averager(network).estimate(pixels)
     network.save(tmp_path / "best.h5")
     np.save(tmp_path / "pixels.npy", pixels)
     run_python("-c", SCORE, tmp_path / "best.h5", tmp_path / "pixels.npy", tmp_path / "found.npy", backend="openvino")

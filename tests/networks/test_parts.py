@@ -9,7 +9,7 @@ from tiny import tiny
 from bones.networks import catalogue
 from bones.networks.applications import inception_v3
 from bones.networks.densenet_k12 import densenet169_k12
-from bones.networks.parts import drop_features
+from bones.networks.parts import with_stochastic_depth
 from bones.system.errors import WeightsError
 
 
@@ -28,7 +28,7 @@ def test_standardised_views_tell_nothing_of_exposure(tmp_path):
 
 def test_stochastic_depth_leaves_layers_out_in_training_alone(tmp_path):
     network = densenet169_k12(32)
-    deep = drop_features(network, 0.5)
+    deep = with_stochastic_depth(network, 0.5)
     views = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.uint8)
     np.testing.assert_allclose(deep(views), network(views), atol=1e-6)
     drops = [layer for layer in deep.layers if layer.name.endswith("_depth")]

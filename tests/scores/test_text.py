@@ -2,7 +2,7 @@
 
 import pytest
 
-from bones.scores.text import as_text, markdown_table, mean_and_spread
+from bones.scores.text import as_text, markdown_table, mean_and_sd
 
 
 def test_a_markdown_table_escapes_the_bar():
@@ -20,5 +20,5 @@ def test_a_score_with_its_interval(value, low, high, text):
 
 
 def test_mean_and_standard_deviation():
-    assert mean_and_spread([0.7, 0.8, 0.9]) == "0.800 ± 0.100", "of a sample: divided by n - 1"
-    assert mean_and_spread([0.7]) == "0.700" and mean_and_spread([0.7, None]) == mean_and_spread([]) == "-"
+    assert mean_and_sd([0.7, 0.8, 0.9]) == "0.800 ± 0.100", "of a sample: divided by n - 1"
+    assert mean_and_sd([0.7]) == "0.700" and mean_and_sd([0.7, None]) == mean_and_sd([]) == "-"

@@ -18,7 +18,7 @@ from bones.data.table import STUDY
 from bones.data.views import find_views
 from bones.evaluation import audit
 from bones.evaluation import heatmaps as heatmap
-from bones.evaluation.pointing import peak
+from bones.evaluation.pointing import maximum_position
 from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.runs.folder import PREDICTIONS, RunFolder
@@ -176,7 +176,7 @@ def test_pointing(run, phantoms, capsys):
     for row in truth.itertuples():
         grey = images.read_grey(phantoms / row.path)
         values = heatmap.grad_cam(network, images.fit_square(grey, 32, "pad")[None, ..., None])[0]
-        x, y = peak(values, row.width, row.height, "pad")
+        x, y = maximum_position(values, row.width, row.height, "pad")
         hits.append(row.left <= x * row.width < row.right and row.top <= y * row.height < row.bottom)
     assert found["hits"]["value"] == pytest.approx(np.mean(hits)) and f"{len(hits)} abnormal held-out views" in out
     middle = truth["left"].le(truth["width"] / 2) & truth["right"].gt(truth["width"] / 2)

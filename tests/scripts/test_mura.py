@@ -255,7 +255,7 @@ def test_accumulated_batches_are_told_and_resumed(phantoms, in_tmp, capsys, monk
     assert train(phantoms, "whole", *options) == 0
     assert "batch 4 x 5 accumulated = 20" in capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(saving.StopSignal, "__init__", lambda signal: setattr(signal, "asked", True))
+        patch.setattr(saving.StopSignal, "__init__", lambda signal: setattr(signal, "requested", True))
         assert train(phantoms, "run", *options) == 0
     assert "and 1 step of the next are saved" in capsys.readouterr().out
     assert mura.main(["--out", "run", "--resume"]) == 0

@@ -45,7 +45,7 @@ def test_reading_a_command_line_has_no_effects(monkeypatch):
     for module, name in ((socket, "socket"), (socket, "create_server"), (socket, "create_connection"), (time, "strftime")):
         monkeypatch.setattr(module, name, lambda *arguments, **more: pytest.fail("an effect"))
     request = command_line.parse(["--hosts", "2@node1:7777", "--host-number", "1", "--devices", "2"])
-    assert (request.plan.count, request.plan.number, request.plan.meeting) == (2, 1, "node1:7777")
+    assert (request.plan.count, request.plan.number, request.plan.coordinator) == (2, 1, "node1:7777")
     assert request.devices == 2 and request.out is None and not request.resume
     assert command_line.parse([]).options.precision == command_line.parse([]).devices == "auto"
 

@@ -220,10 +220,10 @@ def test_the_page_says_how_good_the_network_is(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     (run / "scores.json").unlink(missing_ok=True)
-    assert "Nobody has scored this network" in Page(RunFolder.open(run)).about
+    assert "Nobody has scored this network" in Page(RunFolder.open(run)).reliability_note
     assert model_test.main([str(run)]) == 0
     studies = json.loads((run / "scores.json").read_text())["studies"]
-    assert f"{studies['sensitivity']['value']:.3f}" in Page(RunFolder.open(run)).about
+    assert f"{studies['sensitivity']['value']:.3f}" in Page(RunFolder.open(run)).reliability_note
 
 
 def open_sockets():
@@ -247,7 +247,7 @@ def test_an_address_that_is_taken_leaves_no_socket_open(trained, capsys):
 
 
 def test_a_fault_after_the_start_closes_the_server(trained, monkeypatch):
-    monkeypatch.setattr(server_room, "sweep", lambda folder: 1 / 0)
+    monkeypatch.setattr(server_room, "remove_expired", lambda folder: 1 / 0)
     monkeypatch.setattr(server_room.time, "sleep", lambda seconds: None)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -138,7 +138,7 @@ def test_real_networks(run, build, size, kinds, phantoms):
     for layer in network.layers:
         layer.trainable = True  # InceptionV3's are frozen, and would keep their statistics
     # With moving statistics that are not its own, so deep a random network says the same of all views.
-    batch_statistics.Averager(network).take(pixels)
+    batch_statistics.Averager(network).estimate(pixels)
     change_run(run, network, temperature=0.5, options={"network": network.name, "size": size})
     assert export.main([str(run), "--format", *kinds]) == 0
     expected = Classifier(RunFolder(run), exact=True).predict(pixels)
@@ -213,8 +213,8 @@ def test_a_package_that_does_not_load_is_told(tmp_path, monkeypatch):
     (tmp_path / "half_installed.py").write_text("import absent_library")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingPackageError, match=r"half_installed does not load \(No module named 'absent_library'\)"):
-        backend.need("half_installed", "a test")
-    assert backend.need("json", "a test") is json
+        backend.require("half_installed", "a test")
+    assert backend.require("json", "a test") is json
 
 
 def test_faults_are_told_in_one_message(run, tmp_path, monkeypatch, capsys):

@@ -42,12 +42,12 @@ for case in cases:
     texts = dict(text.split("=") for text in settings)
     options = recipes.options("default", **plain, **{name: from_text(name, text) for name, text in texts.items()})
     keras.utils.set_random_seed(0)
-    with devices.together(int(count)) as scope:
+    with devices.distribution_scope(int(count)) as scope:
         with scope():
             network = tiny.tiny(32, dropout=0.0)
             trainer = training.build_trainer(network, options, steps_an_epoch=8)
         batches = Batches(Rows(views, np.arange(64)), 8, label, readers=devices.readers(int(count)))
-        touches = callbacks.final_touches(network, views, options, (0, 0))
+        touches = callbacks.weight_callbacks(network, views, options, (0, 0))
         loss = trainer.fit(batches, verbose=0, shuffle=False, callbacks=touches)
         probability = predict(network, Rows(views, np.arange(61)))
     found[case] = np.array([*loss.history["loss"], *probability])

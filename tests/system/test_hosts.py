@@ -73,7 +73,7 @@ def test_two_hosts_train_as_one_process_stop_together_and_lose_nothing(tmp_path,
     begun = time.monotonic()
     first, second = train(tmp_path, "killed", [soak.NEVER, ("training step", 14, 0, 9)], *again)
     assert second[0] == -9 and first[0] == 1 and first[2].count("mura.py: another host has ended") == 1, first[2]
-    assert "Traceback" not in first[2] and time.monotonic() - begun < 2 * hosts.SILENCE
+    assert "Traceback" not in first[2] and time.monotonic() - begun < 2 * hosts.HEARTBEAT_SECONDS
 
     assert len(RunFolder(tmp_path / "two").read_history()) == 2, "epochs that both trained"
     ((status, output, errors),) = train(tmp_path, "alone", [soak.NEVER], "--resume", "--out", "two")
@@ -170,7 +170,7 @@ def exceptions(meeting, *numbers):
     """What three hosts' meeting says to those of some numbers, by number; None where all came."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         plans = [hosts.Plan(3, number, meeting) for number in numbers]
-        found = [pool.submit(hosts.report if plan.number else hosts.gather, plan) for plan in plans]
+        found = [pool.submit(hosts.announce if plan.number else hosts.wait_for_hosts, plan) for plan in plans]
     return [str(each.exception() or "") for each in found]
 
 

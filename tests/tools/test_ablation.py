@@ -36,7 +36,7 @@ BASE = command_line.parse(ablate.BASE.split()).options
 
 def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
     root = tmp_path / "develop"
-    ablate.develop(phantoms, root)
+    ablate.make_development_split(phantoms, root)
     before = find_views(phantoms, "train")
     train, held_back = (find_views(root, split) for split in ("train", "held-out"))
     patients = [set(views["patient"]) for views in (train, held_back)]
@@ -45,9 +45,9 @@ def test_patients_set_apart_come_out_of_train(phantoms, tmp_path):
     assert len(patients[1]) / len(set(before["patient"])) == pytest.approx(0.25, abs=0.05)
     assert (root / "PHANTOM.json").is_file(), "phantoms are still marked as such"
     stamp = root.stat().st_mtime_ns
-    ablate.develop(phantoms, root)
+    ablate.make_development_split(phantoms, root)
     assert root.stat().st_mtime_ns == stamp, "made once"
-    ablate.develop(phantoms, tmp_path / "stretched", stretch=True)
+    ablate.make_development_split(phantoms, tmp_path / "stretched", stretch=True)
     stretched = find_views(tmp_path / "stretched", "train")
     assert stretched[["patient", "label"]].equals(train[["patient", "label"]])
     grey = np.asarray(images.read_grey(stretched["path"].iloc[0]))

@@ -79,7 +79,7 @@ def test_manifest_starts_the_hosts_that_meet():
     for number in range(job["spec"]["completions"]):
         plan = hosts.plan(command[command.index("--hosts") + 1], None, {"JOB_COMPLETION_INDEX": str(number)})
         assert (plan.count, plan.number) == (job["spec"]["parallelism"], number)
-    address, port = plan.meeting.split(":")
+    address, port = plan.coordinator.split(":")
     # Kubernetes names the first pod of an indexed job so, within a headless service that is its subdomain.
     assert address == f"{job['metadata']['name']}-0.{pod['subdomain']}" and pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None" and service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}

@@ -1,4 +1,4 @@
-"""scaling.py does every stage on as many films as it is asked for, and reckons by its formula."""
+"""scaling.py does every stage on as many films as it is asked for, and estimates by its formula."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def test_stages_of_two_sizes(in_tmp, monkeypatch, capsys):
     assert len(contents) == 61, "no film twice"
 
 
-def test_reckoning():
-    rows = scaling.reckon(rate=400, devices=2, gbit=10, disk=1)
+def test_estimating():
+    rows = scaling.estimate(rate=400, devices=2, gbit=10, disk=1)
     assert [row["Hosts"] for row in rows] == [1, 2, 4, 8, 16, 32, 64] and rows[0]["Views a second"] == "800"
     gradients = 4 * densenet169(320, "none").count_params()
     assert rows[1]["network, ms"] == f"{1000 * gradients / 1.25e9:.1f}", "of two hosts each sends all it has once"

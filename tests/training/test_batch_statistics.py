@@ -42,7 +42,7 @@ def test_after_one_batch_scoring_is_what_training_computed():
     network.get_layer("dropout").rate = 0.0  # for the expectation; statistics are taken without dropout anyway
     expected = np.array(network(all_of(pixels), training=True))
     before = predict(network, pixels)
-    batch_statistics.Averager(network).take(pixels)
+    batch_statistics.Averager(network).estimate(pixels)
     found = predict(network, pixels)
     assert np.abs(before - expected[:, 0]).max() > 0.01
     np.testing.assert_allclose(found, expected[:, 0], atol=1e-5)
@@ -51,8 +51,8 @@ def test_after_one_batch_scoring_is_what_training_computed():
 def test_they_are_means_over_batches_and_forget_what_was():
     network, pixels = tiny(32), rows(96)
     averager = batch_statistics.Averager(network)
-    averager.take(rows(64, seed=1))
-    averager.take(pixels)
+    averager.estimate(rows(64, seed=1))
+    averager.estimate(pixels)
     features = np.array(network.get_layer("conv0")(network.get_layer("scale")(all_of(pixels))))
     batches = features.reshape(3, -1, features.shape[-1])
     np.testing.assert_allclose(statistics(network)[0], batches.mean((0, 1)), atol=1e-5)
@@ -64,7 +64,7 @@ def test_nothing_else_changes():
     config, pixels = network.get_config(), rows(32)
     others = [variable for variable in network.variables if not variable.path.split("/")[-1].startswith("moving")]
     before = [array(variable) for variable in others]
-    batch_statistics.Averager(network).take(pixels)
+    batch_statistics.Averager(network).estimate(pixels)
     assert all((array(variable) == value).all() for variable, value in zip(others, before, strict=True))
     assert network.get_config() == config and network.get_layer("bn0").momentum == 0.8
     moved = statistics(network)
@@ -76,7 +76,7 @@ def test_frozen_layers_keep_theirs():
     network = tiny(32)
     network.get_layer("bn1").trainable = False
     before = statistics(network)
-    batch_statistics.Averager(network).take(rows(32))
+    batch_statistics.Averager(network).estimate(rows(32))
     same = [(one == other).all() for one, other in zip(statistics(network), before, strict=True)]
     assert same == [False, False, True, True, False, False]
 
@@ -88,7 +88,7 @@ def test_fused_layers_take_the_same(least_size):
     quick.set_weights(stock.get_weights())
     fused.fuse(quick, least_size)
     for network in (stock, quick):
-        batch_statistics.Averager(network).take(rows(64))
+        batch_statistics.Averager(network).estimate(rows(64))
     for one, other in zip(statistics(quick), statistics(stock), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
@@ -96,7 +96,7 @@ def test_fused_layers_take_the_same(least_size):
 def test_callback_draws_by_epoch_and_seed():
     taken = []
     callback = batch_statistics.BatchStatistics(tiny(32), rows(100), views=64, seed=3)
-    callback.averager.take = lambda pixels: taken.append(pixels.rows.tolist())
+    callback.averager.estimate = lambda pixels: taken.append(pixels.rows.tolist())
     for epoch in (0, 1, 0):
         callback.on_epoch_end(epoch)
     assert taken[0] == taken[2] != taken[1] and len(set(taken[0])) == 64
@@ -108,7 +108,7 @@ from bones.data.pixels import Rows
 from bones.training import batch_statistics
 network = keras.models.load_model(sys.argv[1], compile=False)
 pixels = np.load(sys.argv[2])
-batch_statistics.Averager(network).take(Rows(pixels, np.arange(len(pixels))))
+batch_statistics.Averager(network).estimate(Rows(pixels, np.arange(len(pixels))))
 network.save(sys.argv[3])
 """
 
@@ -123,7 +123,7 @@ def test_other_backends_take_the_same(backend, tmp_path):
     arguments = [tmp_path / "before.h5", tmp_path / "pixels.npy", tmp_path / "after.h5"]
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     subprocess.run([sys.executable, "-c", TAKE, *map(str, arguments)], env=environment, check=True)
-    batch_statistics.Averager(network).take(pixels)
+    batch_statistics.Averager(network).estimate(pixels)
     after = keras.models.load_model(tmp_path / "after.h5", compile=False)
     for one, other in zip(statistics(after), statistics(network), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

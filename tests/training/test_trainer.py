@@ -94,7 +94,7 @@ def test_label_smoothing():
 
 
 def test_metrics_take_the_label_of_the_heavier_view():
-    metric = training.of_majority(keras.metrics.BinaryAccuracy())
+    metric = training.with_hard_labels(keras.metrics.BinaryAccuracy())
     metric.update_state(np.array([[0.7], [0.2], [1.0], [0.0]]), np.array([[0.9], [0.1], [0.2], [0.3]]))
     assert float(metric.result()) == 0.75
 

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import carray, prange  # compiles loops for the processor at hand
 
-from bones.networks.kernels.numba_support import BLOCK, SLICES, as_float, compiled, pointer, put
+from bones.networks.kernels.numba_support import BLOCK, SLICES, as_float, compiled, pointer, store
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What fused.py calls
@@ -36,9 +36,9 @@ def normalise(epsilon, gamma, beta, mean, variance, *parts):
     whole_mean, whole_variance = np.empty((2, channels), np.float32)
     whole_mean[:known], whole_variance[:known] = mean, variance
     if known < channels:
-        whole_mean[known:], whole_variance[known:] = moments(plain(parts[-1]))
+        whole_mean[known:], whole_variance[known:] = moments(as_rows(parts[-1]))
     scale, shift = affine(epsilon, gamma, beta, whole_mean, whole_variance)
-    scale_and_cut(addresses(parts), starts(parts), scale, shift, plain(y))
+    scale_relu(addresses(parts), starts(parts), scale, shift, as_rows(y))
     return [y, whole_mean, whole_variance]
 
 
@@ -59,7 +59,7 @@ def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, m
     d_parts = empty([part.shape for part in parts], dy.dtype)
     slices = np.zeros((2, SLICES, len(gamma)), np.float32)
     places = addresses(parts), addresses(d_parts), addresses(others) if others else None
-    cut_and_scale_back(*places, starts(parts), scale, shift, plain(dy), *slices)
+    scale_relu_gradient(*places, starts(parts), scale, shift, as_rows(dy), *slices)
     sums, products = slices.sum(1)
     deviation = np.sqrt(variance + np.float64(epsilon))
     products -= mean * sums  # of dy and x - mean
@@ -67,16 +67,16 @@ def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, m
     d_mean = np.float32(d_mean - scale * sums)
     d_variance = np.float32(d_variance - 0.5 * scale * products / deviation**2)
     if known < len(gamma):
-        last = plain(parts[-1])
+        last = as_rows(parts[-1])
         slope = 2 * d_variance[known:] / len(last)
-        add_affine(last, slope, d_mean[known:] / len(last) - slope * mean[known:], plain(d_parts[-1]))
+        add_affine(last, slope, d_mean[known:] / len(last) - slope * mean[known:], as_rows(d_parts[-1]))
     return [d_gamma, sums, d_mean[:known], d_variance[:known], *d_parts]
 
 
 def moments(x):
     """Mean and variance of the columns of x, (channels,) float32 each."""
     slices = np.zeros((2, SLICES, x.shape[1]), np.float32)
-    add_up_powers(x, *slices)
+    sum_powers(x, *slices)
     mean, square = slices.sum(1) / np.float32(len(x))
     first = x[0] if x.dtype == np.float32 else (x[0].astype(np.uint32) << 16).view(np.float32)
     return mean + first, np.maximum(square - mean**2, 0)
@@ -88,7 +88,7 @@ def affine(epsilon, gamma, beta, mean, variance):
     return np.float32(scale), np.float32(beta - mean * scale)
 
 
-def plain(x):
+def as_rows(x):
     """(rows, channels) of an array, bfloat16 as its bits."""
     flat = x.reshape(-1, x.shape[-1])
     return flat.view(np.uint16) if x.itemsize == 2 else flat
@@ -117,7 +117,7 @@ def empty(shapes, dtype):
 
 
 @compiled
-def add_up_powers(x, sums, squares):
+def sum_powers(x, sums, squares):
     """Per column, sums of x - x[0] and of its square over slices of the rows: two arrays (slices, channels), zeros before."""
     rows, channels = x.shape
     for part in prange(SLICES):
@@ -130,7 +130,7 @@ def add_up_powers(x, sums, squares):
 
 
 @compiled
-def scale_and_cut(addresses, starts, scale, shift, y):
+def scale_relu(addresses, starts, scale, shift, y):
     """y = max(0, scale x + shift), where the columns starts[k] to starts[k + 1] of x lie at addresses[k]."""
     rows = y.shape[0]
     for part in prange(SLICES):
@@ -144,11 +144,11 @@ def scale_and_cut(addresses, starts, scale, shift, y):
                     row, out = x[i], y[i, start : start + width]
                     for j in range(width):
                         value = as_float(row[j]) * factor[j] + offset[j]
-                        put(out, j, np.float32(0) if value < 0 else value)  # NaN stays
+                        store(out, j, np.float32(0) if value < 0 else value)  # NaN stays
 
 
 @compiled
-def cut_and_scale_back(addresses, back_addresses, other_addresses, starts, scale, shift, dy, sums, products):
+def scale_relu_gradient(addresses, back_addresses, other_addresses, starts, scale, shift, dy, sums, products):
     """dx = scale dy where scale x + shift > 0, plus others; per column, sums of dy and dy x there over slices of the rows."""
     rows = dy.shape[0]
     for part in prange(SLICES):
@@ -172,7 +172,7 @@ def cut_and_scale_back(addresses, back_addresses, other_addresses, starts, scale
                         down = gradient * factor[j]
                         if other_addresses is not None:
                             down += as_float(others[i, j])
-                        put(out, j, down)
+                        store(out, j, down)
 
 
 @compiled
@@ -182,4 +182,4 @@ def add_affine(x, slope, offset, dx):
     for part in prange(SLICES):
         for i in range(part * rows // SLICES, (part + 1) * rows // SLICES):
             for j in range(channels):
-                put(dx[i], j, as_float(dx[i, j]) + as_float(x[i, j]) * slope[j] + offset[j])
+                store(dx[i], j, as_float(dx[i, j]) + as_float(x[i, j]) * slope[j] + offset[j])

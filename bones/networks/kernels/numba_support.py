@@ -55,25 +55,25 @@ def _as_float(stored):
     return lambda stored: stored
 
 
-def put(row, column, value):
+def store(row, column, value):
     """Store a float32, as the nearest bfloat16, the even one of two, where the row holds bits of such."""
 
 
-@overload(put)
-def _put(row, column, value):
+@overload(store)
+def _store(row, column, value):
     if not isinstance(row.dtype, types.Integer):
 
-        def put_float32(row, column, value):
+        def store_float32(row, column, value):
             row[column] = value
 
-        return put_float32
+        return store_float32
 
-    def put_by_instruction(row, column, value):
+    def store_by_instruction(row, column, value):
         row[column] = bfloat16_bits(value)
 
-    def put_bfloat16(row, column, value):
+    def store_bfloat16(row, column, value):
         bits = np.float32(value).view(np.uint32)
         odd = U32(U32(bits >> U32(16)) & U32(1))
         row[column] = U16(U32(U32(bits + U32(0x7FFF)) + odd) >> U32(16)) if value == value else U16(0x7FC0)
 
-    return put_by_instruction if HAS_BFLOAT16 else put_bfloat16
+    return store_by_instruction if HAS_BFLOAT16 else store_bfloat16
