@@ -47,7 +47,10 @@ class Options(BaseModel):
         str | None,
         option(
             "folder with train/ and valid/ as MURA unpacks; left out: phantoms are drawn",
-            *("data", True, True, True),
+            "data",
+            resume=True,
+            path=True,
+            takes="a folder, or null",
             metavar="ROOT",
         ),
     ] = None
@@ -151,7 +154,15 @@ class Options(BaseModel):
     flip_averaging: Annotated[bool, setting("score a view by the mean with its mirror image's probability")] = False
 
     out: Annotated[
-        str | None, option("run folder to make (default runs/RECIPE-DATE-TIME)", "output", True, True, True, metavar="FOLDER")
+        str | None,
+        option(
+            "run folder to make (default runs/RECIPE-DATE-TIME)",
+            "output",
+            resume=True,
+            path=True,
+            takes="a folder, or null",
+            metavar="FOLDER",
+        ),
     ] = None
 
     def changed(self, **values):
