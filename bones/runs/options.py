@@ -119,7 +119,7 @@ class Options(BaseModel):
             requested="auto",
         ),
     ] = 1
-    hosts: Annotated[int, setting("hosts that train together", resume=True, gt=0)] = 1
+    hosts: Annotated[int, option("hosts that train together", "hosts", flag=False, resume=True, gt=0)] = 1
     precision: Annotated[
         Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"],
         option("arithmetic; auto is mixed_bfloat16 where the processor has it", "training"),
@@ -176,7 +176,7 @@ class Options(BaseModel):
 
 
 FIELDS = Options.model_fields
-SETTINGS = [name for name, field in FIELDS.items() if field.json_schema_extra["group"] == "recipe" and name != "hosts"]
+SETTINGS = [name for name, field in FIELDS.items() if field.json_schema_extra["group"] == "recipe"]  # given to --set
 SHARED = {name for name, field in FIELDS.items() if not field.json_schema_extra["path"]}  # the same wherever a run lies
 MAY_CHANGE = {name for name, field in FIELDS.items() if field.json_schema_extra["resume"]}
 ADAPTERS = {}  # name -> pydantic.TypeAdapter, made when a text is converted
