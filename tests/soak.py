@@ -5,7 +5,7 @@
 
 A moment is a stage of the work, the n-th time that it is entered, and a delay into it; the process then kills itself with
 SIGKILL, which no program can heed. After each kill, every file under a real name must be whole.
-Exit status: 0 all runs came out the same; 1 one did not.
+Exit status: 0 all runs gave the same result; 1 one did not.
 """
 
 import argparse
@@ -260,7 +260,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         hit = soak(Path(folder), options.kills, options.seed)
     print("\n".join(f"{count:3} kills in: {stage}" for stage, count in hit.most_common()))
-    print(f"{hit.total()} kills, seed {options.seed}: every run came out the same")
+    print(f"{hit.total()} kills, seed {options.seed}: every run gave the same result")
 
 
 if __name__ == "__main__":

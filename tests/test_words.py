@@ -12,7 +12,7 @@ PHRASES = {
     r"\btells? (of|which|that|what|the user|a fault|faults)\b": "reports, says",
     r"\bhangs? on\b": "depends on",
     r"\blets? go\b": "releases",
-    r"\bpass(es|ed)? over\b": "skip",
+    r"\b(is|are|was|were) passed over\b": "is skipped",
     r"\bnobody (knows|has)\b": "is unknown, has not been",
     r"\bin our (own )?words\b": "say what happens",
     r"\b(goes|go|going|went|gone) on (with|from|where|to train)\b": "resume",
