@@ -1,16 +1,15 @@
-"""From a folder of studies to a table of views and checked grey pixels; and a report on a data root before anyone trains.
+"""Load a folder of studies as a table of views and grey pixels, and check a data root before training.
 
-    python data_loader.py --check MURA-v1.1        counts beside MURA's own; what is broken, blank, doubled or telltale
+    python data_loader.py --check MURA-v1.1        counts beside MURA's own; unreadable images, duplicates, label leaks
 
-What other programs may import, without Keras:
+Functions for other programs, which do not import Keras:
 
-    views = find_views("MURA-v1.1", "train", ["XR_HUMERUS"])   one row a view; the currency of the whole repository
-    train, tuning = split_by_patient(views, 0.1, seed=0)       nobody is in both
+    views = find_views("MURA-v1.1", "train", ["XR_HUMERUS"])   a pandas.DataFrame, one row a view
+    train, tuning = split_by_patient(views, 0.1, seed=0)       no patient is in both
     train, pixels = load_pixels(train, 320, "pad")             (n, 320, 320, 1) uint8, mapped from disk, not loaded
     weights = class_weights(train)                             (n,): both classes of a study type count the same
 
-Exit status: 0 nothing was found that would make training wrong; 1 something was, or the root cannot be read; 2 a wrong command
-line.
+Exit status: 0 no error was found that would invalidate training; 1 one was, or the root cannot be read; 2 a wrong command line.
 """
 
 import importlib
@@ -19,7 +18,7 @@ import sys
 from bones.system import scripts
 from bones.system.errors import DataError
 
-# Name -> the module that has it: imported when it is asked for, since pandas alone takes half a second.
+# Name -> its module, imported on first access, since pandas alone takes half a second.
 PUBLIC = {
     "find_views": "bones.data.views",
     "split_by_patient": "bones.data.splits",
@@ -38,9 +37,9 @@ def __getattr__(name):
 
 @scripts.command
 def main(argv=None):
-    """Check a data root as the command line says; returns the exit status."""
+    """Check a data root; returns the exit status."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("--check", required=True, metavar="ROOT", help="data root to read whole and report on")
+    parser.add_argument("--check", required=True, metavar="ROOT", help="data root to read and check")
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
     options = parser.parse_args(argv)

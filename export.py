@@ -1,15 +1,15 @@
-"""Export a run's network to files that other runtimes score with, each compared with Keras before it is announced.
+"""Export a run's network to files for other runtimes, each compared with Keras before it is installed.
 
     python export.py runs/NAME                                         ONNX: runs/NAME/export/best.onnx
     python export.py runs/NAME --format onnx litert openvino           several formats
-    python export.py runs/NAME --format litert_int8 --out bone.tflite  another place
+    python export.py runs/NAME --format litert_int8 --out bone.tflite  another path
 
-A file takes grey pixels of 0 to 255, "grey", (n, size, size, 1) float32, any n, and gives the "probability" of each view that
-model_test.py prints, (n, 1): scaling, flip averaging and temperature are in the graph. Threshold, study types and how films
-are brought to a square stand in its metadata. Each is loaded again from disk with its own runtime and compared with Keras in
-float32 on up to 32 real views; a file that differs by more than its format allows (bones/serving/formats.py) is not left.
+The input "grey" is (n, size, size, 1) float32 pixels of 0 to 255, for any n. The output "probability", (n, 1), is that of
+model_test.py for each view: scaling, flip averaging and temperature are in the graph. The metadata contains threshold, study
+types and the resizing method. Each file is loaded again from disk with its own runtime and compared with Keras in float32 on up
+to 32 views; a file that differs by more than the limit of its format (bones/serving/formats.py) is not kept.
 This is research software, not a medical device.
-Exit status: 0 done; 1 a fault of run, data or export, or a missing package; 2 a wrong command line.
+Exit status: 0 done; 1 an error of run, data or export, or a missing package; 2 a wrong command line.
 """
 
 import sys
@@ -20,26 +20,26 @@ from bones.system import scripts
 
 @scripts.command
 def main(argv=None):
-    """Export as the command line says; returns the exit status."""
+    """Run the command line; returns the exit status."""
     options = parse_options(argv)
-    with scripts.importing(preferred="tensorflow"):  # the only one that writes all formats
+    with scripts.importing(preferred="tensorflow"):  # the only backend that writes all formats
         from bones.runs.folder import RunFolder
         from bones.serving import export
     export.export_run(RunFolder.open(options.run), options.format, options.out, options.data)
 
 
 def parse_options(argv):
-    """The command line, checked."""
+    """Parse and check the command line."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
+    parser.add_argument("run", metavar="RUN", help="run folder of mura.py")
     parser.add_argument(
         "--format", nargs="+", default=["onnx"], choices=FORMATS, help="one or more of %(choices)s (default: onnx)"
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="where the one format goes (default: export/best.onnx and so on in the run folder)"
+        "--out", metavar="FILE", help="path of the file, for one format (default: export/best.onnx etc. in the run folder)"
     )
     parser.add_argument(
-        "--data", metavar="ROOT", help="data root with the views to compare on (default: the one that the run was trained on)"
+        "--data", metavar="ROOT", help="data root with the views to compare on (default: the run's training data)"
     )
     options = parser.parse_args(argv)
     options.format = list(dict.fromkeys(options.format))

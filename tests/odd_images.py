@@ -38,11 +38,11 @@ def zip_crc(content):
 
 BAD = {
     "0 bytes": (b"", "0 bytes (expected an image)"),
-    "text": (b"no image at all\n" * 20, "no image that Pillow knows"),
+    "text": (b"no image at all\n" * 20, "not an image that Pillow can read"),
     "cut in half": (png(Image.effect_noise((64, 64), 90))[:900], "ends after 900 bytes"),
     "bomb": (bomb(), "decompression bomb"),
     "12-bit JPEG": (twelve_bit_jpeg(), ""),
-    "zip": (b"PK\x03\x04" + b"\0" * 99, "no image that Pillow knows"),
+    "zip": (b"PK\x03\x04" + b"\0" * 99, "not an image that Pillow can read"),
 }
 
 

@@ -1,10 +1,10 @@
-"""Kill a training again and again at random moments, resume it, and compare what comes out with a training that nobody stopped.
+"""Kill a training repeatedly at random moments, resume it, and compare the result with that of an uninterrupted training.
 
-    python tests/soak.py                 fifty kills: a quarter of an hour on two cores
+    python tests/soak.py                 fifty kills: 15 minutes on two cores
     python tests/soak.py --kills 5 --seed 1
 
-A moment is a stage of the work, the n-th time that it is entered, and a delay into it; the process then kills itself with
-SIGKILL, which no program can heed. After each kill, every file under a real name must be whole.
+A moment is a stage of the work, the n-th entry into it, and a delay after that; the process then kills itself with SIGKILL,
+which cannot be handled. After each kill, every file under a final name must be complete.
 Exit status: 0 all runs gave the same result; 1 one did not.
 """
 
@@ -40,7 +40,7 @@ PRELOADED = [
     "bones.training.saving",
     "bones.training.trainer",
     "bones.training.callbacks",
-]  # tiny registers the network, the others hold stages
+]  # tiny registers the network, the others contain stages
 # Stage -> the function in which the process dies: "module.name" or "module.Class.name".
 STAGES = {
     "decoding into the cache": "bones.data.pixels.decode_all",
@@ -54,26 +54,26 @@ STAGES = {
     "fitting the threshold": "bones.scores.fitting.fit",
     "scoring held-out views": "bones.runs.folder.RunFolder.write_predictions",
 }
-# Settings with something to lose: plateau, moving average, drawn statistics, mixed and covered views, dropout.
+# Settings with state: plateau, moving average, batch statistics, mixup, erasing, dropout.
 OPTIONS = ["--recipe", "paper", "--epochs", str(EPOCHS), "--network", "tiny", "--weights", "none", "--size", "32"]
 OPTIONS += ["--precision", "float32", "--tuning-fraction", "0.3"]
 OPTIONS += ["--set", "ema=0.9", "statistics_views=16", "mixup=0.2", "erasing=0.5", "dropout=0.1"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The process that dies
+# The killed process
 
 
 def child(folder, outputs, plan, script, arguments):
-    """Run one of our scripts in a folder, and send this process signals, from a delay into the n-th entry of a stage on.
+    """Run a script in a folder, and send signals to this process, starting a delay after the n-th entry into a stage.
 
     Args:
-        outputs: two files, for what it prints and for what it says of faults.
+        outputs: two files, for stdout and stderr.
     """
     for path, number in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(folder)
-    for name in PRELOADED:  # they are here already, unless forkserver could not load them
+    for name in PRELOADED:  # already imported, unless forkserver failed to load them
         importlib.import_module(name)
     stage, nth, delay, signals = plan
     if stage in STAGES:
@@ -83,7 +83,7 @@ def child(folder, outputs, plan, script, arguments):
 
 
 def plant(place, nth, delay, signals):
-    """Have the n-th call of a function start the clock; where there are several signals, it takes a minute."""
+    """Make the n-th call of a function send the signals after the delay; with several signals the call takes a minute."""
     names = place.split(".")
     depth = next(depth for depth, name in enumerate(names) if name[0].isupper() or depth == len(names) - 1)
     owner, names = importlib.import_module(".".join(names[:depth])), names[depth:]
@@ -107,11 +107,11 @@ def plant(place, nth, delay, signals):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What happens around it
+# Training, checks and comparison
 
 
 def run(folder, plan, script, *arguments):
-    """Run a script as `child` in a folder of its own. Returns: its subprocess.CompletedProcess."""
+    """Run a script as `child` in a folder. Returns: its subprocess.CompletedProcess."""
     with tempfile.TemporaryDirectory() as outside, forkserver() as context:
         outputs = [Path(outside) / name for name in ("stdout", "stderr")]
         process = context.Process(target=child, args=(folder, outputs, plan, script, arguments))
@@ -126,9 +126,9 @@ def run(folder, plan, script, *arguments):
 
 @contextlib.contextmanager
 def forkserver():
-    """A multiprocessing context whose processes begin with the libraries imported, which takes six seconds otherwise.
+    """A multiprocessing context whose processes start with the libraries imported, which saves six seconds each.
 
-    They come of a server that has done nothing with them; it starts with the first process.
+    They are forked from a server that has only imported them; it starts with the first process.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -143,13 +143,13 @@ def forkserver():
 
 
 def train(folder, root, plan=NEVER):
-    """Train from the beginning or on, as a user would after a kill. Returns: subprocess.CompletedProcess."""
+    """Start a training or resume it, as a user would after a kill. Returns: subprocess.CompletedProcess."""
     how = ["--resume"] if (folder / "run" / "run.json").exists() else ["--data", root, *OPTIONS]
     return run(folder, plan, "mura.py", "--out", "run", *how)
 
 
 def advance(folder, root, plan=NEVER):
-    """Train, and score when that is done. Returns: whether all is done; False: killed as planned."""
+    """Train, then score. Returns: True when both are done, False when killed as planned."""
     scripts = [] if is_trained(folder / "run") else [lambda: train(folder, root, plan)]
     for script in [*scripts, lambda: run(folder, plan, "model_test.py", "run")]:
         done = script()
@@ -160,7 +160,7 @@ def advance(folder, root, plan=NEVER):
 
 
 def is_trained(out):
-    """Whether a run folder's training came to its end."""
+    """Whether the training of a run folder is finished."""
     return (out / "run.json").exists() and bool(json.loads((out / "run.json").read_text())["finished"])
 
 
@@ -216,16 +216,16 @@ def compare(first, second):
 def draw_plan(rng):
     """A moment: (stage, n-th entry, seconds into it, signals)."""
     stage = str(rng.choice(list(STAGES)))
-    # Steps are many; what happens once an epoch, a few; each once a process.
+    # Upper bounds of the entry: many steps, a few of what happens once per epoch, else two.
     most = {"training step": 3 * EPOCHS, "writing a network": 3, "writing a table": 3, "statistics of batch normalisation": 3}
     return stage, int(rng.integers(1, most.get(stage, 2) + 1)), round(float(rng.uniform(0, 0.03)), 4), int(signal.SIGKILL)
 
 
 def soak(folder, kills, seed, plans=None, say=print):
-    """Kill and resume trainings until so many kills have hit.
+    """Kill and resume trainings until `kills` of them have occurred.
 
     Args:
-        plans: the moments, else drawn from the seed.
+        plans: the moments; default: drawn from the seed.
     Returns: collections.Counter of kills by stage.
     """
     rng, hit, place = np.random.default_rng(seed), collections.Counter(), 0
@@ -244,18 +244,18 @@ def soak(folder, kills, seed, plans=None, say=print):
             finished = advance(trial, root, plan)
             if not finished:
                 hit[plan[0]] += 1
-                say(f"kill {hit.total()} of {kills}: {plan[0]}, entry {plan[1]}, {plan[2]:.4f} s into it", flush=True)
+                say(f"kill {hit.total()} of {kills}: {plan[0]}, entry {plan[1]}, {plan[2]:.4f} s after it", flush=True)
                 if (trial / "run").exists():
                     check_whole(trial / "run")
         compare(whole / "run", trial / "run")
-        say(f"run {place} came out as the one that nobody stopped", flush=True)
+        say(f"run {place} equals the uninterrupted one", flush=True)
     return hit
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, metavar="N", help="how many (default 50)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the moments (default 0)")
+    parser.add_argument("--kills", type=int, default=50, metavar="N", help="number of kills (default 50)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the moments (default 0)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         hit = soak(Path(folder), options.kills, options.seed)

@@ -1,13 +1,13 @@
-"""Train each row of docs/recipe.md with several seeds, some at once, and print the table: which settings earn their place.
+"""Ablation study: train each row of docs/recipe.md with several seeds, optionally in parallel, and print the table.
 
-    python -m tools.ablation --data ROOT --out runs/ablation                    every row, seeds 0 1 2; go on where it stopped
+    python -m tools.ablation --data ROOT --out runs/ablation                    every row, seeds 0 1 2; resumes
     python -m tools.ablation --data ROOT --out runs/ablation --rows base ema    some rows
-    python -m tools.ablation --record docs/ablation/fracatlas --table           the table of what is there
+    python -m tools.ablation --record docs/ablation/fracatlas --table           the table of recorded runs
 
-A quarter of train/'s patients is set apart in --out/develop and scored; ROOT/valid/ is not looked at, so that a recipe chosen
-by this table meets it for the first time at the end. Every row is the base with one thing changed. A difference is that of the
-means over seeds, with a 95 % interval from a bootstrap over patients, on the same patients. What the table needs of each run is
-kept in two small files, runs.csv and probabilities.csv, in --record; a run that stands there is not trained again.
+A quarter of train/'s patients is held out in --out/develop and scored. ROOT/valid/ is not used, so that it stays unseen while
+a recipe is chosen with this table. Every row changes one setting of the base. Differences are between means over seeds, with a
+95 % interval from a bootstrap over patients, on the same patients. Two small files in --record, runs.csv and probabilities.csv,
+contain what the table needs of each run; a recorded run is not trained again.
 Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by Ctrl-C.
 """
 
@@ -42,7 +42,7 @@ from tools.ablation_record import Record
 
 DEVELOPMENT_SHARE = 0.25  # of train/'s patients
 BASE = "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160 standardise=false"
-# Row -> what is added to the base's command; where there are several, each goes on from the weights of the one before.
+# Row -> arguments added to the base's command; of several, each starts from the weights of the one before.
 ROWS = {
     "base": [""],
     "moving-statistics": ["--set statistics_views=0"],
@@ -74,14 +74,14 @@ ROWS = {
     "hand-from-all": ["", "--study-type XR_HAND --epochs 4"],
 }
 COMPARED_WITH = {"hand-from-all": "hand-alone"}  # the others: base
-TRAINED_AS = {"flip-averaging": "base"}  # rows that only score otherwise: they take the other's training
-STRETCHED = ["contrast-stretch"]  # rows on films whose darkest and brightest 1 % are black and white
+TRAINED_AS = {"flip-averaging": "base"}  # rows that differ only in scoring reuse the other's training
+STRETCHED = ["contrast-stretch"]  # rows on images whose darkest and brightest 1 % are black and white
 SHOWN = ("auroc", "average_precision", "kappa", "accuracy")
 
 
 @scripts.command
 def main(argv=None):
-    """Train and show as the command line says; returns the exit status."""
+    """Run the command line; returns the exit status."""
     options = parse_options(argv)
     record = Record(options.record or options.out, settings)
     if not options.table:
@@ -93,7 +93,7 @@ def main(argv=None):
         try:
             failed = train_all(runs, record, out, options)
         except KeyboardInterrupt:
-            print("ablation.py: stopped; the same command goes on", file=sys.stderr)
+            print("ablation.py: stopped; run the same command to resume", file=sys.stderr)
             return 130
         if failed:
             raise BenchmarkError(f"failed: {', '.join(failed)}; see the .log files in {out}")
@@ -102,36 +102,34 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    """The command line, checked."""
+    """Parse and check the command line."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is divided; left out: phantoms are drawn")
+    parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is split (default: phantoms)")
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
-    parser.add_argument("--out", metavar="FOLDER", help="where the divided data and the run folders go")
-    parser.add_argument("--record", metavar="FOLDER", help="where runs.csv and probabilities.csv are (default: --out)")
+    parser.add_argument("--out", metavar="FOLDER", help="folder for the split data and the run folders")
+    parser.add_argument("--record", metavar="FOLDER", help="folder of runs.csv and probabilities.csv (default: --out)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default 0 1 2)")
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at once, each on its share of the processor's cores"
-    )
-    parser.add_argument("--table", action="store_true", help="train nothing, print the table of the runs in --out")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="parallel runs, each on its share of the CPU cores")
+    parser.add_argument("--table", action="store_true", help="only print the table of recorded runs")
     options = parser.parse_args(argv)
     if not options.out and not (options.table and options.record):
-        parser.error("--out is needed, where the run folders go; with --table, --record will do.")
+        parser.error("--out, the folder for run folders, is required; with --table, --record is enough.")
     if not 1 <= options.jobs <= len(cores()):
-        parser.error(f"--jobs takes 1 to {len(cores())} here, and is {options.jobs}.")
+        parser.error(f"--jobs must be 1 to {len(cores())} on this machine, not {options.jobs}.")
     return options
 
 
 def cores():
-    """Numbers of the processor's cores that this process may use."""
+    """Indices of the CPU cores available to this process."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
 def make_development_split(root, out, stretch=False):
-    """Make, once, a data root in which a quarter of the patients of `root`/train are the held-out ones.
+    """Create a data root, unless it exists, in which a quarter of the patients of `root`/train are held out.
 
     Args:
-        stretch: draw the contrast of each film apart, so that its darkest and brightest hundredths are black and white.
+        stretch: stretch the contrast of each image, so that its darkest and brightest 1 % are black and white.
     """
     if out.is_dir():
         return
@@ -154,12 +152,12 @@ def make_development_split(root, out, stretch=False):
 
 
 def settings(row):
-    """What a row trains with, as text."""
+    """Training settings of a row as text."""
     return f"{BASE}; " + "; then ".join(ROWS[row])
 
 
 def train_all(runs, record, out, options):
-    """Train and score (row, seed) after (row, seed). Returns: the names of those that failed."""
+    """Train and score each (row, seed). Returns: the names of those that failed."""
     left, failed, stopped = collections.deque(runs), [], threading.Event()
 
     def work(own_cores):
@@ -189,7 +187,7 @@ def train_all(runs, record, out, options):
 
 
 def train_row(row, seed, record, out, study_types, own_cores):
-    """Train and score one row with one seed, as far as that is not done, and keep what the table needs."""
+    """Train and score one row with one seed, skip finished steps, and record the result."""
     data, weights = out / ("develop-stretched" if row in STRETCHED else "develop"), ""
     for stage, added in enumerate(ROWS[row]):
         folder = stage_folder(out, row, seed, stage)
@@ -211,14 +209,14 @@ def train_row(row, seed, record, out, study_types, own_cores):
 
 
 def reuse_training(other, folder, added):
-    """Make of a finished run folder one of the same training that scores with other settings."""
+    """Copy a finished run folder and change its scoring settings."""
     if is_finished(other) and not folder.exists():
         shutil.copytree(other, folder, ignore=shutil.ignore_patterns("scores.json", "predictions.csv"))
         run = RunFolder.open(folder)
         content = run.record()
         texts = dict(text.split("=") for text in added.removeprefix("--set ").split())
         options = content.options.changed(**{name: from_text(name, text) for name, text in texts.items()})
-        # Nothing is left to train, but the threshold is to be fitted anew.
+        # The training is complete, but the threshold is fitted again.
         run.write_record(content.changed(options=options, finished=None, training_seconds=None))
 
 
@@ -234,13 +232,13 @@ def stage_folder(out, row, seed, stage):
 
 
 def is_finished(folder):
-    """Whether a run folder holds a training that came to its end."""
+    """Whether a run folder contains a finished training."""
     return (folder / "run.json").is_file() and bool(training_seconds(folder))
 
 
 def run_script(arguments, folder, own_cores):
-    """Run one of our scripts on some cores; what it says goes to a .log file beside its run folder."""
-    # One run a core gets more done than one run on all: a step is full of places where one operation waits for another.
+    """Run a script of this repository on some cores; its output goes to a .log file beside its run folder."""
+    # One run per core has higher throughput than one run on all cores, because operations of a step wait for each other.
     pin = (lambda: os.sched_setaffinity(0, own_cores)) if hasattr(os, "sched_setaffinity") else None
     command = [sys.executable, *map(str, arguments)]
     with folder.with_name(folder.name + ".log").open("a") as log:
@@ -254,21 +252,21 @@ def run_script(arguments, folder, own_cores):
 
 
 def tables(record, rows, seeds):
-    """Markdown: what each row that has been trained is worth, and what each rule for the threshold."""
+    """Markdown tables of the trained rows and of the threshold rules."""
     rows = [row for row in rows if record.scored(row, seeds)]
     if not rows:
-        return f"{record.folder} holds no run of these rows and seeds."
+        return f"{record.folder} contains no run of these rows and seeds."
     runs = [run for row in rows for run in record.scored(row, seeds).values()]
     by_row = [table_row(row, record, seeds) for row in rows]
     return "\n\n".join([markdown_table(by_row), markdown_table([rule_row(rule, runs) for rule in RULES])])
 
 
 def table_row(row, record, seeds):
-    """A row's scores, mean and spread over seeds, and what they are above the base's of the same seeds."""
+    """A row's scores, mean and standard deviation over seeds, and their difference from the base's with the same seeds."""
     other = COMPARED_WITH.get(row, "base")
     runs, base = record.scored(row, seeds), record.scored(other, seeds)
     both = sorted(runs.keys() & base.keys())
-    added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", films stretched" * (row in STRETCHED)
+    added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", images stretched" * (row in STRETCHED)
     cells = {"Row": row, "Added to the base": added, "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return cells | {"AUROC minus base's [95 % CI]": ""}
@@ -280,25 +278,25 @@ def table_row(row, record, seeds):
 
 
 def spread(found, names=SHOWN):
-    """Cells with mean and spread of scores over dicts of scores."""
+    """Cells with mean and standard deviation over dicts of scores."""
     found = list(found)
     return {NUMBERS[name]: mean_and_sd([one[name] for one in found]) for name in names}
 
 
 def rule_row(rule, runs):
-    """Scores at the thresholds that a rule gives, over all runs."""
+    """Scores of all runs at the thresholds of one rule."""
     found = [run.scores(RULES[rule]) for run in runs]
     return {"Threshold": rule, "Runs": len(runs), **spread(found, ("kappa", "accuracy", "sensitivity", "specificity"))}
 
 
 def highest_kappa(label, probability):
-    """The threshold with the highest kappa, half-way between two probabilities; of equally good ones the nearest to 0.5."""
+    """The threshold with the highest kappa, half-way between two probabilities; of ties the nearest to 0.5."""
     candidates = candidate_thresholds(probability)
     kappas = np.array([cohen_kappa(label, decisions(probability, one)) or 0.0 for one in candidates])
     return nearest_to_half(candidates[kappas >= kappas.max() - 1e-12])
 
 
-# How a threshold comes out of the tuning studies: f(label, probability), both (n,). The first is what a run does.
+# How to fit a threshold to tuning studies: f(label, probability), both (n,). The first is the rule of a run.
 RULES = {"as many Positive as are": fit_threshold, "highest kappa": highest_kappa, "0.5": lambda label, probability: 0.5}
 
 

@@ -1,4 +1,4 @@
-"""What ablation.py keeps of its runs, in two small files: enough to print the table anywhere, and to know what is done."""
+"""The record of ablation.py in two small files: enough to print the table and to know which runs are done."""
 
 import dataclasses
 import threading
@@ -15,10 +15,10 @@ from bones.system.files import read_table, whole_file
 
 
 class Record:
-    """Two tables, and their files.
+    """Two tables and their files.
 
-    runs.csv has a row a run: what is in RUN. probabilities.csv has a row a view, what is in VIEW, and a column a run,
-    "row-seed", with the view's probability: of the views set apart, and of the run's own tuning views.
+    runs.csv has one row per run, with the columns RUN. probabilities.csv has one row per view, with the columns VIEW, and one
+    column per run, "row-seed", with the view's probability, for held-out views and the run's own tuning views.
     """
 
     RUN = ("row", "seed", "settings", "seconds", "device", "keras")
@@ -27,18 +27,18 @@ class Record:
     def __init__(self, folder, settings):
         """
         Args:
-            folder: where the two files are or will be.
-            settings: f(row) -> what a row trains with, as text; a run that trained with something else is not the row's.
-        Raises: FileError when a file there is damaged.
+            folder: of the two files.
+            settings: f(row) -> training settings of a row as text; runs with other settings are ignored.
+        Raises: FileError when a file is damaged.
         """
         self.folder, self.settings, self.lock = Path(folder), settings, threading.Lock()
         self.runs = self.read("runs.csv", self.RUN)
         self.views = self.read("probabilities.csv", self.VIEW)
 
     def read(self, name, columns):
-        """One of the two files; an empty table where there is none yet.
+        """Read one of the two files; an empty table if it does not exist.
 
-        Raises: FileError when it is not what `write` wrote.
+        Raises: FileError when its format is not that of `write`.
         """
         file = self.folder / name
         if not file.exists():
@@ -46,15 +46,15 @@ class Record:
         return read_table(file, columns, "Restore it, or remove it and train again.")
 
     def holds(self, row, seed):
-        """Whether a run of the row as it is now is kept."""
+        """Whether a run of the row with its current settings is recorded."""
         return bool((self.is_run(row, seed) & (self.runs["settings"] == self.settings(row))).any())
 
     def is_run(self, row, seed):
-        """Which line of runs.csv is a run's: a boolean pandas.Series."""
+        """Mask of a run's row in runs.csv: a boolean pandas.Series."""
         return (self.runs["row"] == row) & (self.runs["seed"] == seed)
 
     def add(self, row, seed, folder, training_seconds):
-        """Keep what the table needs of a scored run folder."""
+        """Record a scored run folder."""
         run = RunFolder.open(folder)
         said = run.record()
         kept = [row, seed, self.settings(row), training_seconds, said.device, said.versions["keras"]]
@@ -79,7 +79,7 @@ class Record:
         return {seed: self.trained(row, seed) for seed in seeds if self.holds(row, seed)}
 
     def trained(self, row, seed):
-        """What the table takes of a run."""
+        """The record of one run."""
         views = self.views.rename(columns={f"{row}-{seed}": "probability"})[[*self.VIEW, "probability"]].dropna()
         tuning, held_out = (views[views["split"] == split] for split in ("tuning", "held-out"))
         return Trained(held_out, study_probabilities(tuning))
@@ -87,17 +87,17 @@ class Record:
 
 @dataclasses.dataclass
 class Trained:
-    """A run as the record has it."""
+    """A recorded run."""
 
-    views: pd.DataFrame  # those set apart
+    views: pd.DataFrame  # held-out views
     tuning: pd.DataFrame  # scores.probabilities.study_probabilities
 
     def scores(self, rule=fit_threshold):
-        """{name: score} of the studies set apart, at the threshold that a rule gives of the tuning studies."""
+        """{name: score} of the held-out studies, at the threshold that a rule fits to the tuning studies."""
         return point_scores(*columns(study_probabilities(self.views)), rule(*columns(self.tuning)))[0]
 
     def predictions_and_threshold(self):
-        """What scores.report.differences takes."""
+        """Arguments of scores.report.differences."""
         return self.views, fit_threshold(*columns(self.tuning))
 
 

@@ -1,14 +1,14 @@
-"""Time training, scoring, loading and starting beside their peers, in one run, one engine after the other in every round.
+"""Time training, scoring, loading and starting against other libraries, in one run of alternating rounds.
 
-    python -m tools.benchmark                                     the whole table: about half an hour on two cores
+    python -m tools.benchmark                                     all tables: about half an hour on two cores
     python -m tools.benchmark --only train                        one part: load, train, score or start
     python -m tools.benchmark --only train --engine ours torch    some engines
     KERAS_BACKEND=jax python -m tools.benchmark                   ours and stock Keras on another backend, for a GPU
 
-Each engine is warmed up first and then measured in rounds, each round one engine after the other, because a machine's speed
-drifts by more than what separates engines; shown are the median and the range over the rounds. Peers that are not installed are
-said and left out (pip install -r requirements/benchmark.txt). Compare within a run only.
-Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C. --json holds what was measured by then.
+Each engine is warmed up first and then measured in rounds, one engine after the other in each round, because a machine's speed
+drifts by more than the differences between engines. The median and range over the rounds are printed. Libraries that are not
+installed are reported and left out (pip install -r requirements/benchmark.txt). Compare only within a run.
+Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C. --json contains the results until then.
 """
 
 import datetime
@@ -26,8 +26,8 @@ from bones.scores.text import markdown_table
 from bones.system import backend, machine, scripts
 from bones.system.errors import BenchmarkError
 
-# task -> [(engine, precision or file format)]. Engines of one precision are warm at the same time, one at work and the others
-# asleep; two precisions at once would take too much memory.
+# task -> [(engine, precision or file format)]. Engines of one precision are loaded at the same time, one running and the
+# others waiting; two precisions at once would need too much memory.
 ENGINES = {
     "load": [
         *((engine, form) for form in ("png", "jpeg") for engine in ("ours", "tf.data", "opencv")),
@@ -45,7 +45,7 @@ ENGINES = {
 }
 WHAT = {"load": "decode, cold", "train": "views trained", "score": "views scored"}
 FIRST = "from Enter to model_test.py's answer"
-FIRST_ENGINES = {"ours": None, "ours, openvino": "openvino"}  # -> the backend that is scored with, None: the one asked for
+FIRST_ENGINES = {"ours": None, "ours, openvino": "openvino"}  # -> backend for scoring; None: the requested one
 UNITS = {"warm start, 1,272 views": "s", "wait for a batch": "ms"}
 UNITS |= {"resident, 1,272 views": "MB", "resident, 36,808 views": "MB"}
 PEERS = "pip install -r requirements/benchmark.txt"
@@ -53,14 +53,14 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 class Engine:
-    """One engine in a process of its own, asleep until asked."""
+    """One engine in a separate process, which waits for requests."""
 
     def __init__(self, job):
         self.job, self.values, self.missing = job, [], None
         environment = dict(os.environ)
         if job["engine"] == "ours, openvino":
             environment["KERAS_BACKEND"] = "openvino"
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process runs)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tools.benchmark_peers", json.dumps(job)],
             cwd=CHECKOUT,
@@ -72,14 +72,14 @@ class Engine:
         )
 
     def warm_up(self):
-        """Wait until it is warm, or says that it is not installed."""
+        """Wait until it is ready, or reports a missing library."""
         print(f"{self.job['task']}: warming up {self.job['engine']} ({self.job['precision']})", file=sys.stderr)
         self.missing = self.answer().get("missing")
         if self.missing:
             say_missing(self.job["task"], self.job["engine"], self.missing)
 
     def answer(self):
-        """The next JSON line of the process."""
+        """Read the next JSON line of the process."""
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -95,7 +95,7 @@ class Engine:
         self.values.append(self.answer()["value"])
 
     def close(self):
-        """End the process, whatever it does."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.log):
@@ -104,11 +104,11 @@ class Engine:
 
 @scripts.command
 def main(argv=None):
-    """Measure as the command line says; returns the exit status."""
+    """Run the command line; returns the exit status."""
     options = parse_options(argv)
     backend.choose()
     if os.environ.get("KERAS_BACKEND") == "openvino":
-        raise BenchmarkError("KERAS_BACKEND is openvino, which only scores and has rows of its own. Unset it.")
+        raise BenchmarkError("KERAS_BACKEND is openvino, which cannot train and has its own rows. Unset it.")
     setting = {"device": machine.processor()["device"], "date": str(datetime.date.today())}
     setting |= {"size": options.size, "batch_size": options.batch_size}
     print("{device}, {date}; {size} px, batch {batch_size}\n".format(**setting))
@@ -127,7 +127,7 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    """The command line, checked."""
+    """Parse and check the command line."""
     parser = scripts.parser(__doc__)
     engines = sorted({engine for pairs in ENGINES.values() for engine, _ in pairs})
     parser.add_argument(
@@ -144,39 +144,39 @@ def parse_options(argv):
     precisions = sorted({precision for pairs in ENGINES.values() for _, precision in pairs})
     parser.add_argument("--precision", nargs="+", choices=precisions, default=precisions, help="or file formats (default: all)")
     parser.add_argument("--size", type=int, default=320, metavar="PX", help="side of the square input (default 320)")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="views a training step (default 8)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to a file, too")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="views per training step (default 8)")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to a file")
     options = parser.parse_args(argv)
     if options.size < 32 or options.batch_size < 1:
         parser.error("--size takes 32 or more, --batch-size 1 or more.")
     if options.json:
         file = Path(options.json).absolute()
         if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-            parser.error(f"--json: {file.parent} is no folder to write {file.name} into.")
+            parser.error(f"--json: {file.parent} is not a writable folder for {file.name}.")
         if file.is_dir():
             parser.error(f"--json: {file} is a folder; name a file.")
     if not any(chosen(task, options) or has_first_answer(task, options) for task in options.only):
-        parser.error("no engine of these tasks fits --engine and --precision: there is nothing to measure.")
+        parser.error("no engine of these tasks matches --engine and --precision: nothing to measure.")
     return options
 
 
 def chosen(task, options):
-    """The (engine, precision) pairs of a task that the command line asks for."""
+    """The requested (engine, precision) pairs of a task."""
     return [pair for pair in ENGINES[task] if pair[0] in options.engine and pair[1] in options.precision]
 
 
 def has_first_answer(task, options):
-    """Whether to time a first answer, which is part of starting."""
+    """Whether to time the first prediction, which is part of the start task."""
     return task == "start" and "bfloat16" in options.precision and any(name in options.engine for name in FIRST_ENGINES)
 
 
 def say_missing(task, engine, library):
-    """Tell that an engine is left out."""
+    """Report that an engine is left out."""
     print(f"{task}: {engine} is left out, {library} is not installed: {PEERS}", file=sys.stderr)
 
 
 def compare(jobs, rounds, unit):
-    """Warm the jobs' engines up and measure them in turns. Returns: a row an engine that is installed."""
+    """Warm up the jobs' engines and measure them in alternation. Returns: one row per installed engine."""
     engines = []
     try:
         for job in jobs:
@@ -194,7 +194,7 @@ def compare(jobs, rounds, unit):
 
 
 def as_rows(job, values, unit):
-    """Rows of the values that an engine gave: numbers, or one table of numbers by what they are."""
+    """Rows of an engine's values: numbers, or dicts of numbers by quantity."""
     if isinstance(values[0], dict):
         tables = {what: [value[what] for value in values] for what in values[0]}
     else:
@@ -217,7 +217,7 @@ def as_rows(job, values, unit):
 
 
 def measure(task, options, folder):
-    """The rows of one task."""
+    """Measure one task. Returns: its rows."""
     jobs = [
         {"task": task, "engine": engine, "precision": precision, "size": options.size, "batch_size": options.batch_size}
         for engine, precision in chosen(task, options)
@@ -225,7 +225,7 @@ def measure(task, options, folder):
     if task == "load" and jobs:
         films = draw_films(folder)
         jobs = [job | {"paths": films.get(job["precision"]), "folder": str(folder)} for job in jobs]
-    if task == "start":  # a process starts once, so each round starts new ones
+    if task == "start":  # each process can start only once
         rows = [row for job in jobs for row in compare([job], 1, "s")]
         return rows + (time_first_answer(folder, options) if has_first_answer(task, options) else [])
     groups = dict.fromkeys(job["precision"] for job in jobs)
@@ -233,7 +233,7 @@ def measure(task, options, folder):
 
 
 def draw_films(folder):
-    """{"png": paths, "jpeg": paths} of the same phantoms in both formats."""
+    """Draw the same phantoms in both formats: {"png": paths, "jpeg": paths}."""
     from PIL import Image
 
     from bones.data.phantoms import sets as phantom
@@ -247,10 +247,10 @@ def draw_films(folder):
 
 
 def time_first_answer(folder, options):
-    """Rows of the seconds from the shell's Enter to model_test.py's answer on one film, by backend."""
+    """Time model_test.py from its start to its result on one image, by backend. Returns: rows."""
     from bones.data.phantoms import sets as phantom
 
-    print("start: training a network for one epoch, to score with", file=sys.stderr)
+    print("start: training a network for one epoch for scoring", file=sys.stderr)
     phantom.draw_set(folder / "studies", train_studies=24, held_out_studies=4, size=128)
     run, film = folder / "run", next((folder / "studies" / "valid").rglob("*.png"))
     training = ["mura.py", "--data", folder / "studies", "--weights", "none", "--tuning-fraction", "0.3", "--epochs", "1"]
@@ -273,7 +273,7 @@ def time_first_answer(folder, options):
 
 
 def run_script(*arguments, scoring=None):
-    """Run one of our scripts to its end, on a backend of Keras if one is named."""
+    """Run a script of this repository, optionally on a given Keras backend."""
     environment = os.environ | ({"KERAS_BACKEND": scoring} if scoring else {})
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True)
@@ -286,7 +286,7 @@ def run_script(*arguments, scoring=None):
 
 
 def as_cells(rows):
-    """Rows of the table of one task, with each engine's share of ours where the same was measured."""
+    """Table cells of one task, with each engine's ratio to ours for the same quantity."""
     ours = {(row["what"], row["precision"]): row["value"] for row in rows if row["engine"] == "ours"}
     cells = []
     for row in rows:

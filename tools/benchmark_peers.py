@@ -1,8 +1,8 @@
-"""The same work done by us, stock Keras, PyTorch, OpenVINO, OpenCV and tf.data, each in a process of its own.
+"""The same work with this repository, plain Keras, PyTorch, OpenVINO, OpenCV and tf.data, each in a separate process.
 
-benchmark.py starts `python -m tools.benchmark_peers JOB`, JOB being JSON, and reads JSON lines: first {"ready": true}, when the
-engine is warm, or {"missing": NAME} of a library; then {"value": ...} for every line that it sends. Libraries, NumPy too, are
-imported by the jobs, once the clock runs.
+benchmark.py starts `python -m tools.benchmark_peers JOB`, where JOB is JSON, and reads JSON lines: first {"ready": true} when
+the engine is warmed up, or {"missing": NAME} of a library; then {"value": ...} for every line that it sends. The jobs import
+all libraries, including NumPy, after timing starts.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-TRAIN_STEPS = {"cpu": 8, "gpu": 160}  # a round: seconds of work
+TRAIN_STEPS = {"cpu": 8, "gpu": 160}  # steps per round
 SCORED_VIEWS, SCORED_AT_ONCE = 64, 32
 
 
 def random_views(size, count):
-    """((count, size, size, 1) uint8, (count, 1) float32): speed does not hang on what is on a film."""
+    """((count, size, size, 1) uint8, (count, 1) float32): speed does not depend on image content."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -25,18 +25,18 @@ def random_views(size, count):
 
 
 def speed(work, views):
-    """Views a second of a call."""
+    """Views per second of one call."""
     start = time.perf_counter()
     work()
     return views / (time.perf_counter() - start)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Train and score. Each function does the slow part once and returns what a round calls; that returns its value.
+# Train and score. Each function does the setup and returns a function, which a round calls and which returns its value.
 
 
 def keras_network(precision, size):
-    """Our DenseNet-169 with random weights and stock layers."""
+    """DenseNet-169 of this repository with random weights and Keras's own layers."""
     import keras
 
     from bones.networks.applications import densenet169
@@ -47,7 +47,7 @@ def keras_network(precision, size):
 
 
 def compiled(engine, precision, size):
-    """A network ready for train_on_batch: ours as mura.py trains it, augmentation included, or stock Keras without any."""
+    """A compiled network: "ours" as mura.py trains it, including augmentation, or plain Keras without augmentation."""
     import keras
 
     network = keras_network(precision, size)
@@ -87,7 +87,7 @@ def score_keras(job):
 
 
 def torch_network(job):
-    """(peer, (n, 1, size, size) views, labels, autocast) on the GPU where there is one, else the CPU."""
+    """(peer, (n, 1, size, size) views, labels, autocast) on the GPU if available, else on the CPU."""
     import torch
 
     from tools import torch_densenet
@@ -115,7 +115,7 @@ def train_torch(job):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        loss.item()  # waits for a GPU
+        loss.item()  # synchronises with a GPU
 
     some = TRAIN_STEPS["gpu" if views.is_cuda else "cpu"]
     return lambda steps=some: speed(lambda: work(steps), steps * len(views))
@@ -157,7 +157,7 @@ def score_onnxruntime(job):
 
 
 def scored(answer):
-    """What a round of scoring calls, from a function that scores SCORED_AT_ONCE views."""
+    """The function that a scoring round calls, from one that scores SCORED_AT_ONCE views."""
     return lambda: speed(lambda: [answer() for _ in range(SCORED_VIEWS // SCORED_AT_ONCE)], SCORED_VIEWS)
 
 
@@ -177,7 +177,7 @@ def load_ours(job):
 
 
 def load_cache(job):
-    """What training does without decoding: start from the cache, take batches, in memory that does not grow."""
+    """Time a start from the cache and reading batches, and measure resident memory."""
     import numpy as np
     import pandas as pd
 
@@ -187,8 +187,8 @@ def load_cache(job):
     views = pd.DataFrame({"path": [str(png[place % len(png)]) for place in range(1272)]})
     size, cache = job["size"], Path(job["folder"]) / "cache"
     _, pixels = load_pixels(views, size, "pad", cache=cache)
-    _, small = walk(pixels, job["batch_size"])  # before anything large has been touched
-    large = np.lib.format.open_memmap(cache / "large.npy", "w+", np.uint8, (36808, size, size, 1))  # all 0 takes no disk
+    _, small = walk(pixels, job["batch_size"])  # before the large file is read
+    large = np.lib.format.open_memmap(cache / "large.npy", "w+", np.uint8, (36808, size, size, 1))  # zeros take no disk space
     large = Rows(np.load(cache / "large.npy", mmap_mode="r"), np.arange(len(large)))
 
     def once():
@@ -204,7 +204,7 @@ def load_cache(job):
 
 
 def walk(rows, batch_size):
-    """Take every batch of an epoch. Returns: (seconds a batch, memory of this process afterwards, MB)."""
+    """Read every batch of an epoch. Returns: (seconds per batch, resident memory afterwards in MB)."""
     from bones.networks.batches import Batches
 
     start = time.perf_counter()
@@ -235,7 +235,7 @@ def load_opencv(job):
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(decode, range(len(pixels))))
 
-    cv2.setNumThreads(1)  # one film a core
+    cv2.setNumThreads(1)  # one image per core
     return lambda: speed(work, len(pixels))
 
 
@@ -252,7 +252,7 @@ def load_tf_data(job):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Start: one round, whose value is a table of seconds
+# Start: one round, whose value is a dict of seconds
 
 
 def start_keras(job):
@@ -266,7 +266,7 @@ def start_keras(job):
     built = time.perf_counter()
     train_step, traces = trainer.train_step, []
 
-    def timed_train_step(*arguments):  # Python runs it only while the step is traced
+    def timed_train_step(*arguments):  # runs only while the step is traced
         start = time.perf_counter()
         result = train_step(*arguments)
         traces.append(time.perf_counter() - start)
@@ -288,7 +288,7 @@ def start_keras(job):
 
 
 def start_torch(job):
-    """The same of eager PyTorch, which traces nothing."""
+    """The same for eager PyTorch, which does not trace."""
     from tools import torch_densenet  # noqa: F401
 
     imported = time.perf_counter()
@@ -318,18 +318,18 @@ JOBS = {
 
 
 def main():
-    """Do the job of the command line until standard input ends."""
+    """Run the job of the command line until standard input ends."""
     started = time.perf_counter()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     job = json.loads(sys.argv[1]) | {"started": started}
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print does not get among the answers
+    os.dup2(2, 1)  # keeps the libraries' output out of the JSON lines
     try:
         once = JOBS[job["task"], job["engine"]](job)
     except ModuleNotFoundError as error:
         print(json.dumps({"missing": error.name}), file=answers)
         return
-    once()  # warm
+    once()  # warm-up
     print(json.dumps({"ready": True}), file=answers)
     for _ in sys.stdin:
         print(json.dumps({"value": once()}), file=answers)

@@ -13,14 +13,16 @@ from bones.system.errors import PhantomError
 
 @scripts.command
 def main(argv=None):
-    """Draw a set as the command line says; returns the exit status."""
+    """Draw a set; returns the exit status."""
     parser = scripts.parser(__doc__)
     parser.add_argument("--out", default="data/phantom", help="data root to make (default %(default)s)")
     parser.add_argument("--train-studies", type=int, default=400, metavar="N", help="studies in train/ (default %(default)s)")
     parser.add_argument(
         "--held-out-studies", type=int, default=120, metavar="N", help="studies in valid/ (default %(default)s)"
     )
-    parser.add_argument("--size", type=int, default=512, metavar="PX", help="long side of a film, pixels (default %(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=512, metavar="PX", help="long side of an image, pixels (default %(default)s)"
+    )
     parser.add_argument(
         "--severity",
         type=float,
@@ -31,8 +33,8 @@ def main(argv=None):
     parser.add_argument(
         "--zoom", type=float, default=1.0, metavar="X", help="magnification; higher is easier (default %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the set (default %(default)s)")
-    parser.add_argument("--sheet", metavar="FILE", help="also draw some of the films side by side into a .png")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the set (default %(default)s)")
+    parser.add_argument("--sheet", metavar="FILE", help="also draw some of the images side by side into a .png")
     options = vars(parser.parse_args(argv))
     sheet, out = options.pop("sheet"), options["out"]
     if sheet and not sheet.endswith(".png"):

@@ -1,10 +1,10 @@
-"""How time and memory grow with the views, and views a second with the hosts: the tables of docs/scaling.md.
+"""Scaling of time and memory with the number of views, and of speed with hosts: the tables of docs/scaling.md.
 
-    python -m tools.scaling --views 1272 36808 1000000 --out runs/scaling     measured, from a humerus to a million films
+    python -m tools.scaling --views 1272 36808 1000000 --out runs/scaling     measured, from MURA's humerus to a million
     python -m tools.scaling --rate 400 --network 10 --disk 1                  estimated, from one host to 64
 
-Phantoms at 64 px are drawn once and copied with bytes of their own, under patients of their own; each stage of the work is then
-done by a process of its own, whose time and memory are taken. Copies lie in the system's file cache: a slow disk adds to this.
+Phantoms at 64 px are drawn once and copied with unique bytes and patients. Each stage then runs in a separate process, whose
+time and memory are measured. Copies are in the system's file cache: a slow disk takes additional time.
 """
 
 import argparse
@@ -29,13 +29,13 @@ SIZE = 64
 BATCH_SIZE = 8
 HOSTS = (1, 2, 4, 8, 16, 32, 64)
 DRAWN = 250  # studies that are copied
-# What is done, in this order: each goes on from what the ones before it have left on the disk.
+# In this order: each stage uses files of the stages before it.
 STAGES = ("nothing", "find", "check", "decode", "start again", "first batch", "epoch")
 
 
 @scripts.command
 def main(argv=None):
-    """Measure or estimate as the command line says; returns the exit status."""
+    """Run the command line; returns the exit status."""
     options = parse_options(argv)
     backend.choose()
     if options.stage:
@@ -47,14 +47,12 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    """The command line, checked."""
+    """Parse and check the command line."""
     parser = scripts.parser(__doc__)
     parser.add_argument("--views", nargs="+", type=int, default=[1272, 36808], metavar="N", help="sizes of the training set")
-    parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="where the films go (default %(default)s)")
-    parser.add_argument(
-        "--rate", type=float, metavar="X", help="views that a device trains a second: estimate, measure nothing"
-    )
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices a host (default %(default)s)")
+    parser.add_argument("--out", default="runs/scaling", metavar="FOLDER", help="folder for the images (default %(default)s)")
+    parser.add_argument("--rate", type=float, metavar="X", help="training speed of a device, views/s: estimate only")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices per host (default %(default)s)")
     parser.add_argument("--network", type=float, default=10, metavar="GBIT", help="Gbit/s between hosts (default %(default)s)")
     parser.add_argument(
         "--disk", type=float, default=1, metavar="GB", help="GB/s of the disk that all share (default %(default)s)"
@@ -67,11 +65,11 @@ def parse_options(argv):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What views add
+# Scaling with views
 
 
 def measured(counts, out):
-    """Markdown: time and memory of each stage, for each number of views."""
+    """Markdown tables of time and memory of each stage, for each number of views."""
     rows = []
     for count in counts:
         copy_films(out / "drawn", out / str(count), count)
@@ -82,7 +80,7 @@ def measured(counts, out):
 
 
 def as_rows(table, column, form):
-    """Table rows, one a stage, with a column for each number of views."""
+    """Table rows, one per stage, with a column for each number of views."""
     wide = table.pivot(index="stage", columns="views", values=column).loc[list(STAGES)]
     return [
         {"Stage": stage} | {f"{count:,} views": form.format(value) for count, value in row.items()}
@@ -91,7 +89,7 @@ def as_rows(table, column, form):
 
 
 def copy_films(drawn, root, count):
-    """Make, once, a data root with so many training views."""
+    """Create a data root with `count` training views, unless it exists."""
     if root.is_dir():
         return
     if not drawn.is_dir():
@@ -99,30 +97,30 @@ def copy_films(drawn, root, count):
     studies = [
         (study, [image.read_bytes() for image in sorted(study.iterdir())]) for study in sorted(drawn.glob("train/*/*/*"))
     ]
-    made, bar = 0, tqdm(total=count, desc="Copying films", unit="view", leave=False, disable=None)
+    made, bar = 0, tqdm(total=count, desc="Copying images", unit="view", leave=False, disable=None)
     with whole_folder(root) as partial, bar:
         while made < count:
             study, images = studies[made % len(studies)]
             folder = partial / "train" / "XR_HUMERUS" / f"patient{made:07d}" / study.name
             folder.mkdir(parents=True)
             for view, content in enumerate(images[: count - made]):
-                # What follows a film's last chunk is not looked at, and makes the file another.
+                # Bytes after the last PNG chunk are ignored, and make each file unique.
                 (folder / f"image{view + 1}.png").write_bytes(content + made.to_bytes(4, "big"))
                 made += 1
             bar.update(len(images))
 
 
 def in_a_process(stage, root):
-    """What `measure` gives, of a new process: memory is that of this stage alone."""
+    """Run `measure` in a new process, to measure the memory of this stage only."""
     command = [sys.executable, "-m", "tools.scaling", "--stage", stage, "--out", str(root)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise BenchmarkError(f"the stage {stage!r} of {root} ended with status {done.returncode}; its message stands above.")
+        raise BenchmarkError(f"the stage {stage!r} of {root} ended with status {done.returncode}; see its message above.")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(stage, root):
-    """Do one stage of the work. Returns: {"seconds", "resident"}: its time, and the most memory that the process had, MB."""
+    """Run one stage. Returns: {"seconds", "resident"}: its time, and the peak memory of the process in MB."""
     from bones.data import check as data_check
     from bones.data.pixels import load_pixels
     from bones.data.views import find_views, fingerprint
@@ -144,7 +142,7 @@ def measure(stage, root):
         data_check.check(root, views, [])
     elif stage == "decode":
         load_pixels(views, SIZE, "pad")
-    elif stage == "start again":  # all that a training does before it builds the network
+    elif stage == "start again":  # everything in training before the network is built
         for views, _ in load_parts(options)[:2]:
             fingerprint(views, root)
     elif stage == "first batch":
@@ -158,21 +156,20 @@ def measure(stage, root):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What hosts add
+# Scaling with hosts
 
 
 def estimate(rate, devices, gbit, disk):
-    """What the default recipe should do on several hosts.
+    """Estimate the training speed of the default recipe on several hosts.
 
-    A step takes what a device computes, and then the exchange of gradients, of which a ring of n hosts sends each one's
-    2 (n - 1) / n times; nothing is taken to overlap. Meanwhile the next batch is read, by all hosts from one disk, as if no
-    system kept any of it in memory.
+    A step is the computation and then the all-reduce of gradients, for which each of n hosts in a ring sends 2 (n - 1) / n
+    times their size, without overlap. The next batch is read at the same time, by all hosts from one disk without caching.
 
     Args:
-        rate: views that a device trains a second.
-        devices: a host has.
-        gbit: a host's network connection, Gbit/s.
-        disk: what all hosts together read, GB/s.
+        rate: training speed of a device, views/s.
+        devices: number per host.
+        gbit: network bandwidth of a host, Gbit/s.
+        disk: read bandwidth of all hosts together, GB/s.
     Returns: rows of a table.
     """
     from bones.networks import catalogue

@@ -1,8 +1,8 @@
-"""How many training views are enough for batch normalisation's statistics of a run's last.h5?
+"""Measure how many training views the batch normalisation statistics of a run's last.h5 need.
 
     python -m tools.statistics_views RUN
 
-Exit status: 0 done; 1 a run or data that cannot be read; 2 a wrong command line.
+Exit status: 0 done; 1 run or data cannot be read; 2 a wrong command line.
 """
 
 import sys
@@ -22,16 +22,16 @@ DRAWS = 6
 
 @scripts.command
 def main(argv=None):
-    """Print how far probabilities are from those with statistics of all views; returns the exit status."""
+    """Compare probabilities with those from statistics of all views; returns the exit status."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("run", metavar="RUN", help="run folder that mura.py made")
+    parser.add_argument("run", metavar="RUN", help="run folder of mura.py")
     options = parser.parse_args(argv)
     backend.choose()
     print(compare(RunFolder.open(options.run)).to_string(index=False))
 
 
 def compare(run):
-    """Table of the numbers of views in TRIED, over DRAWS draws each.
+    """Compare the numbers of views in TRIED, with DRAWS random draws each.
 
     Returns: pandas.DataFrame with the number of views; the root mean square difference of tuning probabilities from those with
         statistics of all training views; mean and standard deviation of the tuning AUROC; and the share of an epoch's time.
@@ -57,7 +57,7 @@ def compare(run):
         return predict(network, tuning_pixels), seconds
 
     everything = np.arange(len(train))
-    expected, _ = probability(everything)  # also compiles, before time is taken
+    expected, _ = probability(everything)  # also compiles, before timing
     epoch = run.read_history()["seconds"].median()
     rows = []
     for count in [count for count in TRIED if count < len(train)]:

@@ -1,6 +1,6 @@
-"""DenseNet-169 in plain PyTorch, as a PyTorch user would write it: the peer that benchmark.py measures ours against.
+"""DenseNet-169 in idiomatic PyTorch: the reference for benchmark.py.
 
-Same parameters, same outputs with the same weights (tests/tools/test_benchmark.py), channels in front as PyTorch has them.
+Same parameters, and same outputs with the same weights (tests/tools/test_benchmark.py); channels first, as usual in PyTorch.
 
 Source: Huang et al. 2017, arXiv 1608.06993, table 1; torchvision's densenet169 has the same layers.
 """
@@ -14,7 +14,7 @@ EPSILON = 1.001e-5  # of keras.applications; torchvision has 1e-5
 
 
 class DenseLayer(nn.Module):
-    """Normalise, 1 x 1, normalise, 3 x 3; the 32 new channels go behind the old."""
+    """Normalise, 1 x 1, normalise, 3 x 3; the 32 new channels are appended."""
 
     def __init__(self, channels):
         super().__init__()
@@ -52,9 +52,9 @@ class DenseNet169(nn.Module):
 
 
 def copy_weights(network, peer):
-    """Give a DenseNet169 of this file the weights of a keras.Model of networks.applications.densenet169.
+    """Copy the weights of a keras.Model of networks.applications.densenet169 to a DenseNet169 of this module.
 
-    Both list their layers alike.
+    Both list their layers in the same order.
     """
     kinds = ("Conv2D", "BatchNormalization", "Dense")
     ours = [layer for layer in network.layers if type(layer).__name__ in kinds]
@@ -63,7 +63,7 @@ def copy_weights(network, peer):
         values = [torch.tensor(value) for value in layer.get_weights()]
         if isinstance(module, nn.BatchNorm2d):
             tensors = [module.weight, module.bias, module.running_mean, module.running_var]
-        else:  # Keras keeps height, width, in, out; a dense kernel in, out
+        else:  # Keras kernels are (height, width, in, out) or (in, out)
             values[0] = values[0].permute(3, 2, 0, 1) if values[0].ndim == 4 else values[0].T
             tensors = [module.weight, module.bias][: len(values)]
         with torch.no_grad():

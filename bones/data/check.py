@@ -1,4 +1,4 @@
-"""What `data_loader.py --check` finds in a table of views: counts, and broken, duplicated, blank or telltale images."""
+"""Findings of `data_loader.py --check`: counts of views, unreadable, duplicated or near-blank images, and label leaks."""
 
 import hashlib
 import os
@@ -36,9 +36,9 @@ MURA = {
 }
 # Of the humerus also patients and positive views, as counted in MURA v1.1's folders.
 MURA_HUMERUS = {"train": (587, 599), "held-out": (132, 140)}
-CONTRAST = 20  # grey levels between the 1st and the 99th percentile; with fewer an image is near-blank (films have 70 or more)
-GIVES_AWAY = 0.6  # AUROC of the label from image mode or size alone that is worth a word
-SHOWN = 10  # lines of a note, at most
+CONTRAST = 20  # grey levels from the 1st to the 99th percentile; with fewer an image is near-blank (radiographs: 70 or more)
+GIVES_AWAY = 0.6  # AUROC of the label from image mode or size alone, from which on it is reported as a leak
+SHOWN = 10  # maximum lines of a note
 
 
 def check_root(path, study_types=("all",), labels=None):
@@ -48,7 +48,7 @@ def check_root(path, study_types=("all",), labels=None):
         path: see `data_root`.
         study_types, labels: see `survey`.
     Returns: (report, wrong), see `check`; the report begins with the path.
-    Raises: DataError when the path holds no data root, or the labels cannot be read.
+    Raises: DataError when the path contains no data root, or the labels cannot be read.
     """
     root = data_root(path)
     views, faults = survey(root, study_types, labels)
@@ -68,7 +68,7 @@ def check(root, views, faults, mura=True):
     """
     images = examine(views).assign(path=[os.path.relpath(path, root) for path in views["path"]])
     findings = [
-        ("WRONG", f"{len(faults)} faults of the layout", faults) if faults else None,
+        ("WRONG", f"{len(faults)} layout errors", faults) if faults else None,
         *missing_parts(views),
         unreadable(images),
         *duplicates(images),
@@ -78,17 +78,17 @@ def check(root, views, faults, mura=True):
     findings = [finding for finding in findings if finding]
     lines = [count_table(views, mura), "", *label_leaks(images)]
     for kind, title, details in findings:
-        shown = details if kind == "WRONG" else details[:SHOWN]  # what has to be mended is listed whole
+        shown = details if kind == "WRONG" else details[:SHOWN]  # what has to be corrected is listed completely
         lines += ["", f"{kind}  {title}", *(f"  {detail}" for detail in shown)]
         lines += [f"  ... and {len(details) - len(shown)} more"] * (len(details) > len(shown))
     wrong = sum(kind == "WRONG" for kind, _, _ in findings)
-    verdict = f"{wrong} of these would make training or its scores wrong: mend what is marked WRONG."
+    verdict = f"{wrong} of these would make training or its scores wrong: correct what is marked WRONG."
     lines += ["", verdict if wrong else "Nothing was found that would make training wrong."]
     return "\n".join(lines), wrong > 0
 
 
 def examine(views):
-    """The views with what their files hold: mode, width, height, sha256 of the bytes, contrast, and reason where unreadable."""
+    """The views with columns on their files: mode, width, height, sha256 of the bytes, contrast, reason where unreadable."""
     rows = list(in_threads(examine_image, views["path"], "Reading views"))
     return pd.concat([views, pd.DataFrame(rows, columns=["mode", "width", "height", "sha256", "contrast", "reason"])], axis=1)
 
@@ -119,7 +119,7 @@ def count_table(views, mura):
         if len(types) > 1:
             rows.append(count(part, split, "all", mura_counts(split, types if mura and len(types) == 7 else [None])))
     table = pd.DataFrame(rows).to_string(index=False)
-    note = "\n(in brackets: MURA v1.1; another number is no fault of other data, but MURA with another is incomplete)"
+    note = "\n(in brackets: MURA v1.1; other data may have other numbers; MURA with others is incomplete)"
     return table + note * ("(" in table)
 
 
@@ -151,7 +151,7 @@ def count(part, split, study_type, known):
 
 
 def missing_parts(views):
-    """Findings on splits that are absent, lack a label, or hold other study types."""
+    """Findings on splits that are absent, lack a label, or contain other study types."""
     for split, folder in (("train", "train/"), ("held-out", "valid/")):
         part = views[views["split"] == split]
         if part.empty:
@@ -173,14 +173,14 @@ def missing_parts(views):
 
 
 def unreadable(images):
-    """Finding on images that do not decode."""
+    """Finding on images that cannot be decoded."""
     bad = images[images["reason"].notna()]
     details = [f"{printable(path)}   {reason}" for path, reason in zip(bad["path"], bad["reason"], strict=True)]
     return ("WRONG", f"{len(bad)} of {len(images)} images cannot be decoded", details) if details else None
 
 
 def duplicates(images):
-    """Findings on byte-identical images, by what is wrong with having them twice."""
+    """Findings on byte-identical images, by their consequence."""
     groups = images[images["sha256"].notna() & images.duplicated("sha256", keep=False)].groupby("sha256", sort=False)
     groups = groups.agg(
         labels=("label", "nunique"),
@@ -192,7 +192,7 @@ def duplicates(images):
     harmless = groups[(groups["labels"] == 1) & (groups["splits"] == 1)]
     for kind, found, where in (
         ("WRONG", groups[groups["labels"] > 1], "under different labels"),
-        ("WRONG", groups[groups["splits"] > 1], "in both splits: what was trained on is scored"),
+        ("WRONG", groups[groups["splits"] > 1], "in both splits: training images are scored"),
         ("note", harmless[harmless["patients"] > 1], "of different patients, who may end up in training and in tuning"),
         ("note", harmless[harmless["patients"] == 1], "of one patient"),
     ):
@@ -201,21 +201,21 @@ def duplicates(images):
 
 
 def near_blank(images):
-    """Finding on images that show next to nothing."""
+    """Finding on images of very low contrast."""
     blank = images[images["contrast"] < CONTRAST]
     details = [f"{path}   contrast {value:.0f} of 255" for path, value in zip(blank["path"], blank["contrast"], strict=True)]
     return ("note", f"{len(blank)} near-blank images (contrast below {CONTRAST} grey levels)", details) if details else None
 
 
 def patients_in_both(views):
-    """Finding on patients who stand in train/ and in valid/."""
+    """Finding on patients who are in train/ and in valid/."""
     patients = views.groupby("patient")["split"].nunique()
     both = sorted(patients.index[patients > 1])
-    return ("WRONG", f"{len(both)} patients stand in train/ and in valid/", both) if both else None
+    return ("WRONG", f"{len(both)} patients are in train/ and in valid/", both) if both else None
 
 
 def label_leaks(images):
-    """Lines on image modes and sizes by label, and on how far they alone tell the label."""
+    """Lines on image modes and sizes by label, and on how well they alone predict the label."""
     readable = images[images["reason"].isna()]
     if readable.empty or readable["label"].nunique() < 2:
         return ["Modes and sizes by label: too few readable images."]
@@ -233,6 +233,6 @@ def label_leaks(images):
     ):
         auroc = metrics.roc_auc_score(readable["label"], value)
         auroc = max(auroc, 1 - auroc)
-        advice = f": it gives the label away; {remedy}" if auroc >= GIVES_AWAY else ""
-        lines.append(f"From its {what} alone an image's label can be told with AUROC {auroc:.3f}{advice}.")
+        advice = f": label leak; {remedy}" if auroc >= GIVES_AWAY else ""
+        lines.append(f"An image's {what} alone predicts its label with AUROC {auroc:.3f}{advice}.")
     return lines

@@ -1,8 +1,8 @@
-"""From a DICOM file to its stored values, and with dicom_display.py to a picture of 8 bits.
+"""Read the stored values of a DICOM file, and with dicom_display.py an image of 8 bits.
 
-Nothing about the patient is kept: pydicom is asked for what describes the pixels, and skips the rest of a file. Nor is any text
-of a file passed on: pydicom's messages and warnings quote values, which in a damaged file may be anything. So they are
-silenced, and every reason why a file is not read is in our own words.
+Nothing about the patient is kept: pydicom reads only the elements that describe the pixels. No text of a file is quoted:
+pydicom's messages and warnings quote values, which in a damaged file may be anything. So they are silenced, and this module
+words every reason why a file is not read.
 
 Source: DICOM PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/part03.html.
 """
@@ -20,7 +20,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image  # the picture, and the limit of its size
+from PIL import Image  # the image, and the limit of its size
 
 from bones.data.dicom_display import PALETTE, colour, grey
 from bones.system import backend
@@ -41,23 +41,23 @@ TAGS = [
 COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}  # pydicom makes RGB of each
 GREYS = {"MONOCHROME1", "MONOCHROME2"}
 DEFLATED = "1.2.840.10008.1.2.1.99"
-# What a file in the plainest of transfer syntaxes, Explicit VR Little Endian, begins with (PS3.10, section 7.1).
+# The first bytes of a file in the transfer syntax Explicit VR Little Endian (PS3.10, section 7.1).
 PLAIN_HEAD = b"\0" * 128 + b"DICM" + b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2.1\0"
 EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
-MEMORY_LIMIT = 2**31  # bytes of address space for decoding one film in a process of its own: 89 million pixels of 16 bits fit
-TIMEOUT_SECONDS = 120  # seconds for the same; a film of 8 million pixels takes 1.5, one of 89 million 6
-MAX_FILE_BYTES = 2**30  # bytes of a file, which is read whole; films take some 30 million
+MEMORY_LIMIT = 2**31  # bytes of address space for decoding one image in a subprocess: 89 million pixels of 16 bits fit
+TIMEOUT_SECONDS = 120  # seconds for the same; an image of 8 million pixels takes 1.5, one of 89 million 6
+MAX_FILE_BYTES = 2**30  # bytes of a file, which is read into memory; radiographs have some 30 million
 DAMAGED_HEADER = "its header is damaged"
-DAMAGED_PIXELS = "its pixels do not decode: damaged, or cut short"
+DAMAGED_PIXELS = "its pixels cannot be decoded: damaged, or truncated"
 
 
 def read(path):
-    """The picture in a DICOM file; of several frames the first.
+    """The image in a DICOM file; of several frames the first.
 
     Args:
         path: pathlib.Path of a file.
-    Returns: PIL.Image of mode L, or RGB where the file holds colour.
+    Returns: PIL.Image of mode L, or RGB where the file is in colour.
     Raises: DicomError with the reason; Image.DecompressionBombError; OSError when the file cannot be opened.
     """
     with path.open("rb") as file, hide_library_errors(DAMAGED_HEADER):
@@ -73,7 +73,7 @@ def read(path):
 
 @contextlib.contextmanager
 def hide_library_errors(reason):
-    """Whatever else is raised, told as this reason: of damaged files pydicom raises all kinds of errors, which quote values."""
+    """Context that replaces other errors by this reason: on damaged files pydicom raises various errors, which quote values."""
     try:
         yield
     except (DicomError, Image.DecompressionBombError):
@@ -84,7 +84,7 @@ def hide_library_errors(reason):
 
 @functools.cache
 def library():
-    """pydicom, imported and silenced when the first DICOM file is met. Raises: DicomError when it is missing."""
+    """pydicom, imported and silenced at the first DICOM file. Raises: DicomError when it is missing."""
     # Once, and for all threads: `warnings.catch_warnings` would change the filters of the others.
     warnings.filterwarnings("ignore", module="pydicom")
     logging.getLogger("pydicom").disabled = True
@@ -100,15 +100,15 @@ def library():
 
 
 def read_header(file):
-    """Data set of an open DICOM file, with the pixels still as they are stored and without any other text.
+    """Data set of an open DICOM file: the elements in TAGS, with the pixels still encoded.
 
-    A file without preamble is refused: what one may be is a guess, and any text passes for one.
+    A file without preamble is refused: any text could be read as one.
     """
     pydicom = library()
     if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
-        raise DicomError(f"it is larger than {MAX_FILE_BYTES:,} bytes (expected a film)")
+        raise DicomError(f"it is larger than {MAX_FILE_BYTES:,} bytes (expected a radiograph)")
     if file.read(132)[128:] != b"DICM":
-        raise DicomError("no DICOM file (expected DICM at byte 128)")
+        raise DicomError("not a DICOM file (expected DICM at byte 128)")
     meta = pydicom.filereader.read_file_meta_info(file.name)
     if "TransferSyntaxUID" not in meta:
         raise DicomError("its header names no transfer syntax")
@@ -120,7 +120,7 @@ def read_header(file):
 
 
 def inflated(content):
-    """A file of a deflated data set. pydicom inflates whatever comes; a few bytes would fill the memory."""
+    """A file of a deflated data set, inflated up to a limit. pydicom has none; a few bytes could fill the memory."""
     inflater, limit = zlib.decompressobj(-zlib.MAX_WBITS), 2 * Image.MAX_IMAGE_PIXELS
     plain = inflater.decompress(content, limit)
     if inflater.unconsumed_tail:
@@ -131,9 +131,9 @@ def inflated(content):
 
 
 def check_header(dataset):
-    """Raise DicomError unless a data set describes pixels that are read here."""
+    """Raise DicomError unless a data set describes pixels that are supported here."""
     if not any(name in dataset for name in PIXELS):
-        raise DicomError("it holds no pixels: a report or a directory, or cut short")
+        raise DicomError("it contains no pixels: a report or a directory, or truncated")
     missing = [name for name in NEEDED if dataset.get(name) in (None, "")]
     if missing:
         raise DicomError(f"its header lacks {', '.join(missing)}")
@@ -142,13 +142,16 @@ def check_header(dataset):
         ("PixelData" not in dataset, "its pixels are floating-point numbers (expected integers of 1 to 16 bits)"),
         (dataset.BitsAllocated > 16, "its pixels have more than 16 bits (expected 1 to 16)"),
         (size == 0, "it has no rows or no columns"),
-        (kind not in {*GREYS, *COLOURS, "PALETTE COLOR"}, "its colours are of a kind that is not read"),
-        (samples != (3 if kind in COLOURS else 1), "its header contradicts itself: colour, and the number of samples"),
-        (dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1, "its highest bit is not where bits end"),
+        (kind not in {*GREYS, *COLOURS, "PALETTE COLOR"}, "its photometric interpretation is not supported"),
+        (samples != (3 if kind in COLOURS else 1), "its number of samples contradicts its photometric interpretation"),
+        (
+            dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1,
+            "its high bit is not its bits stored minus 1",
+        ),
     ):
         if wrong:
             raise DicomError(reason)
-    if size > Image.MAX_IMAGE_PIXELS:  # in Pillow's words
+    if size > Image.MAX_IMAGE_PIXELS:  # Pillow's message
         limit = f"Image size ({size} pixels) exceeds limit of {Image.MAX_IMAGE_PIXELS} pixels"
         raise Image.DecompressionBombError(f"{limit}, could be decompression bomb DOS attack.")
 
@@ -160,16 +163,16 @@ def check_header(dataset):
 def stored_pixels(dataset, path):
     """Stored values of the first frame: (rows, columns), or (rows, columns, 3) where it has colours.
 
-    Pillow decodes JPEG and JPEG 2000 where it can: it is always there, and looks at the size before it decodes.
+    Pillow decodes JPEG and JPEG 2000 where it can: it is always installed, and checks the size before it decodes.
     """
     pydicom, syntax = library(), dataset.file_meta.TransferSyntaxUID
     try:
         decoder = pydicom.pixels.get_decoder(syntax)
     except NotImplementedError:
-        raise DicomError(f"its transfer syntax is not read: {CONVERT}") from None
+        raise DicomError(f"its transfer syntax is not supported: {CONVERT}") from None
     name = re.split(r" \(|,", syntax.name)[0]  # "JPEG Lossless" of "JPEG Lossless, Non-Hierarchical, First-Order ..."
     if syntax == EXTENDED_JPEG and dataset.BitsStored != 8:
-        raise DicomError(f"its pixels are compressed as {name} of 12 bits, which no plugin reads: {CONVERT}")
+        raise DicomError(f"its pixels are compressed as {name} of 12 bits, which no plugin decodes: {CONVERT}")
     if not decoder.is_available:
         plugin = "pylibjpeg pylibjpeg-openjpeg" if "High-Throughput" in name else "python-gdcm"
         raise DicomError(f"its pixels are compressed as {name}, for which a plugin is missing: pip install {plugin}")
@@ -179,11 +182,11 @@ def stored_pixels(dataset, path):
 
 
 def decode_in_subprocess(path):
-    """What `stored_pixels` returns, decoded in a process of its own.
+    """What `stored_pixels` returns, decoded in a subprocess.
 
     One changed byte can crash gdcm's decoders of lossless JPEG and JPEG-LS, and Python with them; they print to standard error,
-    and take the memory that the compressed frame claims to need, whatever the header says. RLE, which pydicom decodes in
-    Python, may grow 64 times. A process costs half a second.
+    and allocate the size that the compressed frame declares, whatever the header says. RLE, which pydicom decodes in Python,
+    may expand 64 times. A subprocess costs half a second.
     """
     command = [sys.executable, "-m", "bones.data.dicom", os.fspath(path)]
     checkout, single = {"PYTHONPATH": str(Path(__file__).parents[2])}, {"OPENBLAS_NUM_THREADS": "1"}
@@ -195,17 +198,17 @@ def decode_in_subprocess(path):
             stderr=subprocess.DEVNULL,
             timeout=TIMEOUT_SECONDS,
             env=os.environ | checkout | single,  # each thread of OpenBLAS would take address space
-            start_new_session=True,  # Ctrl-C is for the script: a decoder that it stopped would make the film look damaged
+            start_new_session=True,  # Ctrl-C must not stop the decoder, which would make the image look damaged
         )
     except subprocess.TimeoutExpired:
-        raise DicomError(f"its pixels do not decode within {TIMEOUT_SECONDS} seconds") from None
+        raise DicomError(f"its pixels were not decoded within {TIMEOUT_SECONDS} seconds") from None
     if done.returncode:
         raise DicomError(DAMAGED_PIXELS)
     return np.load(io.BytesIO(done.stdout))
 
 
 def write_decoded(path):
-    """Write the stored values of a file's first frame to standard output: the other side of `decode_in_subprocess`."""
+    """Write the stored values of a file's first frame to standard output, for `decode_in_subprocess`."""
     with contextlib.suppress(ImportError):  # Windows has no such limit
         import resource
 

@@ -1,4 +1,4 @@
-"""From the stored values of a DICOM file to 8 bits: modality LUT or rescale -> VOI LUT or window -> black to white.
+"""Convert the stored values of a DICOM file to 8 bits: modality LUT or rescale -> VOI LUT or window -> black to white.
 
 Source: DICOM PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/part03.html.
 """
@@ -8,17 +8,17 @@ import numpy as np
 from bones.system.errors import DicomError
 
 PALETTE = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
-POINT = 1e-9  # width of a range that is a point
+POINT = 1e-9  # smallest width of a range, against division by 0
 
 
 def grey(stored, dataset):
-    """8-bit grey of stored values, as the file asks to be shown.
+    """8-bit grey of stored values, as the file's display attributes specify.
 
-    Values become the modality's (C.11.1), and these a brightness by the VOI LUT or window (C.11.2), whose whole range becomes 0
-    to 255; the first where there are several, the LUT where there are both. Without either, 8-bit values stay as they are, and
-    deeper ones are spread from their least to their greatest: 12-bit films often use a part of their range, and would be dark.
-    MONOCHROME1, whose least value is white, is inverted (C.7.6.3.1.2). Padding (C.7.5.1.1.2) is no part of the picture: it
-    does not count as least or greatest, and is black.
+    Stored values become modality values (C.11.1), and these a brightness by the VOI LUT or window (C.11.2), whose range becomes
+    0 to 255; the first where there are several, the LUT where there are both. Without either, 8-bit values are unchanged, and
+    deeper ones are scaled from minimum to maximum: 12-bit images often use a part of their range, and would be dark.
+    MONOCHROME1, whose smallest value is white, is inverted (C.7.6.3.1.2). Padding (C.7.5.1.1.2) is excluded from minimum and
+    maximum, and is black.
 
     Args:
         stored: (rows, columns) of 8- or 16-bit integers.
@@ -40,7 +40,7 @@ def grey(stored, dataset):
 
 
 def brightness_of(possible, present, dataset):
-    """Brightness of each possible stored value, 0 to 1 or to be clipped to that; `present` says which stand in the picture."""
+    """Brightness of each possible stored value, to be clipped to 0 to 1; `present` masks those that occur in the image."""
     values, depth, low, high = modality_values(possible, dataset)
     brightness = voi_brightness(values, dataset)
     if brightness is not None:
@@ -51,7 +51,7 @@ def brightness_of(possible, present, dataset):
 
 
 def every_value(stored):
-    """All values of an array's type, and the place of each element among them: what is done to values is done to 65,536.
+    """All values of an array's type, and the index of each element among them: a function is then computed for 65,536 values.
 
     Returns: (values, places): (256 or 65536,) of the type, and unsigned integers of the array's shape.
     """
@@ -65,15 +65,15 @@ def is_padding(values, dataset):
     ends = [dataset.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return np.zeros(len(values), bool)
-    # Files may say 65,535 where -1 is meant.
+    # Some files have 65,535 for -1.
     low, high = sorted(np.array(int(end)).astype(values.dtype) for end in (ends[0], ends[0] if ends[1] is None else ends[1]))
     return (values >= low) & (values <= high)
 
 
 def modality_values(stored, dataset):
-    """What stored values mean: by ModalityLUTSequence, else by RescaleSlope and RescaleIntercept (PS3.3, C.11.1).
+    """Modality values of stored values: by ModalityLUTSequence, else by RescaleSlope and RescaleIntercept (PS3.3, C.11.1).
 
-    Returns: (values, depth, low, high): float64, their bits, and the least and the greatest that these allow.
+    Returns: (values, depth, low, high): float64, their bits, and the minimum and maximum that these allow.
     """
     if dataset.get("ModalityLUTSequence"):
         item = dataset.ModalityLUTSequence[0]
@@ -91,7 +91,7 @@ def modality_values(stored, dataset):
 def voi_brightness(values, dataset):
     """Brightness by VOILUTSequence, else by WindowCenter, WindowWidth and VOILUTFunction (PS3.3, C.11.2).
 
-    Returns: float64 from 0 (the output's least) to 1 (its greatest), to be clipped; None where the file has neither.
+    Returns: float64 from 0 (black) to 1 (white), to be clipped; None where the file has neither.
     """
     if dataset.get("VOILUTSequence"):
         item = dataset.VOILUTSequence[0]
@@ -107,20 +107,20 @@ def voi_brightness(values, dataset):
         raise DicomError("its window is less than one value wide")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))  # beyond 709 exp overflows
-    # LINEAR is ((x - (c - 0.5)) / (w - 1) + 0.5), which begins at c - w / 2 as LINEAR_EXACT does, but is one value narrower.
+    # LINEAR is ((x - (c - 0.5)) / (w - 1) + 0.5): it begins at c - w / 2 like LINEAR_EXACT, but is one value narrower.
     span = width - 1 if function == "LINEAR" else width
     return (values - (centre - width / 2)) / max(span, POINT)
 
 
 def look_up(values, descriptor, data, dataset):
-    """Values through a table: below its first the first entry, above its last the last one.
+    """Values mapped by a look-up table: below its first value the first entry, above its last the last one.
 
-    pydicom's own counts the entries in the type of the output: of 8 bits, it takes entry 0 for 256.
+    pydicom's own function counts the entries in the type of the output: with 8 bits, it takes entry 0 for 256.
 
     Args:
         descriptor: number of entries (0: 65,536), the value that the first one is for, bits of an entry.
         data: list of numbers, or bytes with one or two bytes an entry.
-        dataset: its byte order is the bytes'.
+        dataset: its byte order is that of the bytes.
     Returns: (entries, bits): float64 like `values`, and the bits of an entry.
     """
     count, first, bits = (int(part) for part in descriptor)
@@ -130,7 +130,7 @@ def look_up(values, descriptor, data, dataset):
         data = np.frombuffer(data, "u1" if len(data) < 2 * count else two_bytes)
     entries = np.atleast_1d(data)[:count].astype(float)
     if len(entries) < count or not 1 <= bits <= 16:
-        raise DicomError("its look-up table is shorter than it says, or not of 1 to 16 bits")
+        raise DicomError("its look-up table is shorter than declared, or not of 1 to 16 bits")
     places = np.clip(values.astype(float) - first, 0, count - 1)
     return entries[places.astype(int)], bits
 
@@ -141,12 +141,12 @@ def number(dataset, name, default=None):
         return default
     value = float(np.atleast_1d(np.asarray(dataset[name].value, float))[0])
     if not np.isfinite(value):
-        raise DicomError(f"its {name} is no number")
+        raise DicomError(f"its {name} is not a finite number")
     return value
 
 
 def colour(stored, dataset):
-    """8-bit RGB of stored values: pydicom has made RGB of every colour space but that of a palette.
+    """8-bit RGB of stored values: pydicom converts every colour space to RGB, except palettes.
 
     Args:
         stored: (rows, columns) indices into a palette, or (rows, columns, 3).

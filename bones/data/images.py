@@ -1,4 +1,4 @@
-"""From an image file to a square of grey pixels, or to one reason why not; and films side by side on a contact sheet."""
+"""Read an image file as a square of grey pixels, or raise one reason why not; and draw contact sheets of images."""
 
 import concurrent.futures
 import functools
@@ -13,20 +13,20 @@ from tqdm import tqdm  # progress bar
 from bones.data import dicom
 from bones.system.errors import UnreadableImageError
 
-AHEAD = 1024  # images that threads are given at once: a million would take a gigabyte before the first is done
+AHEAD = 1024  # images that are queued for threads at once: a million would take a gigabyte
 
 
 @functools.cache
 def refuse_bombs():
-    """Have Pillow refuse a decompression bomb where it warns of one, at 89 million pixels, and not at twice that."""
+    """Make Pillow raise an error where it warns of a decompression bomb, at 89 million pixels."""
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def in_threads(work, images, words):
-    """What a function gives for each of many images, in order: Pillow lets go of Python's lock while it works.
+    """Results of a function for each image, in order, computed in threads: Pillow releases the global interpreter lock.
 
     Args:
-        words: what the progress bar says.
+        words: description in the progress bar.
     """
     images = list(images)
     with (
@@ -42,8 +42,8 @@ def in_threads(work, images, words):
 def read_grey(path):
     """Luminance of an image file.
 
-    Colour becomes ITU-R 601 luma; transparent pixels show the black ground; 16-bit grey is scaled, 65,535 to 255; EXIF
-    orientation is applied; of an animation the first frame counts. DICOM is shown as the file asks for, see
+    Colour becomes ITU-R 601 luma; transparent pixels show a black background; 16-bit grey is scaled, 65,535 to 255; EXIF
+    orientation is applied; of an animation the first frame is used. DICOM: see
     `dicom_display.grey`.
 
     Args:
@@ -54,8 +54,8 @@ def read_grey(path):
     path = Path(path)
     refuse_bombs()
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise UnreadableImageError("no file" if path.exists() else "no such file")
+        if not path.is_file():  # opening a pipe would block
+            raise UnreadableImageError("not a file" if path.exists() else "no such file")
         if path.stat().st_size == 0:
             raise UnreadableImageError("0 bytes (expected an image)")
         if is_dicom(path):
@@ -64,7 +64,7 @@ def read_grey(path):
             image.load()
             return to_grey(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError:
-        raise UnreadableImageError("no image that Pillow knows") from None
+        raise UnreadableImageError("not an image that Pillow can read") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"refused as a decompression bomb: {error}") from None
     except OSError as error:
@@ -77,12 +77,12 @@ def read_grey(path):
 
 
 def is_dicom(path):
-    """Whether a file's name says that it is DICOM."""
+    """Whether a file has the suffix of DICOM."""
     return Path(path).suffix.lower() == ".dcm"
 
 
 def mode(path):
-    """How an image file that was read holds its pixels: Pillow's mode (L, RGB, I;16, ...), or DICOM."""
+    """Pixel format of a readable image file: Pillow's mode (L, RGB, I;16, ...), or DICOM."""
     if is_dicom(path):
         return "DICOM"
     with Image.open(path) as image:
@@ -93,7 +93,7 @@ def to_grey(image):
     """8-bit luminance of a decoded PIL image of any mode."""
     if image.mode in ("L", "1"):
         return image.convert("L")
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit files come as I;16, I;16B or I
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's modes of 16-bit files: I;16, I;16B or I
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise UnreadableImageError(f"{image.mode} pixels from {values.min()} to {values.max()} (expected 8 or 16 bits)")
@@ -110,7 +110,7 @@ def fit_square(grey, size, resize):
     Args:
         grey: PIL.Image of mode L.
         size: side of the square, pixels.
-        resize: "pad" fits the long side and centres the image on black; "stretch" squeezes both sides.
+        resize: "pad" fits the long side and centres the image on black; "stretch" resizes each side to `size`.
     Returns: (size, size) uint8.
     """
     if resize == "stretch":
@@ -124,18 +124,18 @@ def fit_square(grey, size, resize):
 
 
 def shrink(film, side):
-    """A PIL image brought down to a long side of `side` pixels where it is larger."""
+    """A PIL image, downscaled to a long side of `side` pixels where it is larger."""
     scale = min(1, side / max(film.size))
     return film.resize([max(1, round(scale * length)) for length in film.size], Image.Resampling.BILINEAR)
 
 
 def contact_sheet(films, captions, columns=6, side=200):
-    """Films side by side, each under its caption.
+    """Images in a grid, each under its caption.
 
     Args:
         films: PIL images of mode L.
-        captions: one text a film; it may hold several lines.
-        side: pixels that a film is fitted into.
+        captions: one text an image; it may have several lines.
+        side: pixels of the square that an image is fitted into.
     Returns: PIL.Image of mode L.
     """
     columns = min(columns, len(films))

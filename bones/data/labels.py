@@ -1,4 +1,4 @@
-"""Labels of studies: those of folders' names, and corrections from a file."""
+"""Labels of studies: from the names of their folders, and corrections from a file."""
 
 import os
 from pathlib import Path
@@ -35,20 +35,20 @@ def read_labels(file, root):
 
     Args:
         file: .csv with the columns study and label, or without a header as MURA's own valid_labeled_studies.csv. A study is a
-            path that holds train/ or valid/ and what follows; a label is 1, 0, positive or negative.
-        root: data root that holds the studies.
+            path that contains train/ or valid/ and what follows; a label is 1, 0, positive or negative.
+        root: data root that contains the studies.
     Returns: {"valid/XR_HUMERUS/patient11185/study1_positive": 0 or 1}.
-    Raises: DataError when the file cannot be read, names what is no study of the root, or gives a study two labels.
+    Raises: DataError when the file cannot be read, names a path that is not a study of the root, or gives a study two labels.
     """
     form = "Expected the columns study and label, as in: valid/XR_HUMERUS/patient11185/study1_positive,0"
-    try:  # blank lines are kept, for the numbers of lines
+    try:  # blank lines are kept, so that line numbers are right
         rows = pd.read_csv(
             file, header=None, dtype=str, na_filter=False, skip_blank_lines=False, encoding_errors="surrogateescape"
         )
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. {form}") from None
-    except ValueError as error:  # pandas' parser errors are such
-        raise DataError(f"{file} is no table ({error}). {form}") from None
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"{file} is not a CSV table ({error}). {form}") from None
     rows = rows[(rows != "").any(axis=1)]
     header = [name.strip().lower() for name in rows.iloc[0]] if len(rows) else []
     if "study" in header and "label" in header:
@@ -60,16 +60,16 @@ def read_labels(file, root):
         where = f"{file}, line {line + 1}"
         key, label = study_key(study, root), WORDS.get(word.strip().lower())
         if key is None:
-            raise DataError(f"{where}: {study[:200]!r} is no study folder of {root}. {form}")
+            raise DataError(f"{where}: {study[:200]!r} is not a study folder of {root}. {form}")
         if label is None:
-            raise DataError(f"{where}: {word!r} is no label; expected 1, 0, positive or negative.")
+            raise DataError(f"{where}: {word!r} is not a label; expected 1, 0, positive or negative.")
         if labels.setdefault(key, label) != label:
-            raise DataError(f"{where}: {study} has another label further up; keep one of the two.")
+            raise DataError(f"{where}: {study} has another label in an earlier line; keep one of the two.")
     return labels
 
 
 def study_key(path, root):
-    """A study's path from train/ or valid/ on, or None where it names no study folder of a data root."""
+    """A study's path from train/ or valid/ on, or None where it is not a study folder of a data root."""
     parts = [part for part in path.strip().replace("\\", "/").split("/") if part]
     starts = [place for place, part in enumerate(parts) if part in FOLDERS.values()]
     if not starts or ".." in parts or not parts[-1].endswith(tuple(LABELS)):

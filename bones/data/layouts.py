@@ -1,4 +1,4 @@
-"""From the folders of a data set in MURA's layout to rows of a table: the data root, study types, patients, studies, labels."""
+"""Read the folders of a data set in MURA's layout as rows of a table: data root, study types, patients, studies, labels."""
 
 import logging
 import re
@@ -12,44 +12,44 @@ from bones.system.errors import DataError
 log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
-FOLDERS = {"train": "train", "held-out": "valid"}  # our word for a split: MURA's folder
+FOLDERS = {"train": "train", "held-out": "valid"}  # name of a split: MURA's folder
 LABELS = {"_negative": 0, "_positive": 1}
 
 
 def walk(folder, split, study_types, attempt=lambda function, *arguments: function(*arguments)):
-    """Table of the views below a split's folder; `attempt` calls what may raise a DataError."""
+    """Table of the views below a split's folder; `attempt` calls functions that may raise a DataError."""
     rows = []
     for study_type, type_folder in attempt(type_folders, folder, study_types):
         for patient in folders_without_images(type_folder, attempt):
             studies = folders_without_images(patient, attempt)
             if not studies:
-                log.warning("%s holds no study folder", patient)
+                log.warning("%s contains no study folder", patient)
             for study in studies:
                 place = (split, study_type, patient.name, study.name)
                 rows += [(str(image), *place, image.name, label) for image, label in attempt(images_and_label, study)]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": int})  # also where there is no row
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": int})  # also for a table without rows
 
 
 def data_root(path):
-    """The folder at or just below `path` that holds train/ or valid/, as a Path.
+    """The folder at or just below `path` that contains train/ or valid/, as a Path.
 
     Raises: DataError when there is none, or when several below `path` do.
     """
     path = Path(path)
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; a data root is the folder that MURA unpacks to, with train/ and valid/ in it.")
+        raise DataError(f"{path} is not a folder; a data root is the folder that MURA unpacks to, with train/ and valid/.")
     candidates = [path]
     for _ in range(3):  # MURA-v1.1.zip unpacked by hand often ends up as MURA-v1.1/MURA-v1.1
         roots = [folder for folder in candidates if any((folder / name).is_dir() for name in FOLDERS.values())]
         if len(roots) > 1:
             names = ", ".join(str(folder) for folder in roots)
-            raise DataError(f"{path} holds several data roots ({names}); pass one of them as --data.")
+            raise DataError(f"{path} contains several data roots ({names}); pass one of them as --data.")
         if roots:
             return roots[0]
         candidates = [folder for candidate in candidates for folder in subfolders(candidate)]
     above = next((parent for parent in path.resolve().parents if (parent / "train").is_dir()), None)
     advice = f"Did you mean --data {above}?" if above else "Pass the folder that MURA unpacks to (MURA-v1.1) as --data."
-    raise DataError(f"{path} holds neither train/ nor valid/, and no folder just below it does. {advice}")
+    raise DataError(f"{path} contains neither train/ nor valid/, and no folder just below it does. {advice}")
 
 
 def split_folder(root, split):
@@ -58,14 +58,14 @@ def split_folder(root, split):
     if not folder.is_dir():
         there = ", ".join(sorted(entry.name for entry in root.iterdir())) or "nothing"
         raise DataError(
-            f"{root} holds no {folder.name}/ folder, where the {split} studies stand (found: {there}).\n"
+            f"{root} contains no {folder.name}/ folder with the {split} studies (found: {there}).\n"
             f"Expected {root}/train and {root}/valid; unpack MURA again, or check --data."
         )
     return folder
 
 
 def type_folders(folder, study_types):
-    """[(study type, folder of its patients)] of a split; a split without the XR_* level is one folder of the type asked for."""
+    """[(study type, folder of its patients)] of a split; a split without the XR_* level is one folder of the given type."""
     found = {entry.name: entry for entry in subfolders(folder)}
     types = {name: entry for name, entry in found.items() if name.upper().startswith("XR_")}
     if not types:
@@ -81,25 +81,23 @@ def type_folders(folder, study_types):
     missing = [name for name in study_types if name not in types]
     if missing:
         raise DataError(
-            f"{folder} holds no {' '.join(missing)}; it holds {', '.join(types)}.\n"
+            f"{folder} contains no {' '.join(missing)}; it contains {', '.join(types)}.\n"
             "Pass one or more of them, or all, as --study-type."
         )
     return [(name, types[name]) for name in sorted(set(study_types))]
 
 
 def is_system_file(name):
-    """Whether a file or folder is litter of a system or an archiver: ._image1.png, .DS_Store, Thumbs.db, __MACOSX."""
+    """Whether a file or folder was left by an operating system or an archiver: ._image1.png, .DS_Store, Thumbs.db, __MACOSX."""
     return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx"}
 
 
 def sorted_entries(folder):
-    """Entries of a folder without strays, study2 before study10."""
+    """Entries of a folder without system files, study2 before study10."""
     try:
         entries = [entry for entry in Path(folder).iterdir() if not is_system_file(entry.name)]
     except OSError as error:
-        raise DataError(
-            f"{folder} cannot be read: {error.strerror}. Give yourself leave to read it, or move it away."
-        ) from None
+        raise DataError(f"{folder} cannot be read: {error.strerror}. Make it readable, or move it away.") from None
     return sorted(
         entries, key=lambda entry: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", entry.name)]
     )
@@ -111,7 +109,7 @@ def subfolders(folder):
 
 
 def folders_without_images(folder, attempt):
-    """Folders directly inside a folder of patients or studies; `attempt` calls what raises when there are images, too."""
+    """Folders directly inside a folder of patients or studies; `attempt` calls functions that may raise a DataError."""
     entries = attempt(sorted_entries, folder)
     attempt(check_no_images, entries)
     return [entry for entry in entries if entry.is_dir()]
@@ -133,7 +131,7 @@ def images_and_label(study):
 
 
 def images_of(study):
-    """Paths of a study's images, in order; what is neither an image nor a stray is passed over with a warning.
+    """Paths of a study's images, in order; other files, besides system files, are skipped with a warning.
 
     Raises: DataError when there is none.
     """
@@ -141,9 +139,9 @@ def images_of(study):
     images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
     for entry in entries:
         if entry not in images:
-            log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", entry)
+            log.warning("%s is not an image (.png, .jpg, .jpeg, .dcm) and is skipped", entry)
     if not images:
-        raise DataError(f"{study} holds no image; expected image1.png or the like. Unpack it again, or remove the folder.")
+        raise DataError(f"{study} contains no image; expected image1.png or similar. Unpack it again, or remove the folder.")
     return images
 
 

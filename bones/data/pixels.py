@@ -1,4 +1,4 @@
-"""From a table of views to pixels: decoded in parallel into a memory-mapped cache, and read from it row by row."""
+"""Pixels of a table of views: decoded in parallel into a memory-mapped cache, and read from it row by row."""
 
 import hashlib
 import logging
@@ -19,7 +19,7 @@ from bones.system.files import printable
 log = logging.getLogger(__name__)
 
 CACHE = Path("data/cache")
-RELEASE_EVERY = 256  # views that are decoded before their pixels leave this process's memory
+RELEASE_EVERY = 256  # views decoded before their pixels are released from memory
 SKIP_ADVICE = "\nUnpack them again, or pass --skip-unreadable; the run then records how many were left out."
 
 
@@ -32,10 +32,10 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, transfo
     Args:
         views: table of `bones.data.views.find_views`.
         size, resize: see `fit_square`.
-        skip_unreadable: leave out views that do not decode, with their labels, instead of raising.
+        skip_unreadable: leave out views that cannot be decoded, with their labels, instead of raising an error.
         cache: folder of the cache files, or None to decode into memory.
         transform: f((height, width) uint8) -> the same, applied before resizing; only without a cache.
-    Returns: (views, pixels): the table without what was left out, and (n, size, size, 1) uint8 in its order, read-only.
+    Returns: (views, pixels): the table of the views that were decoded, and (n, size, size, 1) uint8 in its order, read-only.
     Raises: DataError that lists every unreadable view with the reason.
     """
     if cache is None:
@@ -45,7 +45,7 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, transfo
         file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
         pixels, bad = read_cache(file) or build_cache(views["path"], size, resize, file)
         if len(bad) and not skip_unreadable:
-            file.unlink()  # the next run looks again: what was wrong may not show in a time or size (permissions)
+            file.unlink()  # the next run decodes again: the cause (permissions) may not change a time or size
     if len(bad):
         message = describe_unreadable(views, bad)
         if not skip_unreadable:
@@ -56,9 +56,9 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, transfo
 
 
 class Rows:
-    """Some rows of an array, in an order of their own, without a copy of the array.
+    """Selected rows of an array, in a given order, without a copy of the array.
 
-    Fancy indexing of a memory map would read it whole; this reads rows when they are asked for.
+    Fancy indexing of a memory map would read all rows; this reads rows on access.
     """
 
     def __init__(self, array, rows):
@@ -75,12 +75,12 @@ class Rows:
         return values
 
     def of(self, views, part):
-        """The Rows of some views: self holds those of the table `views`, and `part` is a table of some of them."""
+        """The Rows of some views: self has those of the table `views`, and `part` is a table of some of them."""
         return Rows(self.array, self.rows[pd.Index(views["path"]).get_indexer(part["path"])])
 
 
 def release_memory(array):
-    """Keep memory flat: what was read or written of an array that is mapped from disk stays in the system's own cache alone."""
+    """Release the memory of a memory-mapped array: what was read or written stays in the system's page cache alone."""
     mapped = getattr(array, "base", None)
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -99,7 +99,7 @@ def cache_key(views, size, resize):
     for path in views["path"]:
         try:
             state = os.stat(path)
-        except OSError:  # a dangling link, say: decoding will name it
+        except OSError:  # such as a broken link: decoding will report it
             state = os.stat_result([0] * 10)
         key.update(f"\n{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}".encode(errors="surrogateescape"))
     return key.hexdigest()[:32]
@@ -120,7 +120,7 @@ def build_cache(paths, size, resize, file):
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(file.with_suffix(".lock")):  # of two processes that need it, one decodes
+        with filelock.FileLock(file.with_suffix(".lock")):  # only one process decodes
             return read_cache(file) or fill_cache(paths, size, resize, file)
     except OSError as error:
         raise DataError(
@@ -130,8 +130,8 @@ def build_cache(paths, size, resize, file):
 
 
 def fill_cache(paths, size, resize, file):
-    """What `build_cache` does while no other process does."""
-    with files.whole_file(file) as partial, files.whole_file(file.with_suffix(".csv")) as partial_csv:  # it gets its name first
+    """Decode into the cache file, while `build_cache` holds the lock."""
+    with files.whole_file(file) as partial, files.whole_file(file.with_suffix(".csv")) as partial_csv:  # renamed first
         pixels = create_array(partial, (len(paths), size, size, 1))
         bad = decode_all(paths, size, resize, pixels)
         pixels.flush()
@@ -140,7 +140,7 @@ def fill_cache(paths, size, resize, file):
 
 
 def create_array(path, shape):
-    """A new .npy file of uint8, mapped into memory. Raises: OSError when it finds no room on the disk."""
+    """A new .npy file of uint8, mapped into memory. Raises: OSError when the disk is full."""
     array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     files.reserve(path, os.path.getsize(path))
     return array

@@ -17,8 +17,8 @@ def find(names):
     """Views of the studies that paths name.
 
     Args:
-        names: images, each a study of its own, and folders: each folder in or below them that holds images is a study.
-    Returns: pandas.DataFrame with path and study, the name of its folder or image, in order; labels in names count for nothing.
+        names: images, each a study of its own, and folders: each folder at or below them that contains images is a study.
+    Returns: pandas.DataFrame with path and study, the name of its folder or image, in order; labels in names are ignored.
     Raises: DataError when a path is missing, or no image is found at or below one.
     """
     rows = []
@@ -31,18 +31,17 @@ def find(names):
             continue
         found = [(str(image), str(folder)) for folder, films in folders(path) for image in films]
         if not found:
-            raise DataError(f"{path} holds no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
+            raise DataError(f"{path} contains no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
         rows += found
     return pd.DataFrame(rows, columns=["path", "study"]).drop_duplicates()
 
 
 def folders(root):
-    """The folders at and below one that hold images, in order, each with its images.
+    """The folders at and below one that contain images, in order, each with its images.
 
-    A link back to a folder that leads to it is not followed; a file that is neither an image nor a stray is passed over with a
-    warning.
+    A link back to a parent folder is not followed; files other than images and system files are skipped with a warning.
     """
-    waiting = [(Path(root), ())]  # the next one last, each with the device and number of the folders that lead to it
+    waiting = [(Path(root), ())]  # a stack, each with the device and inode of its parent folders
     while waiting:
         folder, above = waiting.pop()
         status = os.stat(folder)
@@ -56,9 +55,9 @@ def folders(root):
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
                 films.append(entry)
             else:
-                log.warning("%s is no image (.png, .jpg, .jpeg, .dcm) and is passed over", printable(entry))
+                log.warning("%s is not an image (.png, .jpg, .jpeg, .dcm) and is skipped", printable(entry))
         if films:
             yield folder, films
         elif not inner:
-            log.warning("%s holds no image and is passed over", printable(folder))
+            log.warning("%s contains no image and is skipped", printable(folder))
         waiting += [(entry, (*above, here)) for entry in inner[::-1]]

@@ -1,7 +1,7 @@
-"""What a table of views is: one row a view, with these columns; the currency of the whole repository.
+"""Columns of a table of views, which has one row a view.
 
-It stands alone because bones.scores imports nothing else of bones.data.
+A module of its own because bones.scores imports nothing else of bones.data.
 """
 
 COLUMNS = ["path", "split", "study_type", "patient", "study", "view", "label"]
-STUDY = ["study_type", "patient", "study"]  # those that together name one study
+STUDY = ["study_type", "patient", "study"]  # columns that identify a study

@@ -1,4 +1,4 @@
-"""Every view of a split, or of a whole data root with the faults met on the way; and what tells two data sets apart."""
+"""Find the views of a split, or of a data root with its layout errors; and fingerprints of data sets."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
     """One row a view of a split of a data root in MURA's layout.
 
     Args:
-        root: folder that holds train/ and valid/, or whose only such subfolder does. Below them stand an optional XR_* level,
+        root: folder that contains train/ and valid/, or whose only such subfolder does. Below them are an optional XR_* level,
             patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm).
         split: "train" (MURA's train/) or "held-out" (MURA's valid/).
         study_types: XR_* names, or ["all"].
@@ -29,7 +29,7 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
     views = walk(folder, split, study_types)
     if views.empty:
         raise DataError(
-            f"{folder} holds no views of {' '.join(study_types)}.\n"
+            f"{folder} contains no views of {' '.join(study_types)}.\n"
             "Expected patient*/study*_positive|negative/image*.png below it; unpack MURA again, or check --data."
         )
     if labels is not None:
@@ -40,10 +40,10 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
 
 
 def survey(root, study_types=("all",), labels=None):
-    """Every view of both splits that can be found, and every fault met on the way, where `find_views` stops at the first.
+    """Every view of both splits that can be found, and all layout errors, where `find_views` raises the first.
 
     Returns: (views, faults): a table like that of `find_views`, and a list of messages.
-    Raises: DataError when the root holds neither train/ nor valid/.
+    Raises: DataError when the root contains neither train/ nor valid/.
     """
     root, faults = data_root(root), []
 
@@ -65,12 +65,12 @@ def check_both_classes(views, where):
         kind = "positive" if views["label"].iloc[0] else "negative"
         raise DataError(
             f"{where}: all {len(views)} views are {kind}. Learning and scoring need both classes: "
-            "look for study folders named *_positive and *_negative, or take in more studies."
+            "look for study folders named *_positive and *_negative, or add studies."
         )
 
 
 def check_patients_apart(root, split, study_types, views):
-    """Raise DataError when a patient of these study types stands in train/ and in valid/."""
+    """Raise DataError when a patient of these study types is in train/ and in valid/."""
     other = root / ({"train", "valid"} - {FOLDERS[split]}).pop()
     if not other.is_dir():
         return
@@ -80,14 +80,14 @@ def check_patients_apart(root, split, study_types, views):
     both = sorted({patient.name for folder in folders for patient in subfolders(folder)} & set(views["patient"]))
     if both:
         raise DataError(
-            f"{len(both)} patients stand in both {root}/train and {root}/valid: {', '.join(both[:5])}"
+            f"{len(both)} patients are in both {root}/train and {root}/valid: {', '.join(both[:5])}"
             f"{', ...' if len(both) > 5 else ''}.\n"
-            "A score on someone seen in training is worth nothing: remove them from one of the two."
+            "Scores on patients seen in training are not valid: remove them from one of the two."
         )
 
 
 def fingerprint(views, root):
-    """What a table of views holds, to tell two data sets apart: counts and a hash of relative paths and labels.
+    """Fingerprint of a table of views, to compare data sets: counts and a hash of relative paths and labels.
 
     Returns: dict with views, studies, patients, positive_views, bytes (of all image files) and sha256.
     """
@@ -106,5 +106,5 @@ def fingerprint(views, root):
 
 
 def is_same(recorded, found):
-    """Whether two fingerprints are of the same data; one of an earlier version may say less."""
+    """Whether two fingerprints are of the same data; one of an earlier version may have fewer keys."""
     return bool(recorded) and recorded == {name: found.get(name) for name in recorded}

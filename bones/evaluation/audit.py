@@ -1,7 +1,7 @@
-"""Shortcut audit: how far scores move when what should not matter is hidden or changed: markers, borders, left and right.
+"""Shortcut audit: how scores change when features that should not matter (markers, borders, left and right) are changed.
 
-A network that reads a marker in a corner, or a shutter, loses AUROC when corners are hidden; one that looks at bones does not.
-Changes are made on the film as it is stored, before it is resized.
+A network that relies on a marker in a corner, or on a shutter, loses AUROC when corners are hidden; one that relies on bones
+does not. Changes are applied to the stored image, before it is resized.
 """
 
 import numpy as np
@@ -20,21 +20,21 @@ from bones.scores.probabilities import decisions, study_probabilities
 from bones.scores.report import differences
 from bones.scores.text import as_text
 
-CORNER = 0.2  # side of a hidden corner, share of the film's short side
-BORDER = 0.08  # width of the hidden frame, share of the film's short side
-LEVELS = 32  # of grey in the histogram: with more, a thin strip of saturated white is its peak on some films
-MARGIN = 0.02  # kept around the limb, share of the film's long side
+CORNER = 0.2  # side of a hidden corner, as a share of the image's short side
+BORDER = 0.08  # width of the hidden frame, as a share of the image's short side
+LEVELS = 32  # of grey in the histogram: with more, a thin strip of saturated white is the peak of some images
+MARGIN = 0.02  # kept around the limb, as a share of the image's long side
 
 
 def find_limb(grey):
-    """The largest region that differs from the ground, with its holes filled and a margin.
+    """The largest region that differs from the background, with its holes filled and a margin.
 
-    The ground is what the most common grey belongs to, dark or bright. The triangle method parts it from the rest; unlike
-    Otsu's it finds soft tissue, whose grey lies nearer to the ground's than to bone's.
+    The background contains the most common grey level, dark or bright. The triangle method separates it from the rest. Unlike
+    Otsu's, it detects soft tissue, whose grey level is closer to the background's than to bone's.
 
     Args:
         grey: (height, width) uint8.
-    Returns: (limb, ground): (height, width) bool, and the ground's median grey. The limb is all where nothing differs.
+    Returns: (limb, ground): (height, width) bool, and the background's median grey. Without contrast, all is limb.
     Source: Zack, Rogers and Latt 1977, doi:10.1177/25.7.70454.
     """
     blurred = ndimage.gaussian_filter(grey.astype(np.float32), max(grey.shape) / 200)
@@ -44,7 +44,7 @@ def find_limb(grey):
     threshold = filters.threshold_triangle(blurred, nbins=LEVELS)
     other = blurred > threshold if edges[np.argmax(counts)] < threshold else blurred <= threshold
     regions = measure.label(other)
-    margin = round(BORDER * min(grey.shape))  # bright film edges lie there: only what lies inside counts
+    margin = round(BORDER * min(grey.shape))  # it may contain bright film edges: only the inside is searched
     inner = regions[margin:-margin, margin:-margin] if margin else regions
     largest = regions == np.argmax(np.bincount(inner.ravel(), minlength=2)[1:]) + 1
     reach = max(1, round(MARGIN * max(grey.shape)))
@@ -53,7 +53,7 @@ def find_limb(grey):
 
 
 def hide_corners(grey):
-    """The four corners painted over with the ground's grey: markers and burnt-in text stand there."""
+    """Paint the four corners, where markers and burnt-in text are, with the background's grey."""
     changed, side, ground = grey.copy(), round(CORNER * min(grey.shape)), find_limb(grey)[1]
     for rows in (slice(None, side), slice(-side, None)):
         for columns in (slice(None, side), slice(-side, None)):
@@ -62,7 +62,7 @@ def hide_corners(grey):
 
 
 def hide_borders(grey):
-    """A frame painted over with the ground's grey: shutters, film edges and stickers show there."""
+    """Paint a frame, where shutters, film edges and stickers are, with the background's grey."""
     width = max(1, round(BORDER * min(grey.shape)))
     changed = np.full_like(grey, find_limb(grey)[1])
     changed[width:-width, width:-width] = grey[width:-width, width:-width]
@@ -70,18 +70,18 @@ def hide_borders(grey):
 
 
 def only_limb(grey):
-    """All outside the largest limb region painted over with the ground's grey."""
+    """Paint everything outside the limb with the background's grey."""
     limb, ground = find_limb(grey)
     return np.where(limb, grey, np.uint8(ground))
 
 
 def mirror(grey):
-    """Left and right exchanged."""
+    """Swap left and right."""
     return grey[:, ::-1].copy()
 
 
 def invert(grey):
-    """Black and white exchanged."""
+    """Swap black and white."""
     return 255 - grey
 
 
@@ -95,12 +95,12 @@ CHANGES = {
 
 
 def compare(name, before, after, threshold):
-    """One row of the audit: how far AUROC, probabilities and decisions of studies move.
+    """One row of the audit: how AUROC, probabilities and decisions of studies change.
 
     Args:
-        before, after: predictions, one row a view, on films as they are and as changed.
+        before, after: predictions, one row per view, on the original and on the changed images.
     Returns: dict with change, AUROC, its difference with a paired 95 % interval, mean absolute change of probability, and the
-        share of decisions that change.
+        share of decisions that differ.
     """
     studies = [study_probabilities(table) for table in (before, after)]
     was, now = (table["probability"].to_numpy() for table in studies)
@@ -115,14 +115,14 @@ def compare(name, before, after, threshold):
 
 
 def examples(films):
-    """A contact sheet: a row a film, as it is and with each change."""
-    changes = {"film": lambda grey: grey, **CHANGES}
+    """A contact sheet with one row per image: the original and each change."""
+    changes = {"original": lambda grey: grey, **CHANGES}
     pictures = [Image.fromarray(change(np.asarray(film))) for film in films for change in changes.values()]
     return images.contact_sheet(pictures, [*changes] * len(films), columns=len(changes))
 
 
 def show_audit(run, selection):
-    """Print how far scores move when films are changed in ways that should not matter, and draw examples.
+    """Print how scores change when images are changed in ways that should not matter, and draw examples.
 
     Args: see `score_split`.
     """
@@ -138,9 +138,9 @@ def show_audit(run, selection):
     some = views["path"].iloc[np.unique(np.linspace(0, len(views) - 1, 4).astype(int))]
     run.write_image("audit.png", examples([images.read_grey(path) for path in some]))
     print(f"{report['split']} studies of {report['data']}{phantom.mark(report['phantom'])}")
-    print(f"AUROC as they are {as_text(report['studies']['auroc'])}\n")
+    print(f"AUROC on unchanged images {as_text(report['studies']['auroc'])}\n")
     print(table.to_string(index=False))
-    print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network reads something there.")
-    print("Mirroring and inverting show what it has learned not to mind. audit.png shows the changes.")
+    print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network uses features there.")
+    print("Mirroring and inverting show what it is invariant to. audit.png shows the changes.")
     print(f"Wrote {run / 'audit.csv'} and audit.png.")
     print_again(run, selection, "--suspects", "20")

@@ -1,6 +1,6 @@
-"""A run's network with its temperature and threshold: from pixels, and from files, to probabilities and decisions.
+"""A run's network with its temperature and threshold: predicts probabilities and decisions from pixels or files.
 
-The command line, the web page and the exports all score through it.
+The command line, the web page and the exports all use it.
 """
 
 import numpy as np
@@ -15,30 +15,30 @@ from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
 
 COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault"]
-CHUNK = 256  # views in memory at a time, but for a larger study
+CHUNK = 256  # views in memory at a time, unless a study is larger
 
 
 class Classifier:
-    """What a run says of views.
+    """Predict views with a run.
 
     Attributes:
         record: the run's RunRecord.
         network: keras.Model, ready to predict.
-        maps: f(pixels) -> maps, see heatmaps.map_function; None where they were not asked for.
+        maps: f(pixels) -> maps, see heatmaps.map_function; None if not requested.
     """
 
     def __init__(self, run, batch_size=32, with_maps=False, exact=False):
         """
         Args:
             run: RunFolder.
-            batch_size: views that the network is given at a time; for each other size it is compiled anew.
-            with_maps: whether `maps` is wanted.
-            exact: compute in float32 with stock layers, as other runtimes do.
-        Raises: RunError when the run cannot be read; HeatmapError when maps are wanted and cannot be had.
+            batch_size: views per prediction step; the network is compiled again for each other size.
+            with_maps: whether to build `maps`.
+            exact: compute in float32 with Keras's own layers, as other runtimes do.
+        Raises: RunError when the run cannot be read; HeatmapError when maps are requested but not available.
         """
         self.record, self.batch_size = run.record(), batch_size
         network = checkpoints.load_network(run)
-        self.maps = heatmaps.map_function(network, batch_size) if with_maps else None  # of the network as it was saved
+        self.maps = heatmaps.map_function(network, batch_size) if with_maps else None  # of the saved network
         self.network = in_float32(network) if exact else accelerate(network)
         self.flip_averaging = self.record.options.flip_averaging
 
@@ -48,17 +48,17 @@ class Classifier:
         return calibrate(probability, self.record.temperature)
 
     def classify(self, views, skip_unreadable=False):
-        """Decode and score views.
+        """Decode and classify views.
 
         Args:
             views: table of `bones.data.studies.find`.
-            skip_unreadable: call a study by its other views where one does not decode, instead of not at all.
-        Yields: (table, pixels) of some whole studies. The table has COLUMNS: where a view does not decode, probability is nan
-            and fault says why; where a study is not called, study_probability, the mean over its views, is nan and decision
-            "". Pixels are (n, size, size, 1) uint8.
+            skip_unreadable: classify a study by its other views if one does not decode, instead of not at all.
+        Yields: (table, pixels) of some whole studies. The table has COLUMNS. If a view does not decode, probability is nan and
+            fault is the reason. study_probability is the mean over the views; if a study is not classified, it is nan and
+            decision is "". Pixels are (n, size, size, 1) uint8.
         """
         size, resize = (self.record.options.size, self.record.options.resize)
-        bar = tqdm(total=len(views), desc="Calling studies", unit="view", leave=False, delay=2, disable=None)
+        bar = tqdm(total=len(views), desc="Classifying studies", unit="view", leave=False, delay=2, disable=None)
         for chunk in chunks(views):
             pixels = np.zeros((len(chunk), size, size, 1), np.uint8)
             bad = decode_all(chunk["path"], size, resize, pixels)
@@ -76,12 +76,12 @@ class Classifier:
 
 
 def decision(probability, threshold):
-    """Positive or Negative, or "" where the probability is nan."""
+    """Positive or Negative, or "" if the probability is nan."""
     return "" if np.isnan(probability) else ("Negative", "Positive")[int(decisions(probability, threshold))]
 
 
 def chunks(views):
-    """A table of named studies in parts of whole studies, each of about CHUNK views."""
+    """Split a table of studies into parts of about CHUNK views, each of whole studies."""
     number = views.groupby("study", sort=False)["path"].transform("size").groupby(views["study"], sort=False).first()
     part = pd.Series(np.cumsum(number.to_numpy()) // CHUNK, index=number.index)
     for _, chunk in views.groupby(views["study"].map(part), sort=False):

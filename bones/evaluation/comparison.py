@@ -15,8 +15,8 @@ from bones.scores.probabilities import same_studies, study_probabilities
 from bones.scores.report import differences, score
 from bones.scores.text import as_text, markdown_table, mean_and_sd
 
-SHOWN = ("auroc", "kappa", "accuracy")  # the columns, of studies
-# Measured on MURA's hidden test set, 207 studies of all seven types: another set than any that this repository can score.
+SHOWN = ("auroc", "kappa", "accuracy")  # columns of the table, scores of studies
+# Measured on MURA's hidden test set, 207 studies of all seven types, which this repository cannot score.
 PAPER = "[Rajpurkar et al. 2018](https://arxiv.org/abs/1712.06957), abstract"
 LEADERBOARD = "[MURA leaderboard](https://stanfordmlgroup.github.io/competitions/mura/)"
 YARDSTICK = [
@@ -32,24 +32,24 @@ class ScoredRun:
 
     name: str  # of the run folder
     record: RunRecord
-    predictions: pd.DataFrame  # one row a view
+    predictions: pd.DataFrame  # one row per view
     report: dict  # scores.json
 
     def group(self):
-        """What runs that differ in nothing but the seed have in common: options, training data, scored views."""
+        """What runs that differ only in the seed have in common: options, training data, scored views."""
         options = [(name, value) for name, value in self.record.options if name in SHARED and name != "seed"]
-        parts = [part or {} for part in (self.record.data.train, self.record.data.tuning)]  # which seeds divide differently
+        parts = [part or {} for part in (self.record.data.train, self.record.data.tuning)]  # seeds split them differently
         counts = [sum(part.get(name, 0) for part in parts) for name in ("views", "studies", "positive_views")]
         views = self.predictions[[*STUDY, "view", "label"]].sort_values([*STUDY, "view"])
         return repr(options), *counts, views.to_csv(index=False)
 
     def predictions_and_threshold(self):
-        """What scores.report.differences takes."""
+        """Arguments of scores.report.differences."""
         return self.predictions, self.report["threshold"]
 
 
 def grouped(runs):
-    """Runs that differ in nothing but the seed, together: a list of lists, in the order of their first runs."""
+    """Group runs that differ only in the seed: a list of lists, in the order of their first runs."""
     groups = {}
     for run in runs:
         groups.setdefault(run.group(), []).append(run)
@@ -57,11 +57,11 @@ def grouped(runs):
 
 
 def markdown(runs):
-    """The whole results section: rows, differences between groups where there are several, and the yardstick."""
+    """The results section: table, differences between groups if there are several, and reference scores."""
     groups = grouped(runs)
     table = [row for group in groups for row in (*map(run_row, group), *(seed_rows(group) if len(group) > 1 else []))]
     notes = [difference(groups[0], other) for other in groups[1:]]
-    yardstick = [dict(zip(("MURA's yardstick", "Score", "Source"), row, strict=True)) for row in YARDSTICK]
+    yardstick = [dict(zip(("MURA reference", "Score", "Source"), row, strict=True)) for row in YARDSTICK]
     return "\n\n".join(
         [
             markdown_table(table),
@@ -74,7 +74,7 @@ def markdown(runs):
 
 
 def row(run, seed, numbers, training, command):
-    """One row of the table; of a group, run is its first."""
+    """One row of the table. Args: run: the first run of a group, or a single run."""
     options, report = run.record.options, run.report
     weights = {"none": "random", "imagenet": "ImageNet"}.get(options.weights, Path(options.weights).name)
     data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}, {report['split']}"
@@ -92,7 +92,7 @@ def row(run, seed, numbers, training, command):
 
 
 def run_row(run):
-    """Row of one run."""
+    """Row of a single run."""
     record, seconds = run.record, run.record.training_seconds
     training = f"{seconds / 60:.0f} min, {record.device}" if seconds else "not finished"
     numbers = [as_text(run.report["studies"][name]) for name in SHOWN]
@@ -113,19 +113,19 @@ def seed_rows(group):
 
 
 def ensemble(group):
-    """Predictions of a group of runs, averaged."""
+    """Mean predictions of a group of runs."""
     return probabilities.ensemble([run.predictions for run in group])
 
 
 def mean_threshold(group):
-    """Threshold of an ensemble: there is no tuning patient whom none of its runs was trained on, so it is not fitted anew."""
+    """Mean threshold of an ensemble. It cannot be fitted: every tuning patient is a training patient of another run."""
     return float(np.mean([run.report["threshold"] for run in group]))
 
 
 def difference(first, other):
-    """A sentence on the scores of one group minus those of the first, on the same patients."""
+    """Describe the scores of one group minus those of the first, on the same patients."""
     if not same_studies(*(study_probabilities(group[0].predictions) for group in (first, other))):
-        return f"{title(other)} was scored on other studies than {title(first)}: they cannot be compared."
+        return f"{title(other)} was scored on different studies than {title(first)}: they cannot be compared."
     found = differences(
         [run.predictions_and_threshold() for run in first], [run.predictions_and_threshold() for run in other], SHOWN
     )
@@ -134,6 +134,6 @@ def difference(first, other):
 
 
 def title(group):
-    """A group's name in a sentence."""
+    """Name of a group in messages."""
     seeds = f", mean of {len(group)} seeds" if len(group) > 1 else ""
     return f"{group[0].record.options.recipe} ({' '.join(run.name for run in group)}{seeds})"

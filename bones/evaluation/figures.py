@@ -1,4 +1,4 @@
-"""Figures of runs: the curves of their history.csv, and what their predictions show."""
+"""Figures of runs: learning curves from history.csv, and score figures from predictions.csv."""
 
 import matplotlib
 import numpy as np
@@ -18,7 +18,7 @@ CURVES = {
     "loss": ("plot_MURA_train_loss.png", "Training loss", "loss (nats a view)"),
     "val_loss": ("plot_MURA_valid_loss.png", "Tuning loss", "loss (nats a view)"),
 }
-# One figure with all runs in it, and one with a panel a run.
+# Figures that overlay all runs, and figures with one panel per run.
 TOGETHER = {
     "plot_MURA_roc.png": score_figures.draw_roc,
     "plot_MURA_precision_recall.png": score_figures.draw_precision_recall,
@@ -46,7 +46,7 @@ def draw(paths, folder):
 
     Args:
         paths: run folders; several are overlaid.
-        folder: Path where the figures go, made if absent.
+        folder: Path for the figures, created if missing.
     Returns: paths of the files.
     Raises: RunError or FileError when a run cannot be read, or a figure cannot be written.
     """
@@ -61,10 +61,10 @@ def draw(paths, folder):
 
 
 def read_runs(paths):
-    """({label: history}, {label: (studies, threshold)}) of run folders, the second of those that were scored.
+    """Read ({label: history}, {label: (studies, threshold)}) of run folders, the second only of scored runs.
 
-    A history has a column more, `kept`, which is true at the epoch of best.h5. The label is the folder's name, marked where the
-    data are phantoms.
+    A history has an additional column, `kept`, which is true at the epoch of best.h5. The label is the folder's name, marked
+    if the data are phantoms.
     Raises: RunError when one cannot be read.
     """
     histories, scored = {}, {}
@@ -74,8 +74,8 @@ def read_runs(paths):
         mark = " (phantoms)" if record.data.phantom else ""
         name = run.path.resolve().name
         label = name if name + mark not in histories else str(path)
-        label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels with an underscore in front
-        label = label.replace("$", r"\$") + mark  # and takes dollars for mathematics
+        label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels that start with an underscore
+        label = label.replace("$", r"\$") + mark  # and reads dollars as mathematics
         history = run.read_history()
         kept = selected_epoch(history["val_auroc"], record.options.chosen)
         histories[label] = history.assign(kept=np.arange(len(history)) == kept)
@@ -87,7 +87,7 @@ def read_runs(paths):
 
 
 def what_was_scored(studies, predictions):
-    """Number of studies, and what is unusual of them, for a legend: curves of different studies are not to be compared."""
+    """Legend text: the number of studies, and whether they are tuning studies or have corrected labels."""
     by_folder = studies["study"].str.endswith("_positive").astype(int)
     return (
         f"{len(studies)} studies"
@@ -97,10 +97,10 @@ def what_was_scored(studies, predictions):
 
 
 def draw_figures(histories, folder):
-    """Draw one figure a curve and one with all. Returns: paths of the files."""
+    """Draw one figure per curve and one with all curves. Returns: paths of the files."""
     files = []
     for column, (name, title, label) in CURVES.items():
-        figure = Figure(figsize=(7, 4.5 + 0.3 * len(histories)))  # room for the legend below
+        figure = Figure(figsize=(7, 4.5 + 0.3 * len(histories)))  # space for the legend below
         axes = figure.subplots()
         for colour, (run, history) in enumerate(histories.items()):
             draw_curve(axes, history, column, f"C{colour}", "-", run)
@@ -122,7 +122,7 @@ def draw_figures(histories, folder):
 
 
 def draw_scores(scored, folder):
-    """Draw what predictions show. Args: {label: (studies, threshold)}. Returns: paths of the files."""
+    """Draw the score figures. Args: {label: (studies, threshold)}. Returns: paths of the files."""
     runs = {label: score_figures.RunCurves(*run) for label, run in scored.items()}
     files = []
     for name, draw_curves in TOGETHER.items():
@@ -149,7 +149,7 @@ def draw_scores(scored, folder):
 
 
 def draw_curve(axes, history, column, colour, line, label, mark=True):
-    """One column over the epochs, with the epoch of best.h5 marked by a ring."""
+    """Plot one column over the epochs, and mark the epoch of best.h5 with a ring."""
     few = "." if len(history) < 15 else ""
     axes.plot(history["epoch"], history[column], line, color=colour, marker=few, label=label, alpha=1 if line == "-" else 0.55)
     if mark:
@@ -167,10 +167,10 @@ def draw_curve(axes, history, column, colour, line, label, mark=True):
 
 
 def finish_axes(axes, title, label, columns=2):
-    """Title, labels, whole-numbered epochs and a legend."""
+    """Set title, labels, integer ticks and legend."""
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False)  # below, on no curve
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False)  # below the curves
 
 
 def save(figure, path):
@@ -178,5 +178,5 @@ def save(figure, path):
     if figure.get_layout_engine() is None:
         figure.tight_layout()
     with whole_file(path) as partial:
-        figure.savefig(partial, format="png", bbox_inches="tight")  # whole legends, however many runs
+        figure.savefig(partial, format="png", bbox_inches="tight")  # includes the whole legend
     return path

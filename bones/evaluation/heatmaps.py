@@ -1,9 +1,8 @@
-"""Where a network looked: maps of what speaks for "abnormal" at each place of a view.
+"""Heat maps: the evidence for "abnormal" at each position of a view.
 
-Two maps, because neither does alone. The class activation map says exactly what the network adds up: the mean of its values is
-the logit. But its cells are few (10 x 10 at 320 px), and what one stands for need not lie under it: DenseNet's last features
-see the whole film. LayerCAM goes back to features of small cells, and on phantoms it points at the injury where the first does
-not (docs/heatmaps.md).
+Two maps are drawn. The class activation map is exact: the mean of its values is the logit. But it is coarse (10 x 10 cells at
+320 px), and the evidence need not be located at its cell: the receptive field of DenseNet's last features is the whole image.
+LayerCAM uses features of higher resolution, and locates injuries on phantoms that the first map does not (docs/heatmaps.md).
 """
 
 import functools
@@ -17,19 +16,19 @@ from bones.networks.acceleration import accelerate, in_float32
 from bones.networks.batches import outputs
 from bones.system.errors import HeatmapError
 
-FINE = 24  # cells a side of LayerCAM's map, at least: at 320 px the features of 40 x 40, at 128 px of 32 x 32
+FINE = 24  # minimum cells per side of LayerCAM's map: at 320 px the features of 40 x 40, at 128 px of 32 x 32
 PADDING = (layers.InputLayer, layers.ZeroPadding2D)
-BATCH = 16  # views at a time where gradients are taken
+BATCH = 16  # views at a time when computing gradients
 
 
 def class_activation(network):
-    """The network whose output is its class activation map: the last features weighted by the final unit.
+    """Build a network whose output is its class activation map: the last features weighted by the final unit.
 
     map = sum_k w_k feature_k + b. Average pooling and the unit are both linear, so the mean of the map is the logit.
 
     Args:
         network: keras.Model from (n, size, size, 1) that ends in GlobalAveragePooling2D, Dropout or nothing, and one unit.
-    Returns: keras.Model from the same input to (n, rows, columns), of stock layers, or None where it ends in another way.
+    Returns: keras.Model from the same input to (n, rows, columns), of Keras's own layers, or None if it ends differently.
     Source: Zhou et al. 2016, arXiv 1512.04150.
     """
     unit = network.layers[-1]
@@ -48,10 +47,10 @@ def class_activation(network):
 
 
 def grad_cam(network, pixels):
-    """Maps of any network that ends in one unit: its last features weighted by the mean gradient of the logit.
+    """Grad-CAM of any network that ends in one unit: its last features weighted by the mean gradient of the logit.
 
-    map = rows * columns * relu(sum_k a_k feature_k), a_k the mean of d logit / d feature_k over the map. The factor makes it
-    agree with `class_activation`, but for the bias and the cut at 0.
+    map = rows * columns * relu(sum_k a_k feature_k), a_k the mean of d logit / d feature_k over the map. With this factor
+    it equals `class_activation`, except for the bias and the relu.
 
     Args:
         network: keras.Model.
@@ -68,9 +67,9 @@ def grad_cam(network, pixels):
 
 
 def layer_cam(network, pixels):
-    """Maps of the deepest features that have FINE cells or more a side, each weighted by its own gradient where it is positive.
+    """LayerCAM of the deepest features with at least FINE cells per side, each weighted by its own positive gradient.
 
-    map = sum_k feature_k relu(d logit / d feature_k): what the logit would lose, to first order, without what is seen there.
+    map = sum_k feature_k relu(d logit / d feature_k): the first-order decrease of the logit without the evidence there.
 
     Args, returns: as `grad_cam`.
     Source: Jiang et al. 2021, doi:10.1109/TIP.2021.3089943.
@@ -82,15 +81,15 @@ def layer_cam(network, pixels):
 
 
 def layers_with_places(network):
-    """The layers that give rows and columns of features, in order; but for padding, whose cells lie beyond the film."""
+    """Layers whose output has rows and columns, in order, without padding, whose cells extend beyond the image."""
     found = [layer for layer in network.layers if len(layer.output.shape) == 4 and not isinstance(layer, PADDING)]
     if not found:
-        raise HeatmapError(f"{network.name} has no layer with rows and columns, so it has no place to show.")
+        raise HeatmapError(f"{network.name} has no layer with rows and columns, so heat maps cannot be drawn.")
     return found
 
 
 def by_gradient(network, layer, pixels, weigh):
-    """Maps from a layer's features and d logit / d features, each (views, rows, columns, features) float32."""
+    """Compute maps from a layer's features and d logit / d features, each (views, rows, columns, features) float32."""
     unit, logit = network.layers[-1], layers.Dense(1, dtype="float32", name="logit")
     head, base = keras.Model(layer.output, logit(unit.input)), keras.Model(network.input, layer.output)
     logit.set_weights(unit.get_weights())
@@ -125,19 +124,19 @@ def gradient_of(head, features):
 
 
 def has_gradients():
-    """Whether the backend at work has gradients."""
+    """Whether the current backend has gradients."""
     return keras.backend.backend() != "openvino"
 
 
 def map_function(network, batch_size=32):
-    """The function from pixels to the maps of a network.
+    """Return the function that computes the heat maps of a network.
 
     Args:
-        network: keras.Model as it was saved, before networks.acceleration.accelerate.
-        batch_size: views that it is given at a time for class activation.
-    Returns: f((n, size, size, 1) uint8) -> {name of a kind of map: (n, rows, columns) float32}. "class activation", or
-        "Grad-CAM" where it cannot be had; and "LayerCAM", but on OpenVINO, which has no gradients.
-    Raises: HeatmapError where no kind can be had.
+        network: keras.Model as saved, before networks.acceleration.accelerate.
+        batch_size: views at a time for class activation.
+    Returns: f((n, size, size, 1) uint8) -> {kind of map: (n, rows, columns) float32}. The kinds are "class activation", or
+        "Grad-CAM" if the network does not support it, and "LayerCAM", except on OpenVINO, which has no gradients.
+    Raises: HeatmapError if no kind is available.
     """
     activation, plain = class_activation(network), in_float32(network)
     kinds = {}

@@ -1,4 +1,4 @@
-"""Studies that nobody has labelled: from folders and images to decisions, as lines, a table and pictures."""
+"""Classify unlabelled studies, given as folders or images: prints lines, or writes a table and heat maps."""
 
 import contextlib
 import csv
@@ -20,9 +20,9 @@ from bones.system.files import printable, whole_file
 
 @contextlib.contextmanager
 def csv_file(file):
-    """The function that adds a table to a .csv file, which gets its name when the block ends without an error.
+    """Yield a function that appends a table to a .csv file. The file is created when the block ends without an error.
 
-    Raises: FileError when there is such a file, or it cannot be written.
+    Raises: FileError when the file exists, or cannot be written.
     """
     if Path(file).exists():
         raise FileError(f"{file} exists. Remove it, or pass another --csv.")
@@ -33,19 +33,19 @@ def csv_file(file):
             raise FileError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
         with out:
             pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
-            # Unquoted, a carriage return in a name would end the row.
+            # Without quotes, a carriage return in a name would end the row.
             yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
-    """Print or write the probabilities of the studies that paths name, and draw a panel of each where asked to.
+    """Print or write the probabilities of named studies, and optionally draw a heat map panel of each.
 
     Args:
         run: RunFolder.
         names: see `find`.
-        table_file: .csv to write instead of lines; None is predictions.csv where a folder holds several studies, else lines.
+        table_file: .csv to write instead of lines; None: predictions.csv if a folder contains several studies, else lines.
         heatmaps: folder for the panels, or None.
-    Raises: DataError at the end when views were unreadable; what is known of the others is printed or written then.
+    Raises: DataError at the end if views were unreadable; the others are printed or written before.
     """
     record, views = run.record(), find(names)
     if heatmaps:
@@ -66,7 +66,7 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
             bad = table[table["fault"] != ""]
             faults += [f"  {printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
     if table_file:
-        counts = ", ".join(f"{decided.count(word)} {word or 'not called'}" for word in ("Positive", "Negative", ""))
+        counts = ", ".join(f"{decided.count(word)} {word or 'not classified'}" for word in ("Positive", "Negative", ""))
         print(f"Wrote {printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
     print(
         f"Positive is a probability of {record.threshold:g} or more. Computed on {keras.backend.backend()}. {DISCLAIMER}",
@@ -77,19 +77,19 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
 
 
 def report_unreadable(message, skip_unreadable):
-    """Say which views do not decode: as a fault, or as a note where they may be left out."""
+    """Report the views that do not decode: raise an error, or print a note if they may be skipped."""
     if not skip_unreadable:
         raise DataError(
-            f"{message}\nTheir studies were not called. Mend or remove these files, or pass --skip-unreadable: studies are "
-            "then called by their other views."
+            f"{message}\nTheir studies were not classified. Repair or remove these files, or pass --skip-unreadable to "
+            "classify the studies by their other views."
         )
-    print(f"{message}\nTheir studies were called by their other views, where there are any.", file=sys.stderr)
+    print(f"{message}\nTheir studies were classified by their other views, if any.", file=sys.stderr)
 
 
 def print_lines(threshold, table):
-    """Print a line a view, name<TAB>decision<TAB>probability, and then the study's, for each study of a table of `classify`."""
+    """Print a line per view, name<TAB>decision<TAB>probability, and one per study, of a table of `Classifier.classify`."""
     for name, study in table.groupby("study", sort=False):
         lines = [*zip(study["path"], study["probability"], strict=True), (f"study {name}", study["study_probability"].iloc[0])]
         for what, probability in lines:
-            called = "Not called\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
+            called = "Not classified\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
             print(f"{printable(what)}\t{called}")

@@ -1,4 +1,4 @@
-"""Maps laid over the films that they were made of, and pictures of whole studies."""
+"""Overlays of heat maps on their images, and figures of whole studies."""
 
 import warnings
 
@@ -9,18 +9,18 @@ from PIL import Image  # resizes maps
 
 from bones.system.files import whole_file
 
-COLOURS = matplotlib.colormaps["inferno"]  # of even steps to the eye, also for those who see red and green as one
-LEAST_TOP = 4.0  # of the colour scale, in units of the logit: else noise on a normal film would glow as a fracture does
+COLOURS = matplotlib.colormaps["inferno"]  # perceptually uniform, also with red-green colour blindness
+LEAST_TOP = 4.0  # minimum end of the colour scale, in logits: otherwise noise on a normal image would look like a fracture
 
 
 def map_to_image(values, width, height, resize):
-    """A map in the frame of the film that `images.fit_square` brought to the square which the map covers.
+    """Resample a map from the square that `images.fit_square` made to the original image.
 
     Args:
         values: (rows, columns) float.
-        width, height: of the film, pixels.
+        width, height: size of the image in pixels.
         resize: "pad" or "stretch", as for fit_square.
-    Returns: (height, width) float32, linear between the middles of the map's cells.
+    Returns: (height, width) float32, interpolated linearly between the centres of the map's cells.
     """
     rows, columns = values.shape
     share_x, share_y = film_share(width, height, resize)
@@ -31,54 +31,54 @@ def map_to_image(values, width, height, resize):
 
 
 def film_share(width, height, resize):
-    """Shares of the square's width and height that a film covers, in its middle."""
+    """Shares of the square's width and height that the centred image covers."""
     side = max(width, height)
     return (width / side, height / side) if resize == "pad" else (1, 1)
 
 
 def overlay(film, values, top, resize):
-    """A film under its map: clear where nothing speaks for "abnormal", the stronger the more does.
+    """Blend an image with its map: transparent without evidence for "abnormal", more opaque with more evidence.
 
     Args:
         film: PIL.Image of mode L.
         values: (rows, columns) map.
-        top: value of the last colour.
+        top: value at the end of the colour scale.
     Returns: (height, width, 3) uint8.
     """
     share = np.clip(map_to_image(values, *film.size, resize) / top, 0, 1)[..., None]
     colours = COLOURS(share[..., 0])[..., :3]
-    cover = 0.75 * np.minimum(1, 2 * share)  # whole colours from half of the scale on; the bone shows through all of them
+    cover = 0.75 * np.minimum(1, 2 * share)  # at most 0.75, so that the bone stays visible
     grey = np.asarray(film, np.float32)[..., None] / 255
     return np.uint8(255 * ((1 - cover) * grey + cover * colours) + 0.5)
 
 
 def scale_tops(maps):
-    """The last colour's value for each kind of map of one study.
+    """Value at the end of the colour scale for each kind of map of one study.
 
     Args:
         maps: {kind: (n, rows, columns)}.
-    Returns: {kind: float}: the greatest value; of those in units of the logit, no less than LEAST_TOP.
+    Returns: {kind: float}: the maximum; for maps in logits at least LEAST_TOP.
     """
     return {kind: max(float(values.max()), 1e-9 if kind == "LayerCAM" else LEAST_TOP) for kind, values in maps.items()}
 
 
 def describe_scale(tops):
-    """What the colours from 0 to 1 stand for, a line a kind of map."""
-    lines = ["what speaks for abnormal; without colour: nothing"]
+    """Describe the colour scale from 0 to 1, one line per kind of map."""
+    lines = ["evidence for abnormal; without colour: none"]
     for kind, top in tops.items():
-        lines.append(f"{kind}: 1 is " + ("the greatest of this study" if kind == "LayerCAM" else f"{top:.1f} in the logit"))
+        lines.append(f"{kind}: 1 is " + ("the maximum of this study" if kind == "LayerCAM" else f"{top:.1f} in logits"))
     return "\n".join(lines)
 
 
 def panel(title, films, captions, maps, resize):
-    """The views of one study, each beside itself under its maps, and the scale of the maps.
+    """Draw the views of one study, each beside its overlays, and the colour scale.
 
     Args:
-        title: text above it, of one or several lines.
+        title: text above the figure, one or several lines.
         films: n PIL images of mode L.
-        captions: one text a film.
+        captions: one text per image.
         maps: {kind: (n, rows, columns)}.
-        resize: the run's.
+        resize: the run's option.
     Returns: matplotlib.figure.Figure.
     """
     tops, columns = scale_tops(maps), 1 + len(maps)
@@ -86,7 +86,7 @@ def panel(title, films, captions, maps, resize):
     places = figure.subplots(len(films), columns, squeeze=False)
     for axes in places.ravel():
         axes.set(xticks=[], yticks=[], anchor="N")
-        axes.spines[:].set_color("grey")  # a frame, or a white film would have no edge
+        axes.spines[:].set_color("grey")  # a frame, which marks the edge of white images
     for place, (row, film, caption) in enumerate(zip(places, films, captions, strict=True)):
         row[0].imshow(film, cmap="gray", vmin=0, vmax=255)
         row[0].set_title(caption, fontsize=11, loc="left", parse_math=False)
@@ -101,7 +101,7 @@ def panel(title, films, captions, maps, resize):
 
 
 def save(figure, file):
-    """Write a figure as .png, whole or not at all."""
+    """Write a figure as .png atomically."""
     with whole_file(file) as partial, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script; it is drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names in other scripts are drawn as boxes
         figure.savefig(partial, format="png")

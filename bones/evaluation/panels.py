@@ -1,4 +1,4 @@
-"""Pictures of studies that were named: the views of each beside where the network looked."""
+"""Heat map figures of named studies: the views of each beside their overlays."""
 
 import itertools
 import re
@@ -11,21 +11,21 @@ from bones.evaluation import overlays
 from bones.system.errors import DataError
 from bones.system.files import printable
 
-FILM = 700  # long side of a film in a panel, pixels
-SHOWN = 24  # views in a panel; its title says where there are more
+FILM = 700  # long side of an image in a panel, in pixels
+SHOWN = 24  # maximum views in a panel; its title states if there are more
 
 
 def make_folder(folder):
-    """Make a folder for panels, and see that files can be written into it. Raises: DataError."""
+    """Create a folder for panels, and check that it is writable. Raises: DataError."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise DataError(f"{folder} cannot be written into: {error.strerror}. Pass another folder as --heatmap.") from None
+        raise DataError(f"{folder} is not writable: {error.strerror}. Pass another folder as --heatmap.") from None
 
 
 def panels(classifier, folder):
-    """The function that draws a table of `Classifier.classify` and its pixels into a folder, a panel a study.
+    """Return a function that draws a table of `Classifier.classify` and its pixels into a folder, one panel per study.
 
     Args:
         classifier: Classifier with maps.
@@ -47,9 +47,9 @@ def panels(classifier, folder):
 
 
 def panel(name, study, maps, record):
-    """overlays.panel of one study. Args: its name, its rows of the table, the maps of its views, run.json."""
+    """overlays.panel of one study. Args: its name, its rows of the table, the maps of its views, the RunRecord."""
     mean, threshold = study["study_probability"].iloc[0], record.threshold
-    called = f"{study['decision'].iloc[0]}, {mean:.3f}" if study["decision"].iloc[0] else "Not called"
+    called = f"{study['decision'].iloc[0]}, {mean:.3f}" if study["decision"].iloc[0] else "Not classified"
     outcome = f"{called} (Positive from {threshold:.3f} on)"
     outcome += f"; {SHOWN} of {len(study)} views" * (len(study) > SHOWN)
     study, maps = study[:SHOWN], {kind: values[:SHOWN] for kind, values in maps.items()}
@@ -61,13 +61,13 @@ def panel(name, study, maps, record):
 
 
 def ending(name, length):
-    """A name for a picture, printable; of a longer one the last characters, where names differ."""
+    """A printable name for a figure, shortened to its last characters, where names differ."""
     text = printable(name)
     return text if len(text) <= length else f"…{text[1 - length :]}"
 
 
 def free_name(study, taken):
-    """A file name for a study's panel, from the last two parts of its path, that none of those taken is; it becomes taken."""
+    """An unused file name for a study's panel, from the last two parts of its path. It is added to `taken`."""
     stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:].lstrip("-.") or "study"
     ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     name = next(f"{stem}{end}.png" for end in ends if f"{stem}{end}.png" not in taken)

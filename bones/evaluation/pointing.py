@@ -1,4 +1,4 @@
-"""Do heat maps point at what is abnormal? On phantoms, and where boxes are drawn, one knows."""
+"""Pointing game: whether heat maps locate the abnormality, on phantoms and data with bounding boxes."""
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,12 @@ from bones.scores.text import as_text
 
 
 def pointing_table(found, cells):
-    """What `pointing` found of each kind of map, (rows, columns) cells, as a table."""
+    """Table of the results of `pointing`. Args: {kind: result}, and {kind: (rows, columns)}."""
     rows = {
         kind: {
             "cells": f"{cells[kind][0]} x {cells[kind][1]}",
             "inside the box": as_text(one["hits"]),
-            "in other films' boxes": f"{one['other_films']:.3f}",
+            "in other images' boxes": f"{one['other_films']:.3f}",
             "gain": as_text(one["gain"]),
         }
         for kind, one in found.items()
@@ -30,9 +30,9 @@ def pointing_table(found, cells):
 
 
 def maximum_position(values, width, height, resize):
-    """Middle of the cell on the film where a map is greatest, (x, y) as shares of the film's sides; the mean of several."""
+    """Centre of the cell with a map's maximum, (x, y) as shares of the image's sides; the mean if there are several."""
     x, y = (
-        ((np.arange(cells) + 0.5) / cells - 0.5) / share + 0.5  # below 0 and above 1 lies what was padded
+        ((np.arange(cells) + 0.5) / cells - 0.5) / share + 0.5  # below 0 and above 1 is padding
         for cells, share in zip(values.shape[::-1], film_share(width, height, resize), strict=True)
     )
     on_it = ((y >= 0) & (y < 1))[:, None] & (x >= 0) & (x < 1)
@@ -41,16 +41,16 @@ def maximum_position(values, width, height, resize):
 
 
 def pointing(views, peaks, boxes):
-    """How often a map's maximum lies inside the box around what is abnormal: the pointing game.
+    """How often a map's maximum is inside the bounding box of the abnormality: the pointing game.
 
     Args:
-        views: one row a view, with patient.
-        peaks: (n, 2), as `maximum_position` gives them.
-        boxes: (n, 4), left, top, right, bottom as shares of the film's sides.
+        views: one row per view, with patient.
+        peaks: (n, 2), from `maximum_position`.
+        boxes: (n, 4), left, top, right, bottom as shares of the image's sides.
     Returns: {"hits": {"value", "low", "high"}, "other_films": float, "gain": {as hits}, "area": float, "middle": float}:
-        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other films' boxes, as
-        a map gets that knows where injuries lie in general; the difference of the two; the share of a film that its box covers;
-        and the share of boxes around the film's middle.
+        the share of hits with its 95 % interval over patients; the share of hits of the same maxima in other images' boxes,
+        which a map of the general distribution of injuries reaches; the difference of the two; the share of an image that its
+        box covers; and the share of boxes that contain the image's centre.
     Source: Zhang et al. 2018, doi:10.1007/s11263-017-1059-x.
     """
     x, y = np.asarray(peaks).T
@@ -74,7 +74,7 @@ def pointing(views, peaks, boxes):
 
 
 def show_pointing(run, selection):
-    """Print how often the maps' maxima lie where phantoms are abnormal.
+    """Print how often the maps' maxima are inside the boxes of abnormal phantoms.
 
     Args: see `split.score_split`.
     """
@@ -89,9 +89,9 @@ def show_pointing(run, selection):
         peaks = [maximum_position(one, *side, resize) for one, side in zip(values, sides[abnormal], strict=True)]
         found[kind] = pointing(views.iloc[abnormal], peaks, boxes[abnormal])
     run.write_json("pointing.json", found)
-    print(f"{len(abnormal)} abnormal {selection.split} views of {root} (PHANTOMS): where the maximum of each map lies\n")
+    print(f"{len(abnormal)} abnormal {selection.split} views of {root} (PHANTOMS): position of each map's maximum\n")
     print(pointing_table(found, {kind: values.shape[1:] for kind, values in maps.items()}).to_string())
     first = next(iter(found.values()))
-    print(f"\nBoxes cover {first['area']:.3f} of a film; the film's middle lies in {first['middle']:.3f} of them.")
-    print("Other films' boxes: what maps get that know where injuries lie in general. The gain is what they know of this film.")
+    print(f"\nBoxes cover {first['area']:.3f} of an image; {first['middle']:.3f} of them contain the image's centre.")
+    print("Other images' boxes: the baseline of where injuries are in general. Gain: hits above this baseline.")
     print(f"Wrote {run / 'pointing.json'}.")

@@ -1,4 +1,4 @@
-"""Figures of a run's predictions, per study: ROC, precision-recall, reliability, histogram by label, confusion matrix."""
+"""Figures of a run's predictions per study: ROC, precision-recall, reliability, histogram by label, confusion matrix."""
 
 import dataclasses
 
@@ -12,16 +12,16 @@ from bones.scores.metrics import bin_of
 from bones.scores.report import curves, score
 from bones.scores.text import as_text
 
-GRID = np.linspace(0, 1, 201)  # where bands are computed
+GRID = np.linspace(0, 1, 201)  # points where bands are computed
 BAND = 0.15  # opacity
-LINES = ("-", "--", "-.", (0, (1, 1)))  # of runs, which may lie on one another
+LINES = ("-", "--", "-.", (0, (1, 1)))  # of runs, whose curves may overlap
 COLOURS = {0: "C0", 1: "C3"}  # normal, abnormal
 NAMES = {0: "normal", 1: "abnormal"}
 
 
 @dataclasses.dataclass
 class RunCurves:
-    """What the figures show of a run."""
+    """Studies, scores and confidence bands of a run."""
 
     studies: pd.DataFrame  # table of scores.probabilities.study_probabilities
     threshold: float
@@ -49,7 +49,7 @@ def draw_roc(axes, runs):
 
 
 def draw_precision_recall(axes, runs):
-    """Precision-recall curves of {label: RunCurves}, with bands, and the share of positives: chance."""
+    """Precision-recall curves of {label: RunCurves}, with bands, and the share of positives, which is chance level."""
     for colour, (name, run) in enumerate(runs.items()):
         studies, found = run.studies, run.scores
         precision, recall, _ = metrics.precision_recall_curve(studies["label"], studies["probability"])
@@ -62,11 +62,11 @@ def draw_precision_recall(axes, runs):
 
 
 def draw_study_types(axes, runs):
-    """AUROC of {label: RunCurves} by study type, with intervals; a type of one class has none."""
+    """AUROC of {label: RunCurves} by study type, with intervals; types with one class are left out."""
     types = list(dict.fromkeys(name for run in runs.values() for name in run.by_type))
     counts = {name: f"{one['count']} ({one['positive']})" for run in runs.values() for name, one in run.by_type.items()}
     for colour, (name, run) in enumerate(runs.items()):
-        beside = 0.6 * (colour + 0.5) / len(runs) - 0.3  # runs of a type stand below each other
+        beside = 0.6 * (colour + 0.5) / len(runs) - 0.3  # runs of one type, one below another
         for place, study_type in enumerate(types):
             found = run.by_type.get(study_type, {}).get("auroc", {"value": None})
             if found["value"] is not None:
@@ -84,7 +84,7 @@ def draw_study_types(axes, runs):
 
 
 def draw_reliability(axes, name, run):
-    """Share of positives beside the mean probability, by bin of probability, with 95 % Wilson intervals."""
+    """Share of positives against mean probability, per bin of probability, with 95 % Wilson intervals."""
     label, probability = run.studies["label"].to_numpy(), run.studies["probability"].to_numpy()
     place = bin_of(probability)
     axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
@@ -101,7 +101,7 @@ def draw_reliability(axes, name, run):
 
 
 def draw_histogram(axes, name, run):
-    """Studies by probability, one histogram a label."""
+    """Histogram of the studies' probabilities, one per label."""
     edges = np.linspace(0, 1, 21)
     for label, part in run.studies.groupby("label"):
         text = f"{NAMES[label]} ({len(part)})"
@@ -113,7 +113,7 @@ def draw_histogram(axes, name, run):
 
 
 def draw_confusion(axes, name, run):
-    """The 2x2 table at the threshold; shades are shares of a row."""
+    """Confusion matrix at the threshold; shades are shares of a row."""
     cells = ("true_negative", "false_positive", "false_negative", "true_positive")
     counts = np.reshape([run.scores["confusion"][cell] for cell in cells], (2, 2))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -123,7 +123,7 @@ def draw_confusion(axes, name, run):
             text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
             colour = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=14)
-    axes.set(xlabel="called", ylabel="labelled")
+    axes.set(xlabel="predicted", ylabel="label")
     axes.set_title(f"{name}\nat a threshold of {run.threshold:.3f}", fontsize=11)
     axes.set_xticks([0, 1], ["Negative", "Positive"])
     axes.set_yticks([0, 1], ["normal", "abnormal"], rotation=90, va="center")
@@ -131,10 +131,10 @@ def draw_confusion(axes, name, run):
 
 
 def square(axes, title, across, up):
-    """Title and labels of a figure whose both axes go from 0 to 1."""
+    """Set title, labels and limits of axes from 0 to 1."""
     axes.set(title=title, xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
 
 
 def legend(axes, title):
-    """A legend below, on no curve."""
+    """Draw the legend below the axes."""
     axes.legend(fontsize=9, title=title, title_fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)

@@ -1,4 +1,4 @@
-"""Score a whole split of a run's data or another's: predictions.csv, scores.json, and what is printed of them."""
+"""Score a whole split of a run's data or of another data root: writes predictions.csv and scores.json, prints tables."""
 
 import json
 
@@ -26,7 +26,7 @@ def score_split(run, classifier, selection):
         classifier: its Classifier.
         selection: runs.data.Selection.
     Returns: comparison.ScoredRun.
-    Raises: DataError when the data is not as it should be.
+    Raises: DataError when the data is invalid.
     """
     record = classifier.record
     views, pixels, left_out = load_split(run, record, selection)
@@ -54,12 +54,12 @@ def score_split(run, classifier, selection):
 
 
 def show_scores(runs, form, labels=None):
-    """Print the scores of one run or several.
+    """Print the scores of one or several runs.
 
     Args:
         runs: list of comparison.ScoredRun.
         form: "json", "markdown" or "text".
-        labels: file of corrections that was asked for, or None.
+        labels: file of corrected labels, or None.
     """
     if form == "json":
         reports = [run.report for run in runs]
@@ -75,33 +75,31 @@ def show_scores(runs, form, labels=None):
 
 
 def print_report(run, labels):
-    """The scores as tables with what one needs to read them."""
+    """Print the scores as tables, with the information needed to interpret them."""
     report, record = run.report, run.record
-    name = {"held-out": "held-out (valid/)", "tuning": "tuning (it chose epoch and threshold, so this flatters)"}
-    mark = " (PHANTOMS: this says that the code works, nothing about patients)" if report["phantom"] else ""
+    name = {"held-out": "held-out (valid/)", "tuning": "tuning (used to choose epoch and threshold, so scores are optimistic)"}
+    mark = " (PHANTOMS: this tests the code and says nothing about patients)" if report["phantom"] else ""
     fitted = "fitted on the tuning studies" if record.finished else "not fitted: the training has not finished"
     print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
-    print(f"{report['patients']} patients, from whom the 95 % intervals are drawn; scored on {report['backend']}")
+    print(f"{report['patients']} patients, resampled for the 95 % intervals; scored on {report['backend']}")
     print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")
     table = as_table(report)
     if report["corrected"]:
         by_folder = as_table(report["folder_labels"]).add_suffix(", folder names")
         table = pd.concat([table.add_suffix(", corrected"), by_folder], axis=1)
-        print(
-            f"{report['corrected']} studies have corrected labels; beside them, the scores with those of the folders' names.\n"
-        )
+        print(f"{report['corrected']} studies have corrected labels; beside them, the scores with labels from folder names.\n")
     print(table.to_string())
     if len(report["by_study_type"]) > 1:
         print(f"\n{type_table(report).to_string()}")
     if labels and not report["corrected"]:
-        print(f"\n{labels} changes the label of no study of this split.")
+        print(f"\n{labels} changes no label of this split.")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
     print(f"\nWrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}. {DISCLAIMER}")
 
 
 def print_again(run, selection, *more):
-    """Print the command line that scores the same data in another way."""
+    """Print a command line that scores the same data with other options."""
     words = ["--data", selection.data] if selection.data else []
     words += ["--study-type", *selection.study_type] if selection.study_type else []
     words += ["--split", "tuning"] if selection.split == "tuning" else []

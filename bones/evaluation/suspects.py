@@ -13,7 +13,7 @@ from bones.scores.probabilities import study_probabilities
 
 
 def show_suspects(run, selection, count):
-    """Print so many studies that disagree most with their labels, and write them to suspects.csv and suspects.png.
+    """Print the `count` studies that disagree most with their labels, and write suspects.csv and suspects.png.
 
     Args: see `score_split`.
     """
@@ -24,7 +24,7 @@ def show_suspects(run, selection, count):
     order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[:count]
     table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
     run.write_csv("suspects.csv", table)
-    # A row a view, in the table's order.
+    # One row per view, in the table's order.
     shown = table[["study", "label", "probability"]].merge(views[["study", "path"]], on="study")
     captions = [
         f"{Path(study).parent.name} {Path(study).name.split('_')[0]}\n{'abnormal' if label else 'normal'}: {probability:.2f}"
@@ -32,6 +32,6 @@ def show_suspects(run, selection, count):
     ]
     run.write_image("suspects.png", images.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
     print(table.to_string(index=False))
-    print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: look at them with someone who reads films.")
-    print("Correct the label column of a copy, keep what you are sure of, and pass it as --labels.")
+    print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: review them with a radiologist.")
+    print("Correct the label column in a copy, keep only the rows you are sure of, and pass it as --labels.")
     print_again(run, selection, "--labels", "FILE.csv")

@@ -1,4 +1,4 @@
-"""How a network computes faster, and otherwise the same: on a CPU of TensorFlow, on OpenVINO, on several devices."""
+"""Faster computation of the same networks: with TensorFlow on a CPU, with OpenVINO, and on several devices."""
 
 import functools
 
@@ -9,9 +9,9 @@ from bones.networks import graph
 
 
 def synchronise(network):
-    """Have batch normalisation take its statistics over the views of all devices in place of each device's own.
+    """Make batch normalisation compute its statistics over the views of all devices in place of each device's own.
 
-    On JAX it does so by itself: there a batch is one array, wherever its parts lie.
+    JAX does so already: there a batch is one array, sharded over the devices.
     """
     if keras.backend.backend() == "tensorflow":
         for layer in graph.all_layers(network):
@@ -21,16 +21,16 @@ def synchronise(network):
 
 
 def without_synchronisation(get_config):
-    """A layer's configuration without the word of other devices, which would not open on other backends."""
+    """A layer's configuration with synchronized=False, since other backends do not load a synchronized layer."""
     return {**get_config(), "synchronized": False}
 
 
 def accelerate(network):
-    """Let a network compute faster where this repository knows how.
+    """Accelerate a network where this repository supports it.
 
-    On TensorFlow, on a CPU, its layers compute with fused.py from then on; the network stays what it is, and so do its files.
-    On OpenVINO, which only scores, it is rebuilt with channels in front. Results are equal (tests/networks/test_fused.py,
-    tests/networks/test_openvino.py). Other backends and GPUs keep the stock layers.
+    With TensorFlow on a CPU, its layers compute with fused.py from then on; the network and its files do not change. With
+    OpenVINO, which only predicts, it is rebuilt with channels first. Results are equal (tests/networks/test_fused.py,
+    tests/networks/test_openvino.py). Other backends and GPUs use the standard layers.
 
     Args:
         network: keras.Model, not yet traced.
@@ -47,8 +47,8 @@ def accelerate(network):
 def channels_first(network):
     """The same network in float32 with channels before rows and columns.
 
-    OpenVINO computes so, and transposes around each layer otherwise, which takes nine tenths of its time. Keras keeps kernels
-    in one form whatever the order, so the weights are the same. OpenVINO itself uses bfloat16 where the processor has it.
+    OpenVINO computes in this order, and otherwise transposes around each layer, which takes nine tenths of its time. Keras
+    stores kernels in one form for both orders, so the weights are the same. OpenVINO uses bfloat16 where the CPU has it.
     """
     config = float32_config(network)
     for layer in config["layers"]:
@@ -70,7 +70,7 @@ def channels_first(network):
 
 
 def float32_config(network):
-    """What `keras.Model.from_config` makes the same network of, computing in float32 whatever it was trained in."""
+    """A network's configuration for `keras.Model.from_config`, with float32 in place of the dtype it was trained in."""
     config = network.get_config()
     for layer in config["layers"]:
         layer["config"]["dtype"] = "float32"
@@ -78,14 +78,14 @@ def float32_config(network):
 
 
 def in_float32(network):
-    """A copy of a network that computes in float32, with stock layers."""
+    """A copy of a network that computes in float32, with standard layers."""
     exact = keras.Model.from_config(float32_config(network))
     exact.set_weights(network.get_weights())
     return exact
 
 
 def adam(learning_rate, **options):
-    """Keras's Adam with its options, on one device of TensorFlow as one operation a variable (fused.py)."""
+    """Keras's Adam with its options; with TensorFlow on one device, as one operation a variable (fused.py)."""
     if keras.backend.backend() == "tensorflow":
         from bones.networks import fused
 

@@ -1,4 +1,4 @@
-"""Networks of keras.applications behind one grey channel: DenseNet-169, and a frozen InceptionV3.
+"""Networks of keras.applications with one grey input channel: DenseNet-169, and a frozen InceptionV3.
 
 A builder takes the side of the square input, a choice of weights, and settings of a recipe (see catalogue.build).
 """
@@ -16,16 +16,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def densenet169(size, weights="none", standardise=False, dropout=0.0):
-    """DenseNet-169 of keras.applications behind one grey channel; 12,644,545 parameters.
+    """DenseNet-169 of keras.applications with one grey input channel; 12,644,545 parameters.
 
     The grey channel is repeated three times and scaled per copy as ImageNet's colours were, so that the first convolution
-    keeps its published shape: ImageNet weights, a weights file and random weights all fit one and the same network.
+    keeps its published shape: ImageNet weights, a weights file and random weights all fit the same network.
 
     Args:
         size: side of the square input, pixels, at least 32.
         weights: "none", "imagenet", or the path of a weights file (see `build`).
-        standardise: bring each view to mean 0 and deviation 1 in place of ImageNet's constants.
-        dropout: share of features dropped before the last unit.
+        standardise: scale each view to mean 0 and standard deviation 1 in place of ImageNet's constants.
+        dropout: share of features dropped before the output layer.
     Source: Huang et al. 2017, arXiv 1608.06993; as MURA's baseline uses it, arXiv 1712.06957.
     """
     scale = [1 / (255 * std) for std in IMAGENET_STD]
@@ -33,7 +33,7 @@ def densenet169(size, weights="none", standardise=False, dropout=0.0):
     network = build("densenet169", keras.applications.DenseNet169, size, weights, standardise, scale, offset, dropout)
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # as in the authors' Torch code; Keras's 0.99 lags behind for hundreds of steps
+            layer.momentum = 0.9  # as in the authors' Torch code; with Keras's 0.99 statistics lag for hundreds of steps
     return network
 
 
@@ -60,10 +60,10 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
     Args:
         base_builder: builder of keras.applications, or one with its arguments.
         weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
-            either this whole network as `best.h5` holds it, or the base alone as keras.applications publishes it.
+            either of this whole network, as best.h5, or of the base alone, as keras.applications publishes it.
         standardise, dropout: see `densenet169`.
         scale, offset: three values each; channel c becomes grey * scale[c] + offset[c] where views are not standardised.
-    Raises: WeightsError when the weights cannot be had or do not fit.
+    Raises: WeightsError when the weights cannot be downloaded or read, or do not fit.
     """
     grey = keras.Input((size, size, 1), name="grey")
     shade = standardise_layer(grey) if standardise else grey
@@ -78,7 +78,7 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be downloaded ({error}).\n"
             "Expected network access, or the file in ~/.keras/models from an earlier download.\n"
-            "Pass --weights none to start from random weights, or --weights FILE with a file that you have."
+            "Pass --weights none to start from random weights, or --weights FILE with a local file."
         ) from None
     name_layers(base)
     network = keras.Model(grey, output_layer(base.output, dropout, kernel_regularizer=kernel_regularizer), name=name)
@@ -86,7 +86,7 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
 
 
 def name_layers(base):
-    """Name by its place each layer that keras.applications left to a counter of all layers built in the process."""
+    """Name layers by position where keras.applications leaves names to Keras's counter of all layers in the process."""
     for place, layer in enumerate(base.layers):
         kind = type(layer).__name__.lower()
         if layer.name.replace("_", "").startswith(kind):

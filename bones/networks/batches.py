@@ -1,4 +1,4 @@
-"""How a network is fed: batches of views for fit, in an order that depends on seed and epoch alone, and for predictions."""
+"""Batches of views for `fit`, in an order that depends on seed and epoch alone, and for `predict`."""
 
 import keras
 import numpy as np
@@ -12,33 +12,30 @@ class Batches(keras.utils.PyDataset):
 
     Where several hosts train, a batch is this host's share of it (bones/system/collectives.py).
 
-    The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one does.
-    A shuffled epoch has whole batches only; the few views left over sit it out. A smaller batch would have poor statistics, and
-    JAX would compile the network a second time for it.
+    The order of an epoch depends on the seed and the epoch alone: a resumed run gets the same batches as an uninterrupted one.
+    A shuffled epoch has full batches only; the few remaining views are left out. A smaller batch would have poor statistics,
+    and JAX would compile the network a second time for it.
     """
 
     def __init__(self, pixels, batch_size, label=None, weight=None, shuffle_seed=None, mixup=0.0, readers=2):
         """
         Args:
             pixels: (n, size, size, 1) uint8.
-            batch_size: views a batch; where the order is kept, the last one may hold fewer.
+            batch_size: views a batch; where the order is kept, the last one may be smaller.
             label, weight: (n,) or None.
             shuffle_seed: None keeps the order.
             mixup: alpha; views and labels of a batch are mixed in pairs by shares drawn from Beta(alpha, alpha), the heavier
                 one's first. 0: none. Source: Zhang et al. 2018, arXiv 1710.09412.
-            readers: threads that read ahead.
+            readers: number of reader threads.
         """
-        # Of two readers: with one, TensorFlow tunes the reading, and `fit` and `predict` end only when that wakes up:
-        # up to a minute later (docs/performance.md).
+        # Two reader threads by default: with one, TensorFlow autotunes the pipeline, and `fit` and `predict` end only when
+        # its thread wakes up, up to a minute later (docs/performance.md).
         super().__init__(workers=readers)
         self.pixels, self.batch_size = pixels, batch_size
         self.label = None if label is None else np.asarray(label, np.float32)[:, None]
         self.weight = None if weight is None else np.asarray(weight, np.float32)
-        self.shuffle_seed, self.mixup, self.host = (
-            shuffle_seed,
-            mixup,
-            collectives.place(),
-        )  # which a reading thread would not know
+        self.shuffle_seed, self.mixup = shuffle_seed, mixup
+        self.host = collectives.place()  # not available in reader threads
         self.start_at(0)
 
     def start_at(self, epoch):
@@ -64,11 +61,11 @@ class Batches(keras.utils.PyDataset):
         return tuple(part[own] for part in mixed)
 
     def read(self, places):
-        """Pixels and, where there are any, label and weight of some views."""
+        """Pixels and, where given, label and weight of some views."""
         return (self.pixels[places], *(part[places] for part in (self.label, self.weight) if part is not None))
 
     def mixed(self, parts, rng):
-        """Each part of a batch mixed with another order of itself."""
+        """Each part of a batch, mixed with a permutation of itself."""
         count = len(parts[0])
         share, others = rng.beta(self.mixup, self.mixup, count).astype(np.float32), rng.permutation(count)
         share = np.maximum(share, 1 - share)
@@ -81,7 +78,7 @@ class Batches(keras.utils.PyDataset):
 
 
 class RestOfEpoch(keras.utils.PyDataset):
-    """The batches of an epoch that are left after some steps."""
+    """The remaining batches of an epoch after some steps."""
 
     def __init__(self, batches, steps):
         super().__init__(workers=batches.workers)
@@ -95,12 +92,12 @@ class RestOfEpoch(keras.utils.PyDataset):
 
 
 def predict(network, pixels, batch_size=32, flip_averaging=False):
-    """Probability of each view as the network gives it.
+    """Probability of each view, the network's output.
 
     Args:
         pixels: (n, size, size, 1) uint8.
-        batch_size: views at a time; changes speed and memory, not the result.
-        flip_averaging: take the mean of a view's probability and its mirror image's.
+        batch_size: views a batch; affects speed and memory, not the result.
+        flip_averaging: average a view's probability with that of its mirror image.
     Returns: (n,) float32.
     """
     sides = (Rows, Mirrored) if flip_averaging else (Rows,)
@@ -108,15 +105,15 @@ def predict(network, pixels, batch_size=32, flip_averaging=False):
 
 
 def outputs(network, pixels, batch_size=32, side=Rows):
-    """What a network gives for each view, (n, ...) float32; `side`: Rows, or Mirrored to give it their mirror images."""
+    """A network's outputs for each view, (n, ...) float32; `side`: Rows, or Mirrored for their mirror images."""
     count = len(pixels)
-    shared = keras.distribution.distribution()  # JAX's devices each take a part of a batch
+    shared = keras.distribution.distribution()  # on JAX, each device gets a part of a batch
     parts = shared.num_model_replicas if shared else 1
     batch_size = -(-min(batch_size, count) // parts) * parts
-    # The last view fills the last batch up: a batch of another size would have the backend compile the network again.
+    # The last batch is padded with the last view: for another batch size the backend would compile the network again.
     full = np.minimum(np.arange(-(-count // batch_size) * batch_size), count - 1)
     batches = Batches(side(pixels, full), batch_size)
     with collectives.replicated_predictions(network):
         found = network.predict(batches, verbose=0)[:count]
-    batches.pixels = None  # TensorFlow keeps what it read from for as long as the process lives
+    batches.pixels = None  # TensorFlow keeps a reference to the data set until the process ends
     return found

@@ -1,4 +1,4 @@
-"""Every network by name: where its builder stands, and what it takes. It imports no builder, so that names cost no Keras."""
+"""All networks by name, with their builders and input sizes. Builders are imported on use, so that names do not need Keras."""
 
 import dataclasses
 import importlib
@@ -11,7 +11,7 @@ class Entry:
     """One network."""
 
     builder: str  # "module:function"
-    least_size: int  # side of the smallest input that it can halve, pixels
+    least_size: int  # side of the smallest input, pixels
     has_imagenet: bool = True  # whether ImageNet's weights exist for it
 
 
@@ -25,15 +25,15 @@ NETWORKS = {
 def build(name, size, weights="none", **settings):
     """An uncompiled `keras.Model` from grey pixels of 0 to 255, (n, size, size, 1), to one float32 probability, (n, 1).
 
-    The scaling of pixels is the network's first layer, so nobody can feed it wrongly, and every layer comes with Keras, so a
-    saved network opens without this repository.
+    Pixels are scaled in the network's first layer, so that inputs need no preprocessing, and every layer is Keras's, so that a
+    saved network loads without this repository.
 
     Args:
         name: of NETWORKS.
         size: side of the square input, pixels.
         weights: "none", "imagenet", or the path of a weights file.
-        settings: the builder's, standardise and dropout.
-    Raises: WeightsError when the size is too small, or the weights cannot be had or do not fit.
+        settings: arguments of the builder, standardise and dropout.
+    Raises: WeightsError when the size is too small, or the weights cannot be downloaded or read, or do not fit.
     """
     entry = NETWORKS[name]
     if size < entry.least_size:

@@ -9,8 +9,8 @@ from bones.networks.parts import load_weights, output_layer, standardise_layer
 def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
     """The first system's narrow DenseNet: blocks of 6, 12, 32, 32 layers, growth 12, stem 16; 1,219,385 parameters.
 
-    Beside DenseNet-169: bottlenecks as narrow as the growth, transitions that keep all channels, no pooling after the stem,
-    dropout 0.2 after every convolution but the stem, L2 1e-4 on kernels, gammas, betas and the final unit's bias.
+    Differences from DenseNet-169: bottlenecks as narrow as the growth, transitions that keep all channels, no pooling after the
+    stem, dropout 0.2 after every convolution but the stem, L2 1e-4 on kernels, gammas, betas and the output layer's bias.
 
     Args:
         size: side of the square input, pixels, at least 16.

@@ -1,14 +1,13 @@
-"""DenseNet's layers and Adam as TensorFlow computes them fastest on a CPU; network, weights and files stay Keras's own.
+"""Faster implementations of DenseNet's layers and Adam for TensorFlow on a CPU; network, weights and files remain Keras's.
 
-Keras spells batch normalisation out in a dozen operations that each read and write whole feature maps: 60 % of a training
-step of DenseNet-169. `fuse` gives the layers of one network, in this process, another way to compute the same
-(docs/performance.md):
+Keras computes batch normalisation in a dozen operations that each read and write whole feature maps: 60 % of a training step of
+DenseNet-169. `fuse` replaces how the layers of one network compute, in this process, with equal results (docs/performance.md):
 
-- Batch normalisation and the ReLU behind it are one pass over memory forward and one or two back (kernels/batch_norm.py).
+- Batch normalisation and the ReLU after it are one pass over memory forward and one or two back (kernels/batch_norm.py).
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
 - The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
 
-This module is TensorFlow's alone; acceleration.accelerate imports it where that is the backend.
+This module needs TensorFlow; acceleration.accelerate imports it only with that backend.
 """
 
 import ctypes
@@ -31,16 +30,16 @@ M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 def is_single_device():
-    """Whether what is built now is for one device: the operations here know of no copies on others."""
+    """Whether networks are built for one device now: the operations here do not support replicas."""
     return not tf.distribute.has_strategy()
 
 
 @functools.cache
 def keep_memory():
-    """Have glibc reuse the memory of freed tensors of up to 32 MB, the most that it takes.
+    """Make glibc reuse the memory of freed tensors of up to 32 MB, its maximum.
 
     TensorFlow turns that off in the process, once, when it first reads from a generator, as `fit` and `predict` do: the system
-    then hands out and clears fresh pages for every tensor, a fifth of a training step. So let it do that first.
+    then allocates and clears new pages for every tensor, a fifth of a training step. So this reads from a generator first.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
@@ -49,7 +48,7 @@ def keep_memory():
 
 
 def fuse(network, least_size=LEAST_SIZE):
-    """Change in place how a network's layers compute, before it is traced: on a CPU, what can be faster is.
+    """Replace in place how a network's layers compute, before it is traced, with faster operations on a CPU.
 
     Args:
         network: keras.Model.
@@ -67,7 +66,7 @@ def fuse(network, least_size=LEAST_SIZE):
                 layer.call = functools.partial(normalise_in_one_operation, layer)
         elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
             layer.call = functools.partial(batch_norm_relu, layer, passes_on=len(consumers(layer.input)) > 1)
-            following_relu(layer).call = lambda inputs: inputs  # done already
+            following_relu(layer).call = lambda inputs: inputs  # the ReLU is already applied
         elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
         elif isinstance(layer, layers.Conv2D) and is_pointwise(layer):
@@ -75,39 +74,37 @@ def fuse(network, least_size=LEAST_SIZE):
 
 
 def is_fusable(layer):
-    """Whether `batch_norm_relu` computes what a BatchNormalization layer and the one behind it do."""
+    """Whether `batch_norm_relu` can replace a BatchNormalization layer and the one after it."""
     return is_of_films(layer) and layer.center and following_relu(layer) is not None
 
 
 def is_of_films(layer):
-    """Whether a BatchNormalization layer is over the channels, the last of four axes."""
+    """Whether a BatchNormalization layer normalises the channels, the last of four axes."""
     return layer.axis in (-1, 3) and layer.input.ndim == 4
 
 
 def is_pointwise(layer):
-    """Whether a Conv2D layer is a matrix product at every pixel and nothing else."""
+    """Whether a Conv2D layer is only a matrix product at every pixel."""
     plain = layer.kernel_size == layer.strides == (1, 1) and not layer.use_bias and layer.groups == 1
     return plain and layer.activation is keras.activations.linear
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the layers compute
+# Computations of the layers
 
 
 def concatenate(inputs):
-    """Features side by side that remember their parts; the copy is never made where only batch normalisation takes them."""
+    """Concatenated features with their parts as an attribute; no copy is made where only batch normalisation reads them."""
     whole = tf.concat(inputs, -1)
     first, *others = inputs
     if len(others) == 1:
-        whole.first, whole.parts = (
-            first,
-            [*merge_narrow_parts(getattr(first, "parts", [first])), *others],
-        )  # the last is not measured yet
+        whole.first = first
+        whole.parts = [*merge_narrow_parts(getattr(first, "parts", [first])), *others]  # the last has no moments yet
     return whole
 
 
 def merge_narrow_parts(parts):
-    """The parts, the narrow ones at the end as one where they are wide enough together: kernels like long rows."""
+    """The parts, with the narrow ones at the end concatenated where together they are wide enough: kernels need long rows."""
     narrow = list(itertools.takewhile(lambda part: part.shape[-1] < MIN_CHANNELS, reversed(parts)))[::-1]
     if len(narrow) > 1 and sum(part.shape[-1] for part in narrow) >= MIN_CHANNELS:
         return [*parts[: -len(narrow)], tf.concat(narrow, -1)]
@@ -115,10 +112,10 @@ def merge_narrow_parts(parts):
 
 
 def batch_norm_relu(layer, inputs, training=None, mask=None, passes_on=False):
-    """What `layer`, a keras.layers.BatchNormalization, and the ReLU behind it compute.
+    """The output of `layer`, a keras.layers.BatchNormalization, and the ReLU after it.
 
-    If it passes its input's parts on, the layers behind take them from its results, not from where it took them: backwards,
-    each layer adds its gradient to that of those behind it, and no operation is left that adds up dozens of them.
+    With `passes_on`, later layers read the parts of its input from its results: in the backward pass, each layer adds its
+    gradient to that of later layers, and no operation has to sum dozens of gradients.
     """
     beta = tf.convert_to_tensor(layer.beta.value)
     gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
@@ -134,25 +131,25 @@ def batch_norm_relu(layer, inputs, training=None, mask=None, passes_on=False):
 
 
 def normalise_in_one_operation(layer, inputs, training=None, mask=None):
-    """What `layer`, a keras.layers.BatchNormalization over the last of four axes, computes, as FusedBatchNormV3."""
+    """The output of `layer`, a keras.layers.BatchNormalization over the last of four axes, by FusedBatchNormV3."""
     scale, centre = layer.gamma.value, layer.beta.value
     if not (training and layer.trainable):
         mean, variance = layer.moving_mean.value, layer.moving_variance.value
         return fused_batch_norm(inputs, scale, centre, mean, variance, layer.epsilon, is_training=False)[0]
     outputs, mean, variance = fused_batch_norm(inputs, scale, centre, epsilon=layer.epsilon)
     count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
-    update_moving(layer, mean, variance * (count - 1) / count)  # it gives n / (n - 1) times what the stock layer keeps
+    update_moving(layer, mean, variance * (count - 1) / count)  # it returns n / (n - 1) times the standard layer's
     return outputs
 
 
 def update_moving(layer, mean, variance):
-    """Let the moving statistics of a BatchNormalization layer follow those of a batch."""
+    """Update the moving statistics of a BatchNormalization layer with those of a batch."""
     for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
 
 
 def convolve_pointwise(layer, inputs):
-    """What `layer`, a keras.layers.Conv2D with a 1 x 1 kernel and nothing more, computes."""
+    """The output of `layer`, a keras.layers.Conv2D for which `is_pointwise` is true."""
     return pointwise(inputs, tf.convert_to_tensor(layer.kernel.value))
 
 
@@ -182,15 +179,15 @@ def normalise(epsilon, passes_on, *arguments):
 
 
 def compiled_kernels():
-    """kernels/batch_norm.py, imported when it is needed: Numba takes its time to start, and small films do without."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits must not take a core from TensorFlow's
+    """kernels/batch_norm.py, imported on use: importing Numba is slow, and small images do not need it."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads must not block a core that TensorFlow needs
     from bones.networks.kernels import batch_norm
 
     return batch_norm
 
 
 def call_kernel(function, arguments, like):
-    """The tensors that a function of batch_norm.py makes of others; `like` holds tensors of their dtypes and static shapes."""
+    """The tensors that a function of batch_norm.py returns for others; `like` has tensors of their dtypes and static shapes."""
     outputs = tf.numpy_function(function, arguments, [tensor.dtype for tensor in like], stateful=False)
     for output, tensor in zip(outputs, like, strict=True):
         output.set_shape(tensor.shape)
@@ -211,9 +208,9 @@ def pointwise(x, kernel):
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam, a variable in one operation instead of a dozen.
+    """Keras's Adam with one operation a variable instead of a dozen.
 
-    Source: Kingma and Ba 2015, arXiv 1412.6980; the epsilon is that before section 2.1, as in Keras.
+    Source: Kingma and Ba 2015, arXiv 1412.6980; epsilon as in the text before section 2.1, as in Keras.
     """
 
     def _backend_update_step(self, gradients, variables, learning_rate):

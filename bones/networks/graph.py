@@ -1,6 +1,6 @@
-"""What layers and variables of Keras hang together: the one file that uses its private names, and short for that reason.
+"""Connections between layers and variables of Keras: the only file that uses Keras's private names.
 
-Another version of Keras may rename them; fused.Adam, which is a subclass of Keras's, is the one exception.
+Another version of Keras may rename them. The one exception is fused.Adam, which is a subclass of Keras's.
 """
 
 import keras
@@ -8,22 +8,22 @@ from keras import layers
 
 
 def all_layers(network):
-    """Every layer of a network, those inside other layers too."""
+    """All layers of a network, including nested ones."""
     return network._flatten_layers()
 
 
 def source(tensor):
-    """The layer that gives a symbolic tensor."""
+    """The layer that outputs a symbolic tensor."""
     return tensor._keras_history.operation
 
 
 def consumers(tensor):
-    """The layers that take a symbolic tensor."""
+    """The layers that have a symbolic tensor as input."""
     return [node.operation for node in source(tensor)._outbound_nodes]
 
 
 def following_relu(layer):
-    """The Activation layer that alone takes a layer's output, if it is a ReLU; else None."""
+    """The ReLU Activation layer that is the only consumer of a layer's output, or None."""
     behind = consumers(layer.output)
     if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
         return behind[0]
@@ -31,6 +31,6 @@ def following_relu(layer):
 
 
 def averaged_variables(optimizer):
-    """[(variable, its moving average)] of an optimizer that keeps such."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # float16's scales the loss
+    """[(variable, its moving average)] of an optimizer with moving averages."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # LossScaleOptimizer of float16
     return list(zip(inner._trainable_variables, inner._model_variables_moving_average, strict=True))

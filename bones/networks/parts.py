@@ -1,4 +1,4 @@
-"""What the builders of networks share: standardised grey, the last unit, stochastic depth, and weights from a file."""
+"""Parts that network builders share: standardisation, the output layer, stochastic depth, and weights from a file."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from bones.system.errors import WeightsError
 
 
 def standardise_layer(grey):
-    """Each view with mean 0 and deviation 1, in float32; a view of one grey becomes 0."""
-    # Not LayerNormalization, whose three axes a .h5 file brings back as the last one alone.
+    """Each view with mean 0 and standard deviation 1, in float32; a constant view becomes 0."""
+    # Not LayerNormalization: of its three axes, a .h5 file restores only the last.
     return layers.GroupNormalization(1, center=False, scale=False, dtype="float32", name="standardise")(grey)
 
 
@@ -24,12 +24,12 @@ def output_layer(x, dropout, **regularizers):
 def with_stochastic_depth(network, rate):
     """The same network with stochastic depth: while it trains, each layer of its dense blocks is left out for some views.
 
-    A dense block has no sums to skip a layer in, so what the layer would add to the features becomes 0, and is scaled up
-    by 1 / (1 - rate) where it stays: a stock Dropout layer with one draw a view.
+    A dense block has no residual sums, so the features that the layer would append become 0, and are scaled by 1 / (1 - rate)
+    where they stay: a standard Dropout layer with one draw a view.
 
     Args:
         network: keras.Model with dense blocks.
-        rate: share of the views that a layer is left out for.
+        rate: share of the views for which a layer is left out.
     Source: Huang et al. 2016, arXiv 1603.09382, which leaves out layers of a residual network for a whole batch.
     """
 
@@ -51,14 +51,14 @@ def copy_layer(layer):
 
 
 def load_weights(network, path, base=None):
-    """Give `network` the weights in a file: of the whole network, or of its base alone.
+    """Load the weights in a file into `network`: of the whole network, or of its base alone.
 
     Args:
         network: keras.Model to fill, in place.
         path: .h5 or .keras file of a whole model, or a .weights.h5 or keras.applications weights file.
         base: the part of `network` that a keras.applications weights file fills.
     Returns: network.
-    Raises: WeightsError naming the file when it is missing, no weights file, or of another network.
+    Raises: WeightsError naming the file when it is missing, not a weights file, or of another network.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,14 +70,14 @@ def load_weights(network, path, base=None):
             (network if path.name.endswith(".weights.h5") or base is None else base).load_weights(path)
     except Exception as error:  # h5py, zipfile and Keras each raise their own
         raise WeightsError(
-            f"{path} does not hold weights for {network.name} ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
+            f"{path} does not contain weights for {network.name} ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
             f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
         ) from None
     return network
 
 
 def is_whole_model(path):
-    """Whether a file holds a model's architecture beside its weights."""
+    """Whether a file contains a model's architecture as well as its weights."""
     if path.suffix == ".keras":
         return True
     with h5py.File(path) as file:

@@ -1,6 +1,6 @@
 """MODEL_CARD.md of a run: data, recipe, scores with intervals, limits, how to load; from run.json and scores.json alone.
 
-Source: Mitchell et al. 2019, arXiv 1810.03993, for what a card says.
+Source: Mitchell et al. 2019, arXiv 1810.03993, for the content of a card.
 """
 
 from pathlib import Path
@@ -9,16 +9,16 @@ from bones.runs.options import SHARED
 from bones.scores.text import as_table, markdown_table
 from bones.system.errors import RunError
 
-IN_WORDS = {"demo", "weights"}  # options that the card has in words
-PHANTOM = "**Trained on phantoms, drawn films: its scores say that the code works, and nothing about patients.**\n\n"
+IN_WORDS = {"demo", "weights"}  # options that the text of the card describes
+PHANTOM = "**Trained on phantoms (synthetic images): its scores show that the code works and say nothing about patients.**\n\n"
 CARD = """# Model card: {name}
 
-{network} that gives the probability that a view of {study_types} shows an abnormality; a study's is the mean over its views.
+{network} that predicts the probability that a view of {study_types} shows an abnormality; a study's is the mean over its views.
 **Research software, not a medical device.**
 
 {phantom}## Data
 
-Trained on {data}. Views of patients kept aside for choosing epoch, threshold and temperature are called tuning.
+Trained on {data}. The tuning views are of patients held out to select epoch, threshold and temperature.
 
 {counts}
 
@@ -39,11 +39,11 @@ the tuning studies.
 
 ## Limits
 
-- It knows what its training films show, and takes abnormal to be as common as there. On films of another hospital, machine,
-  body part or age group its scores are unknown, and usually lower.
-- The label is a reader's opinion at the time of the report; some are wrong.
-- A heat map shows what spoke for "abnormal". It is no proof of where an injury is, nor that there is none elsewhere.
-- An interval says what another sample of such patients would give, and nothing more.
+- The network assumes images like its training images and the same prevalence. On images of another hospital, machine, body
+  part or age group its scores are unknown, and usually lower.
+- The labels are readers' opinions at the time of the report; some are wrong.
+- A heat map shows which regions raised the probability. It does not prove where an injury is, nor that there is none elsewhere.
+- An interval covers the sampling of such patients, and no other uncertainty.
 
 ## How to load
 
@@ -51,22 +51,22 @@ the tuning studies.
 import keras
 import numpy as np
 
-network = keras.models.load_model("best.h5", compile=False)  # none of this repository's files are needed
-# films: (n, {size}, {size}, 1), grey of 0 to 255, {resize}
-probability = network.predict(films)  # (n, 1)
+network = keras.models.load_model("best.h5", compile=False)  # needs no file of this repository
+# images: (n, {size}, {size}, 1), grey values 0 to 255, {resize}
+probability = network.predict(images)  # (n, 1)
 {averaging}logit = np.log(probability / (1 - probability)) / {temperature}  # the run's temperature
 probability = 1 / (1 + np.exp(-logit))  # of each view; a study's is the mean
 is_positive = probability >= {threshold}
 ```
 
-In the repository: `python model_test.py RUN STUDY_FOLDER` calls a study, `python export.py RUN` makes ONNX and other files.
+In the repository: `python model_test.py RUN STUDY_FOLDER` classifies a study, `python export.py RUN` exports to ONNX and more.
 """
-AVERAGING = "probability = (probability + network.predict(films[:, :, ::-1])) / 2  # and of the mirror images\n"
-RESIZE = {"pad": "the long side fitted and the rest padded with 0", "stretch": "both sides squeezed"}
+AVERAGING = "probability = (probability + network.predict(images[:, :, ::-1])) / 2  # mean with the mirror images\n"
+RESIZE = {"pad": "the long side scaled to fit, the rest padded with 0", "stretch": "both sides stretched"}
 
 
 def write(run):
-    """Write MODEL_CARD.md into a RunFolder, from what it holds now."""
+    """Write MODEL_CARD.md of a RunFolder from its current content."""
     run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.record(), read_scores(run)))
 
 
@@ -79,7 +79,7 @@ def card(name, record, report):
     """The card as Markdown.
 
     Args:
-        name: of the run.
+        name: the run's.
         record: RunRecord.
         report: scores.json, or None.
     """
@@ -92,7 +92,7 @@ def card(name, record, report):
         data=data.phantom or f"`{Path(data.root).name}`",
         counts=counts_table(data),
         left_out=f"{data.left_out} unreadable views were left out. " if data.left_out else "",
-        weights=options.weights if options.weights in ("none", "imagenet") else "a file of the trainer's",
+        weights=options.weights if options.weights in ("none", "imagenet") else "a local file",
         recipe=options.recipe,
         finished=training_time(record),
         device=record.device,
@@ -109,7 +109,7 @@ def card(name, record, report):
 
 
 def counts_table(data):
-    """Counts of the training and the tuning part."""
+    """Counts of the training and tuning parts."""
     columns = ("studies", "patients", "views", "positive_views")
     rows = [
         {"part": name}
@@ -121,30 +121,30 @@ def counts_table(data):
 
 
 def options_table(options):
-    """Every option that is no path."""
+    """Every option that is not a path."""
     shown = {name: value for name, value in options.model_dump(mode="json").items() if name in SHARED - IN_WORDS}
     return markdown_table([{"option": name, "value": f"`{value}`"} for name, value in shown.items()])
 
 
 def training_time(record):
-    """How long it was trained, and which epoch was kept."""
+    """Training time and selected epoch."""
     if not record.finished:
-        return "but not to its end"
+        return "but not finished"
     minutes = (record.training_seconds or 0) / 60
     epochs = record.options.epochs
-    return f"for {epochs} epoch{'s' * (epochs > 1)} ({minutes:.0f} min), epoch {record.best_epoch} kept,"
+    return f"for {epochs} epoch{'s' * (epochs > 1)} ({minutes:.0f} min), epoch {record.best_epoch} selected,"
 
 
 def scores_section(report):
-    """The scores with their 95 % intervals over patients, and of what."""
+    """The scores with 95 % intervals over patients, and the data that they are of."""
     if report is None:
         return "Not scored yet: `python model_test.py RUN` scores the held-out studies and writes them here."
     try:
         table = as_table(report)
         rows = [{"": name} | row for name, row in table.to_dict("index").items()]
-        said = f"{report['split']} studies of `{Path(report['data']).name}`, {report['patients']} patients"
+        scored = f"{report['split']} studies of `{Path(report['data']).name}`, {report['patients']} patients"
         mark = " (phantoms)" if report.get("phantom") else ""
     except (KeyError, TypeError) as error:
-        raise RunError(f"scores.json lacks {error}, or holds it in another form. Score again with model_test.py.") from None
-    flatters = " They chose epoch and threshold, so this flatters." if report["split"] == "tuning" else ""
-    return f"{said}{mark}; in brackets, 95 % intervals over patients.{flatters}\n\n" + markdown_table(rows)
+        raise RunError(f"scores.json lacks {error}, or has it in another form. Score again with model_test.py.") from None
+    optimistic = " These studies selected epoch and threshold: scores are optimistic." if report["split"] == "tuning" else ""
+    return f"{scored}{mark}; in brackets, 95 % intervals over patients.{optimistic}\n\n" + markdown_table(rows)

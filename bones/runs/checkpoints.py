@@ -1,4 +1,4 @@
-"""A run's networks, best.h5 and last.h5, and the state that --resume starts from; the one file of the room that takes Keras."""
+"""A run's networks, best.h5 and last.h5, and the state for --resume; the only module of the package that imports Keras."""
 
 import contextlib
 import errno
@@ -17,31 +17,31 @@ from bones.system.errors import RunError
 
 
 def save_network(run, network, name):
-    """Write a whole network that plain keras.models.load_model opens."""
+    """Write a complete network that keras.models.load_model opens."""
     if not run.is_writable:
         return
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.ERROR)  # Keras calls .h5 a legacy format each time; it is what our users ask for
+    absl.setLevel(logging.ERROR)  # Keras warns of the legacy format at each save; users ask for .h5
     try:
         with run.writing(name) as partial:
-            # Each weight with its name and place; HDF5 starts the file anew, so what is left of the room is given back.
+            # Each weight with its name and offset; HDF5 truncates the file, so unused space is released.
             files.reserve(partial, 65536 + sum(4096 + 4 * math.prod(weight.shape) for weight in network.weights))
             network.save(partial)
-    except RuntimeError as error:  # h5py's, when a file cannot even be closed
+    except RuntimeError as error:  # from h5py, when it cannot close the file
         raise RunError(run.not_written(name, error)) from None
     finally:
         absl.setLevel(level)
 
 
 def load_network(run, name="best.h5"):
-    """The saved network, uncompiled, in Keras's safe mode, which runs no code that a file brings along.
+    """The saved network, uncompiled, in Keras's safe mode, which runs no code from the file.
 
-    Raises: RunError when the file is missing or no network.
+    Raises: RunError when the file is missing or is not a network.
     """
     path = run / name
     if not path.is_file():
-        raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; go on with --resume.")
+        raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; resume the run with --resume.")
     if not os.access(path, os.R_OK):
         raise RunError(f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable.")
     try:
@@ -49,23 +49,25 @@ def load_network(run, name="best.h5"):
             network = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # h5py, json and Keras each raise their own
         reason = str(error).strip().split("\n")[0]
-        raise RunError(f"{path} is no network that Keras opens ({reason}). Restore it from a copy, or train again.") from None
+        raise RunError(
+            f"{path} is not a network that Keras loads ({reason}). Restore it from a copy, or train again."
+        ) from None
     options, shapes = run.record().options, (network.input_shape, network.output_shape)
     if network.name != options.network or shapes != ((None, options.size, options.size, 1), (None, 1)):
         raise RunError(
-            f"{path} holds {network.name}, from {shapes[0]} to {shapes[1]}, but run.json says {options.network} at "
-            f"{options.size} px: they are of different runs. Restore the run's own."
+            f"{path} contains {network.name}, from {shapes[0]} to {shapes[1]}, but run.json says {options.network} at "
+            f"{options.size} px: they belong to different runs. Restore this run's file."
         )
     return network
 
 
 def save_state(run, variables, notes):
-    """Write what a resumed run starts from, as one file, so that its parts are always of one epoch.
+    """Write the state that a resumed run starts from, as one file, so that its parts are always of the same epoch.
 
     Args:
         variables: Keras variables in a fixed order: weights, random states, optimizer.
-        notes: dict that goes into JSON: history, a list of dicts, one an epoch; begun, a dict on an epoch that is not
-            done, or None; and more.
+        notes: dict, saved as JSON: history, a list of dicts, one per epoch; begun, a dict on an unfinished epoch, or None;
+            and more.
     """
     if not run.is_writable:
         return
@@ -77,31 +79,31 @@ def save_state(run, variables, notes):
 
 
 def has_state(run):
-    """Whether a state was saved: an epoch has ended, or training was asked to stop."""
+    """Whether a state was saved: after an epoch, or when training was stopped."""
     return (run / "resume/state.npz").exists()
 
 
 def load_state(run, variables):
-    """Give variables the values of the last `save_state`.
+    """Assign the values of the last `save_state` to variables.
 
-    Returns: the notes as they were given, or None where no state was saved.
-    Raises: RunError when the state is damaged or of another network.
+    Returns: the saved notes, or None where no state was saved.
+    Raises: RunError when the state is damaged or belongs to another network.
     """
     path = run / "resume/state.npz"
     if not has_state(run):
-        # A network alone is of a first epoch that was not saved whole.
+        # A network without a state: the save after the first epoch was interrupted.
         if (run / "history.csv").exists() or run.read_json("run.json").get("finished"):
-            raise RunError(f"{path} is missing, so the epochs done cannot be gone on from. Train again into another --out.")
+            raise RunError(f"{path} is missing, so training cannot be resumed. Train again into another --out.")
         return None
     try:
-        # Opened here: of a damaged file, np.load raises and leaves its own open.
+        # Opened here: np.load does not close its file when it raises on a damaged one.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as state:
             arrays = [state[name] for name in sorted(state.files) if name.startswith("variable")]
             notes = json.loads(str(state["notes"]))
         if not (notes["history"] or notes.get("begun")) or any(row.keys() != set(HISTORY) for row in notes["history"]):
-            raise ValueError("its history is not one of mura.py's")
+            raise ValueError("its history was not written by mura.py")
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-            raise ValueError("its arrays have other shapes than the network's")
+            raise ValueError("its arrays differ in shape from the network's")
     except Exception as error:  # zipfile, numpy and json each raise their own
         raise RunError(f"{path} cannot be resumed from ({error}). Train again into another --out.") from None
     if notes["history"] and not (run / "best.h5").exists():
@@ -113,10 +115,10 @@ def load_state(run, variables):
 
 @contextlib.contextmanager
 def hide_tensorflow():
-    """On OpenVINO, which does without, keep Keras from importing TensorFlow to open a file: four seconds for nothing."""
+    """On OpenVINO, prevent Keras from importing TensorFlow to open a file, which is not needed and takes four seconds."""
     hide = keras.backend.backend() == "openvino" and "tensorflow" not in sys.modules
     if hide:
-        sys.modules["tensorflow"] = None  # an import of it now says that it is not installed
+        sys.modules["tensorflow"] = None  # an import now raises ImportError
     try:
         yield
     finally:

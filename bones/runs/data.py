@@ -1,4 +1,4 @@
-"""The views of a run, the same each time they are asked for: those that it trains on, tunes with, and is scored on."""
+"""The views of a run, the same at each call: training, tuning and scored views."""
 
 import dataclasses
 from pathlib import Path
@@ -17,17 +17,17 @@ from bones.system.errors import DataError
 
 @dataclasses.dataclass
 class Part:
-    """The views of one split with all that training needs of them."""
+    """The views of one split with the arrays that training needs."""
 
     views: pd.DataFrame
     pixels: Rows  # (n, size, size, 1) uint8
     label: np.ndarray  # (n,)
-    weight: np.ndarray | None  # (n,) or None where all weigh the same
+    weight: np.ndarray | None  # (n,) or None where all weights are equal
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Which views of which data are scored; what is None is as in the training."""
+    """Which views of which data are scored; None means as in training."""
 
     split: str = "held-out"  # or "tuning"
     data: str | None = None
@@ -37,12 +37,12 @@ class Selection:
 
 
 def load_parts(options):
-    """What a run trains on and what it keeps for tuning, the same each time it is asked for.
+    """The training and tuning views of a run, the same at each call.
 
     Args:
         options: Options of a run.
-    Returns: ((views, Rows) of train, (views, Rows) of tuning, how many unreadable views were left out).
-    Raises: DataError when the data is not as it should be.
+    Returns: ((views, Rows) of train, (views, Rows) of tuning, number of unreadable views left out).
+    Raises: DataError when the data is invalid.
     """
     views = find_views(options.data, "train", options.study_type, options.labels)
     kept, pixels = load_pixels(views, options.size, options.resize, options.skip_unreadable)
@@ -51,40 +51,40 @@ def load_parts(options):
 
 
 def load_train_and_tuning(options):
-    """(train, tuning, left_out): two Parts, and how many views were unreadable."""
+    """(train, tuning, left_out): two Parts, and the number of unreadable views."""
     *parts, left_out = load_parts(options)
     weigh = class_weights if options.class_weighted else lambda views: None
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
 
 def has_held_out(root):
-    """Whether a data root holds studies to score."""
+    """Whether a data root contains held-out studies."""
     return (data_root(root) / "valid").is_dir()
 
 
 def load_held_out(options):
     """Decode the held-out views of a run's own data into the cache. Returns: (views found, views decoded, Rows).
 
-    Raises: DataError when they are not as they should be.
+    Raises: DataError when they are invalid.
     """
     views = find_views(options.data, "held-out", options.study_type, options.labels)
     return views, *load_pixels(views, options.size, options.resize, options.skip_unreadable)
 
 
 def load_split(run, record, selection):
-    """Views and pixels of the split asked for, and how many views were left out.
+    """Views and pixels of the selected split, and the number of views left out.
 
     Args:
         run: RunFolder.
         record: its RunRecord.
         selection: Selection.
-    Raises: DataError when they are not as they should be.
+    Raises: DataError when they are invalid.
     """
     trained = record.options
     root = selection.data or record.data.root
     labels = selection.labels or (None if selection.data else trained.labels)
     asked = {"data": str(root), "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
-    if selection.split == "tuning":  # drawn again as the training drew them
+    if selection.split == "tuning":  # split again as in training
         skip = selection.skip_unreadable or trained.skip_unreadable
         _, (kept, pixels), left_out = load_parts(trained.changed(**asked, skip_unreadable=skip))
         advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
@@ -97,9 +97,9 @@ def load_split(run, record, selection):
 
 
 def describe(options, train, tuning, left_out):
-    """What a run is trained on: where it lies, counts and hashes, and how many views were left out."""
+    """The data of a run: its location, counts and hashes, and the number of views left out."""
     return Data(
-        root=str(Path(options.data).absolute()),  # absolute: scored from another folder, too
+        root=str(Path(options.data).absolute()),  # absolute: a run may be scored from another folder
         phantom=phantom.describe(data_root(options.data)),
         train=fingerprint(train.views, options.data),
         tuning=fingerprint(tuning.views, options.data),
@@ -108,12 +108,12 @@ def describe(options, train, tuning, left_out):
 
 
 def check_same(run, record, root, part, found, advice):
-    """Raise DataError unless a part of the data has the fingerprint that run.json has of it.
+    """Raise DataError unless a part of the data has the fingerprint recorded in run.json.
 
     Args:
         part: "train" or "tuning".
-        found: its fingerprint now.
-        advice: what to do, the message's last sentence.
+        found: its current fingerprint.
+        advice: what to do, the last sentence of the message.
     """
     recorded = getattr(record.data, part)
     if not is_same(recorded, found):

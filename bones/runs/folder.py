@@ -1,6 +1,6 @@
-"""A run folder: its lock, and its JSON files, tables, pictures and texts; networks and resume state are in checkpoints.py.
+"""A run folder: its lock, JSON files, tables, images and texts; networks and resume state are in checkpoints.py.
 
-Each file is written under a temporary name and renamed, so that a kill never leaves half a file under the real name.
+Each file is written under a temporary name and renamed, so that a killed process leaves no partial file under the final name.
 """
 
 import contextlib
@@ -24,23 +24,23 @@ LOCK = ".lock"  # held while a process trains into a folder
 
 
 def is_left_over(file):
-    """Whether a file of a run folder is what a process that was killed at once may leave behind."""
+    """Whether a file of a run folder is one that a killed process may leave behind."""
     return file.name == LOCK or file.name.startswith(PARTIAL)
 
 
 def selected_epoch(val_auroc, chosen):
-    """Which epoch best.h5 is of.
+    """Index of the epoch saved as best.h5.
 
     Args:
         val_auroc: tuning AUROC of each epoch so far.
         chosen: the recipe's: "best", the highest, or "last".
-    Returns: its place from 0; the first among equals.
+    Returns: its index from 0; the first of equal ones.
     """
     return len(val_auroc) - 1 if chosen == "last" else int(np.argmax(val_auroc))
 
 
 class RunFolder:
-    """One run folder; reading and writing by file."""
+    """One run folder; methods read and write its files."""
 
     is_writable = True  # False: another host writes it
 
@@ -54,46 +54,46 @@ class RunFolder:
     def create(cls, path):
         """Make a new run folder.
 
-        Raises: RunError when the path holds anything already or cannot be made.
+        Raises: RunError when the folder is not empty or cannot be created.
         """
         path = Path(path)
         if (path.exists() or path.is_symlink()) and not path.is_dir():
-            raise RunError(f"{path} is no folder. Pass another --out.")
+            raise RunError(f"{path} is not a folder. Pass another --out.")
         if path.exists() and any(not is_left_over(file) for file in path.iterdir()):
             raise RunError(
-                f"{path} is not empty, and a run is never overwritten. Pass another --out, or --resume to go on with it."
+                f"{path} is not empty, and a run is never overwritten. Pass another --out, or --resume to resume it."
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{path} cannot be made: {error.strerror}. Pass another --out.") from None
+            raise RunError(f"{path} cannot be created: {error.strerror}. Pass another --out.") from None
         return cls(path)
 
     @classmethod
     def open(cls, path):
         """An existing run folder.
 
-        Raises: RunError when the path holds no run.
+        Raises: RunError when the path is not a run folder.
         """
         record.check_is_run(path)
         return cls(path)
 
     @contextlib.contextmanager
     def locked(self):
-        """Keep other processes from training into the folder; a killed process's lock is open again.
+        """Prevent other processes from training into the folder; the lock is released when its process is killed.
 
-        Raises: RunError when another has it, or when nothing can be written into the folder.
+        Raises: RunError when another process has the lock, or the folder is not writable.
         """
         lock = filelock.FileLock(self / LOCK, timeout=0)
         try:
             lock.acquire()
-            for file in self.path.rglob(PARTIAL + "*"):  # of a process that was killed while it wrote
+            for file in self.path.rglob(PARTIAL + "*"):  # of a process killed while writing
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         except filelock.Timeout:
             raise RunError(f"{self.path}: another process trains into it. Wait for its end, or pass another --out.") from None
         except OSError as error:
             raise RunError(
-                f"{self.path} cannot be written to ({error.strerror}). Make it writable, or pass another --out."
+                f"{self.path} is not writable ({error.strerror}). Make it writable, or pass another --out."
             ) from None
         try:
             yield
@@ -102,9 +102,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self, name):
-        """A temporary path beside a file; it takes the file's place when the block ends without an error.
+        """A temporary path next to a file; it replaces the file when the block ends without an error.
 
-        Raises: RunError when it cannot be written; the file is as it was.
+        Raises: RunError when it cannot be written; the file is unchanged.
         """
         try:
             with files.whole_file(self / name) as partial:
@@ -113,10 +113,10 @@ class RunFolder:
             raise RunError(self.not_written(name, error)) from None
 
     def not_written(self, name, error):
-        """The message on a file that could not be written."""
+        """The error message for a file that could not be written."""
         return (
-            f"{self / name} cannot be written ({files.reason(error)}); what was saved before is as it was.\n"
-            "Make room, or the folder writable, and run it again; a training goes on with --resume."
+            f"{self / name} cannot be written ({files.reason(error)}); what was saved before is unchanged.\n"
+            "Free disk space, or make the folder writable, and run it again; resume a training with --resume."
         )
 
     # run.json, scores.json
@@ -129,7 +129,7 @@ class RunFolder:
             partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def read_json(self, name):
-        """Content of a JSON file of the run; RunError when it is missing or no JSON object."""
+        """Content of a JSON file of the run; RunError when it is missing or not a JSON object."""
         return record.read_json(self / name)
 
     def record(self):
@@ -147,21 +147,21 @@ class RunFolder:
             table.to_csv(partial, index=False, errors="surrogateescape")
 
     def read_history(self):
-        """history.csv: one row an epoch, from 1."""
+        """history.csv: one row per epoch, from 1."""
         hint = "It is written by mura.py after the first epoch."
         history = files.read_table(self / "history.csv", HISTORY, hint)[HISTORY].apply(pd.to_numeric, errors="coerce")
         if history.empty or history.isna().any(axis=None):
-            raise RunError(f"{self / 'history.csv'} has no rows, or cells that are no numbers. {hint}")
+            raise RunError(f"{self / 'history.csv'} has no rows, or cells that are not numbers. {hint}")
         return history
 
     def write_history(self, history):
-        """Write history.csv from a list of dicts, one an epoch."""
+        """Write history.csv from a list of dicts, one per epoch."""
         self.write_csv("history.csv", pd.DataFrame(history, columns=HISTORY))
 
     def read_predictions(self):
-        """Predictions of the held-out split, or of tuning where nothing else was scored: a table, one row a view.
+        """Predictions of the held-out split, or of tuning where nothing else was scored: a table, one row per view.
 
-        Raises: RunError when they are not such that scores can be drawn of them.
+        Raises: RunError when no scores can be computed from them.
         """
         hint = "It is written by model_test.py."
         table = files.read_table(self / "predictions.csv", PREDICTIONS, hint)
@@ -172,9 +172,9 @@ class RunFolder:
         if table.empty or not (numbers["label"].isin([0, 1]) & numbers["probability"].between(0, 1)).all():
             fault = "has no rows, or labels or probabilities out of range"
         elif table[keys].isna().any(axis=None) or table.duplicated(keys).any():
-            fault = "has rows without a name, or a view twice"
+            fault = "has rows without a name, or a duplicate view"
         elif numbers["label"].nunique() < 2 or table.groupby(keys[:3])["label"].nunique().max() > 1:
-            fault = "has one label only, or two for one study"
+            fault = "has only one label, or two labels for one study"
         else:
             fault = None
         if fault:
@@ -182,7 +182,7 @@ class RunFolder:
         return table.assign(label=numbers["label"].astype(int), probability=numbers["probability"])
 
     def write_predictions(self, predictions):
-        """Write predictions.csv, one row a view; rows of another split that it holds already stay."""
+        """Write predictions.csv, one row per view; existing rows of another split stay."""
         if (self / "predictions.csv").exists():
             before = files.read_table(self / "predictions.csv", PREDICTIONS, "Remove it and score again.")
             others = before[~before["split"].isin(predictions["split"])]
@@ -196,7 +196,7 @@ class RunFolder:
 
 
 class ReadOnlyRun(RunFolder):
-    """A run folder that another host writes: one reads from it, and what is to be written here is left to the other."""
+    """A run folder that another host writes: reading works, and writing does nothing."""
 
     is_writable = False
 

@@ -1,7 +1,7 @@
-"""The record of options: each option of a training with its type, range, default and help, once.
+"""The options of a training run, each defined once with its type, range, default and help.
 
-The command line and --set, run.json, the model card, what may differ on resume and what hosts must agree on come from it. A
-default is what a run did before the option existed, so that run.json of earlier versions loads; recipes say what they want.
+The command line and --set, run.json, the model card, and the checks on resume and between hosts are derived from it. A
+default reproduces runs from before the option existed, so that run.json of earlier versions loads; recipes set their own.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ SCHEDULES = ("constant", "cosine", "steps", "plateau")  # what each does: traini
 
 
 def option(help, group="recipe", flag=True, resume=False, path=False, takes=None, metavar=None, requested=None, **rule):
-    """What a field says of itself.
+    """A field with its metadata.
 
     Args:
         help: what it does, with its unit.
-        group: of the command line's help.
-        flag: whether it has an option of its own; the others are given to --set.
+        group: its group in the command line's help.
+        flag: whether it has its own command-line option; others are set by --set.
         resume: whether it may differ when a run is resumed.
-        path: whether it is a place on this machine: hosts may differ in it, and no model card shows it.
-        takes: what it takes in words, where type and range do not say it.
-        metavar: of its value in the command line's help.
-        requested: what a new command line starts from, where that is another value than an earlier run had.
+        path: whether it is a path on this machine: hosts may differ in it, and model cards omit it.
+        takes: description of valid values, where type and range are not enough.
+        metavar: name of its value in the command line's help.
+        requested: default of the command line, where it differs from that of earlier runs.
         rule: pydantic's gt, ge, lt, le, min_length.
     """
     extra = {"group": group, "flag": flag, "resume": resume, "path": path, "takes": takes, "metavar": metavar}
@@ -34,7 +34,7 @@ def option(help, group="recipe", flag=True, resume=False, path=False, takes=None
 
 
 def setting(help, **more):
-    """An option without a flag of its own."""
+    """An option without its own command-line option."""
     return option(help, flag=False, **more)
 
 
@@ -46,7 +46,7 @@ class Options(BaseModel):
     data: Annotated[
         str | None,
         option(
-            "folder with train/ and valid/ as MURA unpacks; left out: phantoms are drawn",
+            "folder with train/ and valid/ as in MURA; default: phantoms are generated",
             "data",
             resume=True,
             path=True,
@@ -61,7 +61,7 @@ class Options(BaseModel):
     labels: Annotated[
         str | None,
         option(
-            "study paths and labels that override those of the folders' names",
+            "table of study paths and labels that overrides the folder names",
             "data",
             path=True,
             takes="a file, or null",
@@ -71,10 +71,10 @@ class Options(BaseModel):
     tuning_fraction: Annotated[
         float,
         option(
-            "share of train/'s patients kept for choosing epoch, threshold and temperature", "data", metavar="F", gt=0, lt=1
+            "share of train/'s patients held out to select epoch, threshold and temperature", "data", metavar="F", gt=0, lt=1
         ),
     ] = 0.1
-    skip_unreadable: Annotated[bool, option("leave out views that do not decode instead of stopping", "data")] = False
+    skip_unreadable: Annotated[bool, option("skip views that cannot be decoded instead of stopping", "data")] = False
     demo: Annotated[bool, option("a small phantom set and settings for two CPU cores", "data")] = False
 
     recipe: Annotated[str, option("named settings, see bones/runs/recipes.py", "network")] = "default"
@@ -91,16 +91,16 @@ class Options(BaseModel):
     size: Annotated[int, option("side of the square input, pixels", "network", metavar="PX", gt=0, le=100_000)]
     resize: Annotated[
         Literal["pad", "stretch"],
-        option("fit the long side and pad with black, or squeeze both sides", "network"),
+        option("scale the long side to fit and pad with black, or stretch both sides", "network"),
     ]
 
-    epochs: Annotated[int, option("passes over the training views", "training", metavar="N", gt=0, le=1_000_000)]
-    batch_size: Annotated[int, option("views a step and device", "training", metavar="N", gt=0, le=1_000_000)]
+    epochs: Annotated[int, option("number of epochs", "training", metavar="N", gt=0, le=1_000_000)]
+    batch_size: Annotated[int, option("views per step and device", "training", metavar="N", gt=0, le=1_000_000)]
     learning_rate: Annotated[float, option("Adam's, before the recipe's schedule", "training", metavar="X", gt=0, le=1e38)]
     accumulation: Annotated[
         int,
         option(
-            "average the gradients of N batches for each change of the weights: as if a batch were N times as large, but for "
+            "average the gradients of N batches for each weight update: equivalent to a batch N times as large, except for "
             "batch normalisation, in the memory of one",
             "training",
             metavar="N",
@@ -111,7 +111,7 @@ class Options(BaseModel):
     devices: Annotated[
         Literal["auto"] | Annotated[int, Field(gt=0, le=10_000)],
         option(
-            "devices that train together: auto is all GPUs; the learning rate stays as it is",
+            "devices that train together: auto is all GPUs; the learning rate does not change",
             "training",
             resume=True,
             takes="auto, or a whole number above 0 and at most 10000",
@@ -122,41 +122,41 @@ class Options(BaseModel):
     hosts: Annotated[int, option("hosts that train together", "hosts", flag=False, resume=True, gt=0)] = 1
     precision: Annotated[
         Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-        option("arithmetic; auto is mixed_bfloat16 where the processor has it", "training"),
+        option("precision policy; auto is mixed_bfloat16 where the hardware supports it", "training"),
     ] = "auto"
     seed: Annotated[
         int,
-        option("draws the tuning patients, weights, order and augmentation", "training", metavar="N", ge=0, lt=2**31),
+        option("random seed of tuning patients, weights, order and augmentation", "training", metavar="N", ge=0, lt=2**31),
     ] = 0
 
-    schedule: Annotated[Literal[SCHEDULES], setting("of the learning rate")]
-    flip: Annotated[bool, setting("mirror half of the training views left to right")]
-    rotation: Annotated[float, setting("turn training views by up to so many degrees either way", ge=0, le=180)]
-    class_weighted: Annotated[bool, setting("weigh the loss so that both classes of a study type count the same")]
-    standardise: Annotated[bool, setting("bring each view to mean 0 and standard deviation 1 in the network")] = False
+    schedule: Annotated[Literal[SCHEDULES], setting("learning rate schedule")]
+    flip: Annotated[bool, setting("flip half of the training views horizontally")]
+    rotation: Annotated[float, setting("rotate training views by up to this many degrees either way", ge=0, le=180)]
+    class_weighted: Annotated[bool, setting("weight the loss so that both classes of a study type count equally")]
+    standardise: Annotated[bool, setting("normalise each view to mean 0 and standard deviation 1 in the network")] = False
     statistics_views: Annotated[
-        int, setting("training views that batch statistics are taken from after each epoch; 0: none", ge=0)
+        int, setting("training views used to re-estimate batch statistics after each epoch; 0: none", ge=0)
     ] = 0
-    shift: Annotated[float, setting("move training views by up to this share of their side", **SHARE)] = 0.0
+    shift: Annotated[float, setting("translate training views by up to this share of their side", **SHARE)] = 0.0
     zoom: Annotated[float, setting("enlarge or shrink training views by up to this share", **SHARE)] = 0.0
     contrast: Annotated[float, setting("change training views' contrast by up to this share", **SHARE)] = 0.0
-    brightness: Annotated[float, setting("change their brightness by up to this share of white", **SHARE)] = 0.0
-    erasing: Annotated[float, setting("cover a random rectangle of this share of training views", **SHARE)] = 0.0
-    mixup: Annotated[float, setting("alpha of Beta(alpha, alpha), which two training views are mixed by; 0: none", ge=0)] = 0.0
+    brightness: Annotated[float, setting("change training views' brightness by up to this share of white", **SHARE)] = 0.0
+    erasing: Annotated[float, setting("erase a random rectangle in this share of training views", **SHARE)] = 0.0
+    mixup: Annotated[float, setting("alpha of Beta(alpha, alpha), the mixing ratio of two training views; 0: none", ge=0)] = 0.0
     label_smoothing: Annotated[float, setting("labels become this / 2 and 1 - this / 2 in the loss", **SHARE)] = 0.0
     weight_decay: Annotated[float, setting("AdamW's: kernels shrink by this share of the rate every step", ge=0)] = 0.0
-    l2: Annotated[float, setting("the loss gains this times the sum of the kernels' squares", ge=0)] = 0.0
-    ema: Annotated[float, setting("momentum of averaged weights, which are scored and saved; 0: none", **SHARE)] = 0.0
-    dropout: Annotated[float, setting("share of features dropped before the last unit", **SHARE)] = 0.0
-    chosen: Annotated[Literal["best", "last"], setting("epoch that best.h5 is of: best by tuning AUROC, or last")] = "best"
-    stochastic_depth: Annotated[float, setting("share of a dense layer's views whose new features are dropped", **SHARE)] = 0.0
-    synchronised: Annotated[bool, setting("batch normalisation over the views of all devices (JAX does so anyway)")] = False
-    flip_averaging: Annotated[bool, setting("score a view by the mean with its mirror image's probability")] = False
+    l2: Annotated[float, setting("L2 penalty: this times the sum of squared kernels is added to the loss", ge=0)] = 0.0
+    ema: Annotated[float, setting("momentum of the averaged weights that are scored and saved; 0: none", **SHARE)] = 0.0
+    dropout: Annotated[float, setting("share of features dropped before the output layer", **SHARE)] = 0.0
+    chosen: Annotated[Literal["best", "last"], setting("epoch saved as best.h5: best by tuning AUROC, or last")] = "best"
+    stochastic_depth: Annotated[float, setting("share of views whose new features a dense layer drops", **SHARE)] = 0.0
+    synchronised: Annotated[bool, setting("batch normalisation over the views of all devices (always on JAX)")] = False
+    flip_averaging: Annotated[bool, setting("score a view by the mean of its and its mirror image's probability")] = False
 
     out: Annotated[
         str | None,
         option(
-            "run folder to make (default runs/RECIPE-DATE-TIME)",
+            "run folder to create (default runs/RECIPE-DATE-TIME)",
             "output",
             resume=True,
             path=True,
@@ -171,19 +171,19 @@ class Options(BaseModel):
 
     @property
     def global_batch_size(self):
-        """Views that all devices of all hosts together take in one step."""
+        """Views per step over all devices and hosts."""
         return self.batch_size * self.devices * self.hosts
 
 
 FIELDS = Options.model_fields
 SETTINGS = [name for name, field in FIELDS.items() if field.json_schema_extra["group"] == "recipe"]  # given to --set
-SHARED = {name for name, field in FIELDS.items() if not field.json_schema_extra["path"]}  # the same wherever a run lies
+SHARED = {name for name, field in FIELDS.items() if not field.json_schema_extra["path"]}  # independent of where a run is stored
 MAY_CHANGE = {name for name, field in FIELDS.items() if field.json_schema_extra["resume"]}
-ADAPTERS = {}  # name -> pydantic.TypeAdapter, made when a text is converted
+ADAPTERS = {}  # name -> pydantic.TypeAdapter, created on first use
 
 
 def choices(name):
-    """What a field of few values takes, or None."""
+    """The values of a field with a fixed set, or None."""
     kind = FIELDS[name].annotation
     return get_args(kind) if get_origin(kind) is Literal else None
 
@@ -194,7 +194,7 @@ def number(value):
 
 
 def expected(name):
-    """What a field takes, in words: a number from 0 to below 1."""
+    """Description of a field's valid values: a number from 0 and below 1."""
     field = FIELDS[name]
     if field.json_schema_extra["takes"]:
         return field.json_schema_extra["takes"]
@@ -213,7 +213,7 @@ def expected(name):
 
 
 def from_text(name, text):
-    """Value of a field from a word of the command line. Raises: ValueError, which says what the field takes."""
+    """Value of a field from a command-line argument. Raises: ValueError, which says what the field takes."""
     adapter = ADAPTERS.setdefault(name, TypeAdapter(FIELDS[name].rebuild_annotation(), config=ConfigDict(allow_inf_nan=False)))
     try:
         return adapter.validate_strings(text, strict=False)

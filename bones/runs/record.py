@@ -1,6 +1,6 @@
-"""run.json, the record of a run: options, data, versions, threshold and more, read strictly and checked.
+"""run.json, the record of a run: options, data, versions, threshold and more, validated strictly.
 
-It imports neither pandas nor Keras, so that a command line that resumes a run is read at once.
+This module imports neither pandas nor Keras, so that a command line with --resume is parsed quickly.
 """
 
 import json
@@ -14,12 +14,12 @@ from bones.system.errors import RunError
 
 
 def total(left_out):
-    """How many views were left out; the first versions counted them by part."""
+    """Number of views left out; the first versions counted them by part."""
     return sum(left_out.values()) if isinstance(left_out, dict) else left_out
 
 
 class Data(BaseModel):
-    """What a run is trained on: where it lies, fingerprints of its parts, and how many views were left out."""
+    """The data of a run: its location, fingerprints of its parts, and the number of views left out."""
 
     model_config = STRICT
 
@@ -62,7 +62,7 @@ def is_run(path):
 def read(folder):
     """run.json of a run folder as a RunRecord.
 
-    Raises: RunError when the folder holds no run, or run.json is not what it should be.
+    Raises: RunError when the folder is not a run folder, or run.json is invalid.
     """
     check_is_run(folder)
     file = Path(folder) / "run.json"
@@ -77,11 +77,11 @@ def check_is_run(folder):
     """Raise RunError unless a path is a run folder."""
     if not is_run(folder):
         found = "no such folder" if not Path(folder).exists() else "no run.json in it"
-        raise RunError(f"{folder} is no run folder ({found}). Expected a folder that mura.py made, such as runs/NAME.")
+        raise RunError(f"{folder} is not a run folder ({found}). Expected a folder that mura.py made, such as runs/NAME.")
 
 
 def describe_fault(error):
-    """The first field that pydantic found wrong, in words: 'size' is 0; expected a whole number above 0."""
+    """The first invalid field as a message: 'size' is 0; expected a whole number above 0."""
     fault = error.errors()[0]
     inside, name = fault["loc"][:-1], fault["loc"][-1]
     if fault["loc"][0] == "options" and len(fault["loc"]) > 1:
@@ -98,13 +98,13 @@ def describe_fault(error):
 
 
 def read_json(path):
-    """Content of a JSON file of a run. Raises: RunError when it is missing or no JSON object."""
+    """Content of a JSON file of a run. Raises: RunError when it is missing or not a JSON object."""
     try:
         content = json.loads(Path(path).read_text())
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}. Expected a file that our scripts write.") from None
     except ValueError as error:
-        raise RunError(f"{path} is no JSON ({error}). Restore it from a copy, or train again.") from None
+        raise RunError(f"{path} is not valid JSON ({error}). Restore it from a copy, or train again.") from None
     if not isinstance(content, dict):
-        raise RunError(f"{path} holds no JSON object. Restore it from a copy, or train again.")
+        raise RunError(f"{path} is not a JSON object. Restore it from a copy, or train again.")
     return content

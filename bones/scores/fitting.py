@@ -1,21 +1,21 @@
-"""A run's threshold and temperature, from its tuning studies."""
+"""Fit a run's threshold and temperature on its tuning studies."""
 
 import numpy as np
-from scipy import optimize  # the temperature's minimum
+from scipy import optimize  # finds the best temperature
 
 from bones.scores.metrics import auroc, log_loss
 from bones.scores.probabilities import calibrate, study_probabilities
 
-TEMPERATURES = (0.1, 10.0)  # the range that is searched
+TEMPERATURES = (0.1, 10.0)  # search range
 
 
 def fit(predictions):
-    """Temperature with the lowest log loss of the studies, and then the threshold that calls as many Positive as are.
+    """Fit the temperature with the lowest log loss of the studies, then the threshold; see `fit_threshold`.
 
     Args:
-        predictions: one row a view of tuning studies, as the network gives them (temperature 1).
-    Returns: {"threshold": float, "temperature": float}. The temperature stays 1 where the studies are of one class or are
-        told apart without a mistake: then the log loss has no minimum.
+        predictions: one row per view of the tuning studies, as the network outputs them (temperature 1).
+    Returns: {"threshold": float, "temperature": float}. The temperature stays 1 where the studies are of one class or
+        perfectly separated: the log loss then has no minimum.
     """
 
     def studies_at(temperature):
@@ -33,29 +33,30 @@ def fit(predictions):
 
 
 def fit_threshold(label, probability):
-    """The threshold at which as many studies are called Positive as are, half-way between two probabilities.
+    """The threshold at which as many studies are predicted Positive as are, midway between two probabilities.
 
-    Of equally good ones it is the nearest to 0.5, and 0.5 where all studies are of one class. The other usual aim, the highest
-    kappa, chooses among a hundred thresholds by a hundred studies, and lands anywhere: docs/recipe.md has both, measured.
+    Among equally good thresholds, the one nearest to 0.5; 0.5 where all studies are of one class. The common alternative,
+    the highest kappa, selects among about a hundred thresholds on a hundred studies and is unstable: docs/recipe.md compares
+    both.
 
     Args:
-        label, probability: (n,) of tuning studies.
+        label, probability: (n,), of the tuning studies.
     Source: "PredPrev=Obs" of Freeman and Moisen 2008, doi:10.1016/j.ecolmodel.2008.05.015.
     """
     label, candidates = np.asarray(label), candidate_thresholds(probability)
     if label.min() == label.max():
         return 0.5
-    called = len(label) - np.searchsorted(np.sort(probability), candidates)
-    off = np.abs(called - label.sum())
+    predicted = len(label) - np.searchsorted(np.sort(probability), candidates)
+    off = np.abs(predicted - label.sum())
     return nearest_to_half(candidates[off == off.min()])
 
 
 def candidate_thresholds(probability):
-    """Thresholds that tell probabilities apart: half-way between each two neighbours, and 0.5."""
+    """Thresholds that separate the probabilities: the midpoints of neighbouring values, and 0.5."""
     ordered = np.unique(probability)
     return np.append((ordered[1:] + ordered[:-1]) / 2, 0.5)
 
 
 def nearest_to_half(thresholds):
-    """Of equally good thresholds the nearest to 0.5."""
+    """The threshold nearest to 0.5."""
     return float(thresholds[np.argmin(np.abs(thresholds - 0.5))])

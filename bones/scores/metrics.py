@@ -1,4 +1,4 @@
-"""Each score: of one sample by its formula, and of many draws of patients at once by the same formula with weights."""
+"""Scores: of one sample by the formula, and of many draws of patients at once by the same formula with weights."""
 
 import numpy as np
 from sklearn import metrics  # AUROC, kappa and the rest
@@ -16,8 +16,8 @@ NUMBERS = {
     "brier": "Brier score",
     "ece": "ECE",
 }
-DECISIONS = ("kappa", "accuracy", "sensitivity", "specificity", "f1")  # those of NUMBERS that hang on the threshold
-BINS = 10  # of probability, equally wide, for the expected calibration error and the reliability diagram
+DECISIONS = ("kappa", "accuracy", "sensitivity", "specificity", "f1")  # those of NUMBERS that depend on the threshold
+BINS = 10  # of equal width, for the expected calibration error and the reliability diagram
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ BINS = 10  # of probability, equally wide, for the expected calibration error an
 
 
 def auroc(label, probability):
-    """Area under the ROC curve: the chance that a positive gets a higher probability than a negative, ties counting half.
+    """Area under the ROC curve: the probability that a positive is ranked above a negative, ties counting half.
 
     Returns: float in [0, 1], or None when a class is missing.
     Source: Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747.
@@ -34,7 +34,7 @@ def auroc(label, probability):
 
 
 def log_loss(label, probability, weight=None):
-    """Weighted mean of -ln(probability given to the true class), with probabilities kept 1e-7 away from 0 and 1 as Keras does.
+    """Weighted mean of -ln(probability given to the true class), with probabilities clipped to 1e-7 from 0 and 1 as in Keras.
 
     The sum is divided by the count, not by the sum of weights, as `keras.losses` does.
     """
@@ -49,7 +49,7 @@ def cohen_kappa(label, decision):
     kappa = (p_o - p_e) / (1 - p_e): p_o is the observed agreement, p_e the agreement that two independent readers with these
     positive rates would reach.
 
-    Returns: float in [-1, 1]; 1 is perfect, 0 is chance; None where p_e is 1 (both readers give one and the same answer).
+    Returns: float in [-1, 1]; 1 is perfect, 0 is chance; None where p_e is 1 (both readers give the same single answer).
     Source: Cohen 1960, doi:10.1177/001316446002000104.
     """
     if len(set(label) | set(decision)) < 2:
@@ -58,11 +58,11 @@ def cohen_kappa(label, decision):
 
 
 def calibration_gaps(label, probability, weight=None):
-    """Share of positives minus mean probability in each of BINS equally wide bins, times the bin's share of all.
+    """Proportion of positives minus mean probability in each of BINS bins of equal width, times the bin's share of the sample.
 
     Args:
-        weight: (draws, n) how often each counts, or None for once.
-    Returns: (draws, BINS), or (BINS,) without weights. Their absolute values add up to the expected calibration error.
+        weight: (draws, n) how often each counts, or None: each once.
+    Returns: (draws, BINS), or (BINS,) without weights. The sum of their absolute values is the expected calibration error.
     Source: Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602; Guo et al. 2017, arXiv 1706.04599.
     """
     excess = np.zeros((len(label), BINS))
@@ -71,12 +71,12 @@ def calibration_gaps(label, probability, weight=None):
 
 
 def bin_of(probability):
-    """Number of the bin, from 0, of each probability."""
+    """Index of the bin of each probability."""
     return np.minimum((np.asarray(probability) * BINS).astype(int), BINS - 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# All scores of many draws of patients: the same formulas with weights, tested against those above
+# All scores of many draws of patients: the same formulas with weights, tested against the functions above
 
 
 def decision_scores(label, decision, weight):
@@ -95,17 +95,17 @@ def decision_scores(label, decision, weight):
 
 
 def ranking_scores(label, probability, weight):
-    """AUROC and average precision: sums over the distinct probabilities, from the lowest. Returns: {name: (draws,)}."""
+    """AUROC and average precision: sums over the distinct probabilities in ascending order. Returns: {name: (draws,)}."""
     order = np.argsort(probability, kind="stable")
     starts = np.flatnonzero(np.diff(probability[order], prepend=-1.0))
     positives = np.add.reduceat(weight[:, order] * label[order], starts, axis=1)  # (draws, distinct probabilities)
     negatives = np.add.reduceat(weight[:, order] * (1 - label[order]), starts, axis=1)
     num_positive, num_negative = positives.sum(1), negatives.sum(1)
     lower_negatives = np.cumsum(negatives, axis=1) - negatives
-    # With this probability as the threshold: how many positives, and how many in all, are called Positive.
+    # With this probability as the threshold: how many positives, and how many in total, are predicted Positive.
     true_positives = num_positive[:, None] - np.cumsum(positives, axis=1) + positives
-    called = true_positives + num_negative[:, None] - lower_negatives
-    precision = np.divide(true_positives, called, out=np.zeros_like(called), where=called > 0)
+    predicted = true_positives + num_negative[:, None] - lower_negatives
+    precision = np.divide(true_positives, predicted, out=np.zeros_like(predicted), where=predicted > 0)
     return {
         "auroc": (positives * (lower_negatives + negatives / 2)).sum(1) / (num_positive * num_negative),
         "average_precision": (positives * precision).sum(1) / num_positive,
@@ -113,7 +113,7 @@ def ranking_scores(label, probability, weight):
 
 
 def all_scores(label, probability, threshold, weight):
-    """Every score of NUMBERS in each draw. Returns: {name: (draws,)}, but ece as (draws, BINS) gaps."""
+    """Every score of NUMBERS in each draw. Returns: {name: (draws,)}, ece as (draws, BINS) gaps."""
     return {
         **ranking_scores(label, probability, weight),
         **decision_scores(label, decisions(probability, threshold), weight),

@@ -1,4 +1,4 @@
-"""Probabilities of views and studies: the mean over views, at a temperature, against a threshold."""
+"""Probabilities of views and studies: mean over views, temperature scaling, decisions at a threshold."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,11 @@ from bones.data.table import STUDY
 
 
 def study_probabilities(predictions):
-    """One row a study: its probability is the mean over its views.
+    """One row per study, whose probability is the mean over its views.
 
     Args:
-        predictions: one row a view, with study_type, patient, study, label and probability.
-    Returns: pandas.DataFrame with study_type, patient, study, label, probability, views (how many), sorted by the first three.
+        predictions: one row per view, with study_type, patient, study, label and probability.
+    Returns: pandas.DataFrame with study_type, patient, study, label, probability, views (count), sorted by the first three.
     Source: Rajpurkar et al. 2018, arXiv 1712.06957, section 3: "the arithmetic mean of the probabilities of its views".
     """
     studies = predictions.groupby(STUDY)
@@ -25,9 +25,9 @@ def decisions(probability, threshold):
 
 
 def calibrate(probability, temperature):
-    """Probabilities with their logits divided by a temperature: above 1 they become less sure, below 1 surer.
+    """Probabilities with their logits divided by a temperature: less confident above 1, more confident below 1.
 
-    Returns: (n,) float64; the order and what lies above 0.5 stay as they are.
+    Returns: (n,) float64; the ranking and the decisions at 0.5 do not change.
     Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
     """
     if temperature == 1.0:
@@ -36,15 +36,15 @@ def calibrate(probability, temperature):
 
 
 def same_studies(one, other):
-    """Whether two tables of `study_probabilities` hold the same studies with the same labels."""
+    """Whether two tables of `study_probabilities` contain the same studies with the same labels."""
     return np.array_equal(one[[*STUDY, "label"]], other[[*STUDY, "label"]])
 
 
 def ensemble(tables):
-    """Mean over runs of the probability of each view, as MURA's authors average five networks.
+    """Mean over runs of each view's probability, as MURA's authors average five networks.
 
     Args:
-        tables: predictions of runs on the same views.
+        tables: predictions of several runs on the same views.
     Returns: pandas.DataFrame like each of them.
     Source: Rajpurkar et al. 2018, arXiv 1712.06957, section 3.
     """

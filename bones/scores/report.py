@@ -1,4 +1,4 @@
-"""From a table of probabilities to all scores with 95 % intervals, and to differences between runs on the same patients."""
+"""All scores of a table of probabilities with 95 % intervals, and differences between runs on the same patients."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ from bones.scores.probabilities import decisions, same_studies, study_probabilit
 
 
 def curves(table, grid, draws=intervals.DRAWS):
-    """ROC and precision-recall curves with 95 % bands over patients, for drawing.
+    """ROC and precision-recall curves with 95 % bands over patients, for plotting.
 
     Args:
         table: pandas.DataFrame with patient, label (0 or 1, both) and probability.
-        grid: (g,) where the bands are wanted: false positive rates, and recalls.
-    Returns: {"roc": (low, high), "precision_recall": (low, high)}, each (g,): point by point the 2.5 % and 97.5 % quantiles of
+        grid: (g,) false positive rates, and recalls, at which the bands are computed.
+    Returns: {"roc": (low, high), "precision_recall": (low, high)}, each (g,): the pointwise 2.5 % and 97.5 % quantiles of
         the sensitivity, and of the precision at the highest threshold that reaches the recall.
     """
     label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
     order = np.argsort(-probability, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)  # the last of each distinct probability
+    ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)  # last index of each distinct probability
     sensitivities, precisions = [], []
     patient = np.unique(table["patient"], return_inverse=True)[1]
     for weight in intervals.draw_patients(patient, draws):
@@ -34,15 +34,15 @@ def curves(table, grid, draws=intervals.DRAWS):
 
 
 def score(table, threshold, names=tuple(NUMBERS), draws=intervals.DRAWS):
-    """Scores of a table of views or of studies.
+    """Scores of a table of views or studies.
 
     Args:
         table: pandas.DataFrame with patient, label (0 or 1) and probability.
-        threshold: at or above it the decision is Positive.
+        threshold: the decision is Positive at or above it.
         names: which of NUMBERS.
-    Returns: dict with count, positive (how many are), confusion (counts of true_negative, false_positive, false_negative,
+    Returns: dict with count, positive (their number), confusion (counts of true_negative, false_positive, false_negative,
         true_positive) and, for each name, {"value", "low", "high"}: the score and its 95 % interval over patients. A value is
-        None where it is undefined (no positive for sensitivity, say), low and high where draws do not differ (no mistake).
+        None where it is undefined (for example sensitivity without positives), low and high where the draws do not differ.
     """
     label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
     values, counts = point_scores(label, probability, threshold)
@@ -54,7 +54,7 @@ def score(table, threshold, names=tuple(NUMBERS), draws=intervals.DRAWS):
 
     found = intervals.intervals(statistics, table["patient"], draws)
     for name, part in (("accuracy", label >= 0), ("sensitivity", label == 1), ("specificity", label == 0)):
-        if name in names and found[name] is None and values[name] in (0.0, 1.0):  # all right or all wrong: draws do not differ
+        if name in names and found[name] is None and values[name] in (0.0, 1.0):  # all correct or all wrong: draws are equal
             found[name] = intervals.exact_interval(values[name], table["patient"][part].nunique())
     return {
         "count": len(label),
@@ -65,19 +65,19 @@ def score(table, threshold, names=tuple(NUMBERS), draws=intervals.DRAWS):
 
 
 def with_interval(value, interval):
-    """{"value", "low", "high"} as scores.json has it."""
+    """{"value", "low", "high"} as in scores.json."""
     low, high = interval if value is not None and interval else (None, None)
     return {"value": value, "low": low, "high": high}
 
 
 def report(predictions, threshold):
-    """Scores per view and per study, over all and by study type.
+    """Scores per view and per study, overall and by study type.
 
     Args:
-        predictions: one row a view, with study_type, patient, study, label and probability.
-        threshold: the run's, fitted on tuning studies.
+        predictions: one row per view, with study_type, patient, study, label and probability.
+        threshold: the run's, fitted on the tuning studies.
     Returns: {"threshold", "views": score, "studies": score, "by_study_type": {type: {"views", "studies"}},
-        "at_half": {"views", "studies"}}; the last holds what hangs on the threshold, at 0.5.
+        "at_half": {"views", "studies"}}; the last: the threshold-dependent scores at 0.5.
     """
 
     def both(table, *options):
@@ -94,10 +94,10 @@ def report(predictions, threshold):
 
 
 def differences(before, after, names=tuple(NUMBERS), draws=intervals.DRAWS):
-    """Scores of studies after minus before, each averaged over its runs, by a paired bootstrap on the same patients.
+    """Differences of study scores, after minus before, each averaged over runs, with a paired bootstrap of the patients.
 
     Args:
-        before, after: lists of (predictions, threshold), one a run, of the same studies.
+        before, after: lists of (predictions, threshold), one per run, of the same studies.
     Returns: {name: {"value", "low", "high"}}.
     Raises: ValueError when the studies of two runs differ.
     """

@@ -1,4 +1,4 @@
-"""Scores as text: one with its interval, mean and standard deviation over seeds, tables for the terminal and in Markdown."""
+"""Scores as text: a score with its interval, mean and standard deviation over seeds, tables for the terminal and Markdown."""
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,13 @@ DISCLAIMER = "Research software, not a medical device."
 
 
 def markdown_table(rows):
-    """A Markdown table of dicts with the same keys; a bar in a cell is escaped."""
+    """A Markdown table from dicts with the same keys; a vertical bar in a cell is escaped."""
     lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))
     return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def as_text(score):
-    """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where draws of patients do not differ."""
+    """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where the interval is undefined."""
     value, low, high = (score[name] for name in ("value", "low", "high"))
     if value is None:
         return "-"
@@ -23,14 +23,14 @@ def as_text(score):
 
 
 def mean_and_sd(values):
-    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; of a single value, itself."""
+    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; for a single value, the value alone."""
     if not values or None in values:
         return "-"
     return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def as_table(report):
-    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold, and what hangs on it at 0.5 too."""
+    """Scores of views and studies as text in a pandas.DataFrame: at the fitted threshold and at 0.5."""
     columns = {}
     for unit in ("views", "studies"):
         found = report[unit]
@@ -44,19 +44,19 @@ def as_table(report):
 
 
 def at_threshold(found, threshold):
-    """What hangs on the threshold, as text, and the 2x2 table as called of those that are so."""
+    """Scores that depend on the threshold as text, and how many studies of each class are predicted correctly."""
     counts = found["confusion"]
     positives, negatives = found["positive"], found["count"] - found["positive"]
     name = f"at {threshold:.3f}: "
     return {
         **{name + NUMBERS[score]: as_text(found[score]) for score in DECISIONS},
-        name + "abnormal called so": f"{counts['true_positive']} of {positives}",
-        name + "normal called so": f"{counts['true_negative']} of {negatives}",
+        name + "abnormal predicted Positive": f"{counts['true_positive']} of {positives}",
+        name + "normal predicted Negative": f"{counts['true_negative']} of {negatives}",
     }
 
 
 def type_table(report, names=("auroc", "kappa", "accuracy")):
-    """Some scores of the studies of each study type as text in a pandas.DataFrame."""
+    """Study scores of each study type as text in a pandas.DataFrame."""
     rows = {
         study_type: {
             "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",

@@ -1,4 +1,4 @@
-"""From a run's network to files of other runtimes, each loaded again and compared with Keras before it gets its name."""
+"""Export a run's network to other runtimes; each file is loaded again and compared with Keras before it is installed."""
 
 import contextlib
 import os
@@ -22,14 +22,14 @@ from bones.serving.formats import FORMATS
 from bones.system import backend, files
 from bones.system.errors import DataError, ExportError
 
-COMPARED = 32  # views, at most
+COMPARED = 32  # maximum number of views
 
 
 def check_surroundings(formats):
-    """Raise ExportError or MissingPackageError unless Keras's backend and every package that formats need are there."""
+    """Raise ExportError or MissingPackageError unless Keras runs on TensorFlow and the formats' packages are installed."""
     name = keras.backend.backend()
     if name != "tensorflow":
-        raise ExportError(f"Keras runs on {name}, and exports are made with TensorFlow. Set KERAS_BACKEND=tensorflow.")
+        raise ExportError(f"Keras runs on {name}, but exports need TensorFlow. Set KERAS_BACKEND=tensorflow.")
     for form in formats:
         for module in FORMATS[form].modules:
             with silence_stderr():
@@ -37,13 +37,13 @@ def check_surroundings(formats):
 
 
 def export_run(run, formats, out=None, data=None):
-    """Write every format asked for, and print a line each.
+    """Write the requested formats, and print one line each.
 
     Args:
         run: RunFolder.
         formats: keys of FORMATS.
-        out: where the one format goes; None: into the run folder.
-        data: data root with the views to compare on; None: the one that the run was trained on.
+        out: path of the file, for a single format; None: in the run folder.
+        data: data root with the views to compare on; None: the run's training data.
     Raises: ExportError, MissingPackageError, DataError or RunError.
     """
     check_surroundings(formats)
@@ -67,46 +67,46 @@ def export_run(run, formats, out=None, data=None):
 
 
 def compare(found, expected, threshold):
-    """How far probabilities and decisions are from Keras's, in words."""
+    """Describe the differences of probabilities and decisions from Keras's."""
     differ = np.count_nonzero(decisions(found, threshold) != decisions(expected, threshold))
     largest = np.abs(found - expected).max()
     return f"largest difference of probability {largest:.1e}, {differ} of {len(found)} decisions differ"
 
 
 def target_path(run, name, out):
-    """Where a format's file goes.
+    """Path of a format's file.
 
-    Raises: ExportError when --out is there already.
+    Raises: ExportError when --out exists.
     """
     target = Path(out) if out else run / "export" / f"best{FORMATS[name].ending}"
     for file in FORMATS[name].files(target):
         if out and (file.exists() or file.is_symlink()):
-            raise ExportError(f"{file} is there already, and is not replaced. Remove it, or pass another --out.")
+            raise ExportError(f"{file} exists and is not replaced. Remove it, or pass another --out.")
     return target
 
 
 def load_sample(record, data):
-    """Real views to compare on, evenly spread over the held-out split, or over train/ where there is no valid/.
+    """Load views to compare on, evenly spaced over the held-out split, or over train/ if there is no valid/.
 
-    Returns: ((n, size, size, 1) uint8, what they are in words).
+    Returns: ((n, size, size, 1) uint8, their description).
     Raises: DataError when there are none.
     """
     trained, root = record.options, data or record.data.root
     if not data and not Path(root).is_dir():
-        raise DataError(f"{root}, which the run was trained on, is gone. Pass --data ROOT, where it is now or another.")
+        raise DataError(f"{root}, the run's training data, does not exist. Pass --data ROOT, its new path or another.")
     root = data_root(root)
     split = "held-out" if (root / FOLDERS["held-out"]).is_dir() else "train"
     views = find_views(root, split, ["all"] if data else trained.study_type)
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
     views, pixels = load_pixels(views, trained.size, trained.resize, skip_unreadable=True, cache=None)
     if views.empty:
-        raise DataError(f"{root}: none of the views picked decodes, so nothing can be compared. Pass --data ROOT.")
+        raise DataError(f"{root}: none of the selected views decodes, so the export cannot be compared. Pass --data ROOT.")
     mark = phantom.mark(phantom.describe(root))
     return pixels[np.arange(len(views))], f"{len(views)} {split} views of {root}{mark}"
 
 
 def describe(record):
-    """What a file says of itself: {name: text}."""
+    """Metadata of an exported file: {name: text}."""
     trained = record.options
     size = trained.size
     averaged = "included in the graph" if trained.flip_averaging else "none"
@@ -127,17 +127,17 @@ def describe(record):
 
 
 def megabytes(files):
-    """Size of files, or of all files in folders, in words."""
+    """Total size of files and folders as text."""
     parts = [part for file in files for part in (file.rglob("*") if file.is_dir() else [file]) if part.is_file()]
     return f"{sum(part.stat().st_size for part in parts) / 1e6:.1f} MB"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One format: written under a temporary name, loaded again, compared, and renamed
+# One format: written under a temporary name, loaded again, compared and renamed
 
 
 def export(form, network, metadata, target, grey, expected):
-    """Write one format; it stands under its real name once it was found right.
+    """Write one format; it gets its final name only after it was verified.
 
     Args:
         form: one of FORMATS' values.
@@ -145,12 +145,12 @@ def export(form, network, metadata, target, grey, expected):
         metadata: {name: text}.
         target: path of the file.
         grey: (n, size, size, 1) uint8 to compare on.
-        expected: (n,) probability by Keras.
-    Returns: (n,) probability by the format's own runtime.
-    Raises: ExportError when it cannot be made or is wrong; what stood there before is as it was.
+        expected: (n,) probabilities from Keras.
+    Returns: (n,) probabilities from the format's own runtime.
+    Raises: ExportError when it cannot be written or is wrong; an earlier export is unchanged.
     """
     try:
-        with files.scratch_folder(target) as scratch:  # a folder: a file may have others beside it, by its name
+        with files.scratch_folder(target) as scratch:  # a folder, because a format may have several files
             with silence_stderr():
                 form.write(network, scratch / target.name, metadata)
                 found = predict_from_file(form, scratch / target.name, metadata, grey)
@@ -162,15 +162,15 @@ def export(form, network, metadata, target, grey, expected):
     except Exception as error:  # each converter and runtime raises its own
         reason = (files.reason(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(
-            f"{target} cannot be made ({reason}); what stood there before is as it was.\n"
-            "Expected a folder that can be written to, room on the disk, and the versions of requirements/extra.txt."
+            f"{target} cannot be written ({reason}); an earlier export is unchanged.\n"
+            "Expected a writable folder, free disk space, and the package versions of requirements/extra.txt."
         ) from None
 
 
 def predict_from_file(form, path, metadata, grey):
-    """Probability of each view by a file, loaded with its own runtime, in batches of two sizes. Returns: (n,) float64.
+    """Load a file with its own runtime and predict the views in batches of two sizes. Returns: (n,) float64 probabilities.
 
-    Raises: ExportError when the file does not say of itself what it should, or a view's probability hangs on its batch.
+    Raises: ExportError when the metadata is wrong, or a view's probability depends on its batch.
     """
     found = form.read_metadata(path)
     if any(found.get(name) != text for name, text in metadata.items()):
@@ -180,25 +180,25 @@ def predict_from_file(form, path, metadata, grey):
     alone, all_views = score(grey[:1]), score(grey)
     if alone.shape != (1, 1) or all_views.shape != (len(grey), 1):
         raise ExportError(
-            f"{path.name} gives {all_views.shape} of {len(grey)} views and {alone.shape} of one; expected (n, 1)."
+            f"{path.name} returns shape {all_views.shape} for {len(grey)} views and {alone.shape} for one; expected (n, 1)."
         )
     if not abs(alone[0, 0] - all_views[0, 0]) <= form.limit:
-        raise ExportError(f"{path.name} gives a view alone {alone[0, 0]} and among others {all_views[0, 0]}: it is of no use.")
+        raise ExportError(f"{path.name} predicts {alone[0, 0]} alone and {all_views[0, 0]} in a batch; expected the same.")
     return all_views[:, 0].astype(float)
 
 
 def check(found, expected, limit, target):
-    """Raise ExportError unless probabilities are as Keras gives them."""
+    """Raise ExportError unless probabilities agree with Keras's."""
     difference = np.abs(found - expected).max()
     if not difference <= limit:  # NaN is not
         raise ExportError(
-            f"{target} was not made: its probabilities are up to {difference:.2g} from Keras's (expected {limit:g} or less)."
-            "\nTry another --format, and check that the packages are those of requirements/extra.txt."
+            f"{target} was not written: probabilities are up to {difference:.2g} from Keras's (expected {limit:g} or less)."
+            "\nTry another --format, and check that the package versions are those of requirements/extra.txt."
         )
 
 
 def install(files, targets):
-    """Give new files, or folders, their real names; an earlier export goes whole before any of the new one comes."""
+    """Give new files, or folders, their final names, after removing an earlier export completely."""
     for target in targets:
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -210,7 +210,7 @@ def install(files, targets):
 
 @contextlib.contextmanager
 def silence_stderr():
-    """Keep what converters write to the error output, from C++ too, off the terminal; faults come as exceptions."""
+    """Hide stderr output of converters, including that of C++ code; errors are raised as exceptions."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
@@ -224,25 +224,25 @@ def silence_stderr():
 
 
 def with_calibration(network, temperature, flip_averaging=False):
-    """A network that gives the probability that model_test.py prints, for other runtimes to score with.
+    """Build a network that returns the probability that model_test.py prints, for other runtimes.
 
-    What `networks.batches.predict` and `scores.probabilities.calibrate` do around the network becomes part of the graph.
+    The graph includes `networks.batches.predict` and `scores.probabilities.calibrate`.
 
     Args:
         network: keras.Model in float32.
-        temperature: the run's.
-        flip_averaging: take the mean of a view's probability and its mirror image's.
+        temperature: of the run.
+        flip_averaging: average the probabilities of a view and its mirror image.
     Returns: keras.Model from "grey", (n, size, size, 1) float32 of 0 to 255, to {"probability": (n, 1) float32}. The weights
         are those of `network`, not copies.
     """
     grey = keras.Input(network.input_shape[1:], name="grey")
-    # Both sides as one batch: called twice, the network would stand in the file twice.
+    # Both sides are one batch: two calls would store the network twice in the file.
     sides = ops.concatenate([grey, grey[:, :, ::-1]], axis=0) if flip_averaging else grey  # (2n or n, size, size, 1)
     probability = network(sides)
     if flip_averaging:
         probability = ops.mean(ops.reshape(probability, (2, -1, 1)), axis=0)
     if temperature != 1.0:
-        # In float32 1 - 1e-7 is 1 - 1.2e-7, so the share of "normal" is clipped on its own. No log1p: tf2onnx lacks it.
+        # In float32 1 - 1e-7 is 1 - 1.2e-7, so 1 - probability is clipped separately. tf2onnx does not support log1p.
         logit = ops.log(ops.clip(probability, 1e-7, 1.0)) - ops.log(ops.clip(1.0 - probability, 1e-7, 1.0))
         probability = ops.sigmoid(logit / temperature)
     return keras.Model(grey, {"probability": probability}, name=network.name)

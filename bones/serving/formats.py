@@ -1,7 +1,7 @@
-"""Formats of other runtimes: how a network is written to each, loaded from it, and asked for its metadata.
+"""Formats of other runtimes: how to write a network, load it, and read its metadata.
 
-Packages are imported where they are used, so that export.py can read its command line without them; it looks for the optional
-ones before it starts.
+Packages are imported where they are used, so that export.py can parse its command line without them. It checks for the optional
+packages before it starts.
 """
 
 import dataclasses
@@ -10,15 +10,15 @@ import shlex
 from collections.abc import Callable
 
 LIMIT = 1e-3  # largest difference of a probability from Keras's; measured with DenseNet-169: 2e-6
-INT8_LIMIT = 0.1  # the same with weights of 8 bits; measured: 0.01 after 20 epochs on FracAtlas, 0.07 after a demo
-INFO = "model_info"  # where OpenVINO's own tools keep what they know of a network
+INT8_LIMIT = 0.1  # the same with 8-bit weights; measured: 0.01 after 20 epochs on FracAtlas, 0.07 after a demo
+INFO = "model_info"  # where OpenVINO's own tools store metadata
 
 
 def write_onnx(network, path, metadata):
     import numpy as np
     import onnx
 
-    network(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras refuses to export to ONNX what was never called
+    network(np.zeros((1, *network.input_shape[1:]), np.float32))  # Keras exports a network to ONNX only after a call
     network.export(path, format="onnx", verbose=False)
     model = onnx.load(path)
     onnx.helper.set_model_props(model, metadata)
@@ -45,7 +45,7 @@ def write_litert(network, path, metadata, optimizations=()):
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
-    # Not by Keras's own export, which lets operations through that need TensorFlow beside LiteRT.
+    # Not with Keras's own export, which allows operations that need TensorFlow besides LiteRT.
     converter = tf.lite.TFLiteConverter.from_saved_model(str(write_graph(network, path.with_name("graph"))))
     converter.optimizations = [getattr(tf.lite.Optimize, name) for name in optimizations]
     model = flatbuffer_utils.read_model_from_bytearray(converter.convert())
@@ -58,7 +58,7 @@ def write_litert(network, path, metadata, optimizations=()):
 
 
 def write_litert_int8(network, path, metadata):
-    """Weights in 8 bits; what flows between layers stays float32, so no views are needed to find its range."""
+    """Weights have 8 bits; activations stay float32, so no views are needed to calibrate their range."""
     write_litert(network, path, metadata, ["DEFAULT"])
 
 
@@ -77,7 +77,7 @@ def read_litert_metadata(path):
 
 
 def write_graph(network, path):
-    """A SavedModel without metadata, which LiteRT and OpenVINO convert, too. Returns: its path."""
+    """Write a SavedModel without metadata, which is also converted to LiteRT and OpenVINO. Returns: its path."""
     import keras
 
     # network.export would write every weight twice: as Keras's variable and as the TensorFlow variable in it.
@@ -89,7 +89,7 @@ def write_graph(network, path):
 
 def write_saved_model(network, path, metadata):
     write_graph(network, path)
-    extra = path / "assets.extra"  # TensorFlow's place for what it does not read itself
+    extra = path / "assets.extra"  # TensorFlow's folder for files that it does not read
     extra.mkdir()
     (extra / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
 
@@ -117,7 +117,7 @@ def write_openvino(network, path, metadata):
 def load_openvino(path):
     import openvino
 
-    # It would compute in bfloat16 where the processor has it.
+    # The default is bfloat16 on processors that support it.
     model = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda grey: model(grey)["probability"]
 
@@ -131,10 +131,10 @@ def read_openvino_metadata(path):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One format that a network is exported to."""
+    """An export format."""
 
     ending: str  # of the default file, after "best"
-    suffixes: tuple  # of the file named, and of those beside it
+    suffixes: tuple  # of the file, and of those beside it
     modules: tuple  # optional packages
     write: Callable  # (network, path, {name: text})
     load: Callable  # path -> f((n, size, size, 1) float32) -> (n, 1) float32
@@ -145,11 +145,11 @@ class Format:
     limit: float = LIMIT
 
     def files(self, path):
-        """Every file, or folder, of an export."""
+        """All files, or folders, of an export."""
         return [path, *(path.with_suffix(suffix) for suffix in self.suffixes[1:])]
 
     def example(self, path, size):
-        """A command that loads an export and has it score a black view."""
+        """A command that loads an export and predicts a black view."""
         black = f'grey = numpy.zeros((1, {size}, {size}, 1), "float32")'
         opening = f"model = {self.opening.format(json.dumps(str(path)))}"
         return shlex.join(["python", "-c", f"import numpy, {self.imports}; {black}; {opening}; print({self.call})"])

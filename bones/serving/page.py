@@ -1,4 +1,4 @@
-"""What the web page answers on one study: its decision, its views beside their maps, and what the numbers mean, as HTML."""
+"""Result of the web page for one study as HTML: its decision, its views with heat maps, and how to interpret the numbers."""
 
 import base64
 import html
@@ -16,8 +16,8 @@ from bones.scores.text import as_text
 from bones.system.errors import RunError
 from bones.system.files import printable
 
-MOST_VIEWS = 12  # of one study; MURA's largest has 13, most have 2 or 3
-SIDE = 560  # pixels of a film on the page, at most
+MOST_VIEWS = 12  # of one study; MURA's largest study has 13, most have 2 or 3
+SIDE = 560  # maximum side of an image on the page, in pixels
 STYLE = """
 .views {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; margin: 1rem 0}
 .views figure {margin: 0}
@@ -33,17 +33,17 @@ STYLE = """
 
 
 class Page:
-    """A run's network and what the page says of it."""
+    """A run's classifier and the results shown for it."""
 
     def __init__(self, run):
-        # One view at a time: for studies of two views and of three, the network would be compiled twice.
+        # One view at a time: otherwise the network would be compiled for each number of views.
         self.classifier = Classifier(run, batch_size=1, with_maps=True)
         self.record = self.classifier.record
         self.study_types = ", ".join(self.record.options.study_type)
         self.reliability_note = reliability_note(run, self.record)
 
     def answer(self, paths):
-        """HTML on the views of one study; a readable fault where they cannot be called."""
+        """HTML for the views of one study, or an error message if they cannot be classified."""
         if len(paths) > MOST_VIEWS:
             return fault(f"{len(paths)} files: expected the views of one study, {MOST_VIEWS} at most. Drop fewer.")
         views = pd.DataFrame({"path": paths, "study": "the one of this request"})
@@ -53,7 +53,7 @@ class Page:
             reasons = "; ".join(
                 f"{shown_name(path)}: {reason.rstrip('.')}" for path, reason in zip(bad["path"], bad["fault"], strict=True)
             )
-            return fault(f"Not called. {reasons}. Expected .png, .jpg or .dcm films; drop the study again without these.")
+            return fault(f"Not classified. {reasons}. Expected .png, .jpg or .dcm images; drop the study again without these.")
         maps = self.classifier.maps(pixels)
         tops = overlays.scale_tops(maps)
         films = [
@@ -63,54 +63,54 @@ class Page:
         return f"{self.decision_html(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.reliability_note}"
 
     def decision_html(self, study):
-        """The study's decision and where it comes from."""
+        """The study's decision and how it is computed."""
         mean, threshold, count = study["study_probability"].iloc[0], self.record.threshold, len(study)
-        source = f"the mean of its {count} views" if count > 1 else "that of its one view"
+        source = f"the mean of its {count} views" if count > 1 else "the probability of its single view"
         return (
             f"<p class='decision' role='alert'>{study['decision'].iloc[0]}: probability of abnormal {mean:.3f}</p>"
-            f"<p>It is {source}. Positive is {threshold:.3f} or more, the threshold fitted on the run's tuning studies.</p>"
+            f"<p>This is {source}. Positive is {threshold:.3f} or more, the threshold fitted on the run's tuning studies.</p>"
         )
 
 
 def reliability_note(run, record):
-    """What the numbers mean, and what they do not: HTML from the run's own scores."""
+    """How to interpret the numbers: HTML from the run's own scores."""
     lines = []
     if record.data.phantom:
         lines.append(
-            "<b>This network was trained on phantoms (drawn films): what it says of a patient's film means nothing.</b>"
+            "<b>This network was trained on phantoms (synthetic images): its predictions on patients are meaningless.</b>"
         )
     try:
         scored = run.read_json("scores.json")
         study = scored["studies"]
         lines.append(
             f"On the {scored['split']} studies of {html.escape(Path(scored['data']).name)} ({study['count']}, of which "
-            f"{study['positive']} abnormal) it called {as_text(study['sensitivity'])} of the abnormal and "
-            f"{as_text(study['specificity'])} of the normal ones rightly, [95 % interval]."
+            f"{study['positive']} abnormal) its sensitivity is {as_text(study['sensitivity'])} and its specificity "
+            f"{as_text(study['specificity'])}, [95 % interval]."
         )
     except (RunError, KeyError, TypeError):
-        lines.append("Nobody has scored this network on held-out studies yet (model_test.py), so nobody knows how good it is.")
+        lines.append("This network has not been scored on held-out studies (model_test.py), so its accuracy is unknown.")
     lines.append(
-        "A probability holds for studies as common in abnormality, and films as taken, as those that the network learned from. "
-        "Colours show what spoke for “abnormal”, not where an injury ends; a low number does not rule one out."
+        "Probabilities apply to studies with the prevalence and image acquisition of the training data. "
+        "Colours show evidence for “abnormal”, not the outline of an injury; a low probability does not rule one out."
     )
     lines.append("Research only, not a medical device.")
     return "".join(f"<p class='note'>{line}</p>" for line in lines)
 
 
 def fault(message):
-    """A fault as HTML; file names in it may hold anything."""
+    """An error message as HTML; escaped, because file names may contain anything."""
     return f"<p class='fault' role='alert'>{html.escape(message)}</p>"
 
 
 def shown_name(path):
-    """A file's own name, in one line."""
+    """A file's name without its folder, printable on one line."""
     return printable(Path(path).name)
 
 
 def figure(row, maps, tops, resize):
-    """One view beside its maps, as HTML."""
+    """One view with its heat maps as HTML."""
     film = images.shrink(images.read_grey(row.path), SIDE)
-    pictures = {"the film": np.repeat(np.asarray(film)[..., None], 3, axis=2)}
+    pictures = {"image": np.repeat(np.asarray(film)[..., None], 3, axis=2)}
     pictures |= {kind: overlays.overlay(film, values, tops[kind], resize) for kind, values in maps.items()}
     name = html.escape(shown_name(row.path), quote=True)
     shown = "".join(
@@ -121,17 +121,17 @@ def figure(row, maps, tops, resize):
 
 
 def scale(tops):
-    """The colours of the maps, as HTML."""
+    """The colour scale of the heat maps as HTML."""
     ramp = np.repeat(overlays.COLOURS(np.linspace(0, 1, 256))[None, :, :3], 8, axis=0)
     meaning = "<br>".join(html.escape(line) for line in overlays.describe_scale(tops).split("\n"))
     return (
-        f"<div class='scale'><img src='{as_url(np.uint8(255 * ramp))}' alt='Colours from black over red to yellow'>"
+        f"<div class='scale'><img src='{as_url(np.uint8(255 * ramp))}' alt='Colours from black through red to yellow'>"
         f"<span><span>0</span><span>1</span></span><small>{meaning}</small></div>"
     )
 
 
 def as_url(picture):
-    """A picture, (height, width, 3) uint8, within the page itself: nothing is stored."""
+    """An image, (height, width, 3) uint8, as a data URL, so that no file is stored."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The web page's server: Gradio without anything from outside, uploads that are removed, and limits on both."""
+"""The web page's server: Gradio without external resources, with temporary uploads and limits."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from bones.serving.page import MOST_VIEWS, STYLE, Page
 from bones.system import backend
 from bones.system.errors import PageError
 
-MAX_FILE_SIZE = "50mb"  # of one file, refused while it arrives
-QUEUE_SIZE = 100  # requests that may wait for their turn
-UPLOADS = "uploads"  # folder that they lie in until they are answered
-UPLOAD_SECONDS = 600  # seconds; a request that waits longer finds its views gone
-MAX_UPLOAD_BYTES = 2e9  # bytes that uploads may take together; beyond that new ones are refused
+MAX_FILE_SIZE = "50mb"  # of one file; larger uploads are rejected
+QUEUE_SIZE = 100  # maximum number of queued requests
+UPLOADS = "uploads"  # folder of uploads until they are answered
+UPLOAD_SECONDS = 600  # lifetime of an upload; a request that waits longer fails
+MAX_UPLOAD_BYTES = 2e9  # total bytes of all uploads; new ones beyond that are rejected
 EXAMPLES = {"Example: displaced fracture": "displaced", "Example: plate and screws": "plate", "Example: normal": None}
-EXAMPLE_FILMS = {"size": 256, "severity": 4.0, "zoom": 2.0, "seed": 3}  # as plain as those of the demo
-# What a browser may load for the page: nothing from elsewhere, whatever Gradio's own page asks for.
+EXAMPLE_FILMS = {"size": 256, "severity": 4.0, "zoom": 2.0, "seed": 3}  # as easy as those of the demo
+# What a browser may load for the page: nothing from other hosts, even if Gradio's page requests it.
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:; "
     "frame-ancestors 'self'; form-action 'self'"
@@ -29,7 +29,7 @@ POLICY = (
 
 
 def load_gradio(folder):
-    """Gradio, told before it is imported to report nothing to anyone, and to keep uploads in a folder."""
+    """Import Gradio with telemetry disabled and its uploads in `folder`."""
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -38,7 +38,7 @@ def load_gradio(folder):
 
 
 def draw_examples(folder):
-    """Phantom studies for those who have none at hand. Returns: {button text: [paths]}."""
+    """Draw phantom studies as examples. Returns: {button text: [paths]}."""
     found = {}
     for number, (text, kind) in enumerate(EXAMPLES.items(), start=1):
         rows = phantom.draw_study(folder, "valid", number, 1, int(kind is not None), kind, **EXAMPLE_FILMS)
@@ -47,10 +47,10 @@ def draw_examples(folder):
 
 
 def upload_box(gradio, **options):
-    """A gradio.File that gives [path], and whose files are nobody else's.
+    """A gradio.File that returns [path], with a separate file for each upload.
 
-    Gradio's own keeps an empty file more for each upload, and names an upload by its content: one file for equal films of two
-    visitors, which would be gone for the second when the first is answered.
+    Gradio keeps an additional empty file for each upload, and names an upload by its content: two visitors with equal images
+    would share a file, which is removed after the first answer.
     """
     from gradio import route_utils
 
@@ -61,13 +61,13 @@ def upload_box(gradio, **options):
 
     route_utils.GradioUploadFile = Apart
     box = gradio.File(**options)
-    box.preprocess = lambda payload: [file.path for file in payload.root]  # a class of our own would have Gradio write app.pyi
+    box.preprocess = lambda payload: [file.path for file in payload.root]  # with a subclass Gradio would write app.pyi
     return box
 
 
 def build(gradio, page, examples):
     """The page as gradio.Blocks."""
-    fonts = ["system-ui", "sans-serif"]  # nothing is fetched
+    fonts = ["system-ui", "sans-serif"]  # system fonts, so that none are downloaded
     theme = gradio.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
 
     def answer_upload(paths):
@@ -80,7 +80,7 @@ def build(gradio, page, examples):
     with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False) as blocks:
         gradio.Markdown(
             "# Is this study abnormal?\n"
-            f"By a network that was trained on {page.study_types}. Drop all views of **one** study (.png, .jpg, .dcm; "
+            f"Classified by a network trained on {page.study_types}. Drop all views of **one** study (.png, .jpg, .dcm; "
             f"{MOST_VIEWS} at most), or try an example. "
             "**Research only, not a medical device.**"
         )
@@ -89,8 +89,8 @@ def build(gradio, page, examples):
             upload = upload_box(gradio, file_count="multiple", file_types=kinds, label="Views of one study", height=150)
             with gradio.Column():
                 buttons = {text: gradio.Button(text, size="sm") for text in examples}
-        answer = gradio.HTML(label="Answer", elem_id="answer")
-        # One at a time: a network computes on all cores, and its memory is that of one study.
+        answer = gradio.HTML(label="Result", elem_id="answer")
+        # One at a time: the network uses all cores, and memory for one study.
         upload.upload(answer_upload, upload, [answer, upload], api_name="call", concurrency_id="network", concurrency_limit=1)
         for text, paths in examples.items():
             buttons[text].click(
@@ -104,19 +104,19 @@ def build(gradio, page, examples):
 
 
 def serve(run, host, port):
-    """Show a run's page until Ctrl-C or SIGTERM.
+    """Serve a run's page until Ctrl-C or SIGTERM.
 
     Args:
         run: RunFolder.
         host, port: address to listen at.
-    Raises: PageError when it cannot be listened at; RunError or HeatmapError when the run cannot be read or explained.
+    Raises: PageError when the address is unavailable; RunError when the run cannot be read; HeatmapError without heat maps.
     """
     with tempfile.TemporaryDirectory(prefix="bone-page-") as folder:
         gradio = load_gradio(os.path.join(folder, UPLOADS))
         check_address(host, port)
         page, folder = Page(run), Path(folder)
         examples = draw_examples(folder / "examples")
-        page.answer(next(iter(examples.values())))  # the first answer compiles the network: not for a visitor to wait for
+        page.answer(next(iter(examples.values())))  # compiles the network before the first request
         blocks, theme = build(gradio, page, examples)
         try:
             launch(blocks, theme, host, port, folder / UPLOADS)
@@ -130,18 +130,18 @@ def serve(run, host, port):
 
 
 def check_address(host, port):
-    """Raise PageError unless an address can be listened at; Gradio itself looks last, and leaves sockets open at a fault."""
+    """Raise PageError unless the address is available. Gradio itself checks late, and leaves sockets open after an error."""
     try:
-        for name in {host, "127.0.0.1"}:  # Gradio takes both
+        for name in {host, "127.0.0.1"}:  # Gradio uses both
             with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((name.strip("[]"), port))
     except OSError:
-        raise PageError(f"{host}:{port} is taken, or is no address of this machine. Pass another --port or --host.") from None
+        raise PageError(f"{host}:{port} is in use, or not an address of this machine. Pass another --port or --host.") from None
 
 
 def launch(blocks, theme, host, port, uploads):
-    """Have Gradio serve the page, and print where."""
+    """Start serving the page, and print its address."""
     from starlette.middleware import Middleware
 
     blocks.launch(
@@ -158,27 +158,25 @@ def launch(blocks, theme, host, port, uploads):
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"http://{host}:{port}  (Ctrl-C stops it)", flush=True)
+    print(f"http://{host}:{port}  (stop with Ctrl-C)", flush=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
-        print(
-            "Everyone who reaches this machine reaches the page: it asks for no password and does not encrypt.", file=sys.stderr
-        )
+        print("Everyone who can reach this machine can use the page: it has no password and no encryption.", file=sys.stderr)
 
 
 def remove_expired(folder):
-    """Remove uploads that nobody asked an answer for, or that were refused: they are older than UPLOAD_SECONDS."""
+    """Remove uploads older than UPLOAD_SECONDS, which were never submitted or were rejected."""
     for path in folder.glob("*"):
         if time.time() - path.stat().st_mtime > UPLOAD_SECONDS:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def is_full(folder):
-    """Whether uploads take as much room as they may."""
+    """Whether uploads exceed MAX_UPLOAD_BYTES."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) > MAX_UPLOAD_BYTES
 
 
 class UploadGuard:
-    """ASGI middleware that adds POLICY to every answer, and refuses uploads where there is no room for more."""
+    """ASGI middleware that adds POLICY to every response, and rejects uploads when storage is full."""
 
     def __init__(self, app, uploads):
         self.app, self.uploads = app, uploads
@@ -186,7 +184,7 @@ class UploadGuard:
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http" and scope["path"].endswith("/upload") and is_full(self.uploads):
             await send({"type": "http.response.start", "status": 507, "headers": []})
-            await send({"type": "http.response.body", "body": b"No room for more films; try again in ten minutes."})
+            await send({"type": "http.response.body", "body": b"Upload storage is full; try again in ten minutes."})
             return
 
         async def send_with_policy(message):

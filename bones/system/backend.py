@@ -1,4 +1,4 @@
-"""Packages that must be there: Keras's backend, chosen before Keras is imported, and those that only some parts need."""
+"""Required packages: Keras's backend, chosen before Keras is imported, and packages that only some parts need."""
 
 import importlib
 import importlib.util
@@ -8,23 +8,23 @@ import sys
 from bones.system.errors import MissingPackageError
 
 BACKENDS = ("tensorflow", "jax", "torch", "openvino")
-# What engines call it: TensorFlow and JAX, PyTorch, Python.
+# Names of the exceptions of TensorFlow and JAX, PyTorch, Python.
 MEMORY_FAULTS = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
 
 
 def is_out_of_memory(error):
-    """Whether an exception of TensorFlow, JAX, PyTorch or NumPy says that memory ran out."""
+    """Whether an exception of TensorFlow, JAX, PyTorch or NumPy means that memory ran out."""
     return any(kind.__name__ in MEMORY_FAULTS for kind in type(error).__mro__) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def choose(preferred=None):
-    """See that the backend of KERAS_BACKEND is installed, before Keras is imported.
+    """Check, before Keras is imported, that the backend of KERAS_BACKEND is installed.
 
     Args:
-        preferred: the backend to set where nobody has asked for one, if it is installed.
-    Raises: MissingPackageError when the backend that is asked for is unknown or not installed.
+        preferred: the backend to set where KERAS_BACKEND is not set, if it is installed.
+    Raises: MissingPackageError when the requested backend is unknown or not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notices; it must be set before Keras loads it
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's notices; must be set before it loads
     if "keras" in sys.modules:
         return
     if preferred and importlib.util.find_spec(preferred):
@@ -45,13 +45,13 @@ def require(module, what):
 
     Args:
         module: its name in Python, such as "onnxruntime".
-        what: what needs it, in the user's words, such as "export.py --format onnx".
+        what: what needs it, for the message, such as "export.py --format onnx".
     Returns: the module.
     Raises: MissingPackageError when it is not installed, or does not load.
     """
     try:
         found = importlib.import_module(module)
-        if found.__file__ is None:  # folders that pip leaves behind pass for a package
+        if found.__file__ is None:  # a folder that pip left behind imports as a package
             raise ModuleNotFoundError(name=module.split(".")[0])
         return found
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""What several hosts do together on JAX: each hands over its share of every batch, and only the first one writes and prints.
+"""Collective operations of several hosts on JAX. Each host provides its share of every batch; only the first writes and prints.
 
-Each goes through the same steps by itself, and they meet where JAX computes over the devices of all. Where one host trains,
-each function here does nothing, or what one host would.
+All hosts run the same steps, and JAX computes over the devices of all. With one host, each function here does nothing, or
+returns that host's values.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from bones.system.errors import HostsError
 from bones.system.hosts import HEARTBEAT_SECONDS, START, announce, wait_for_hosts
 
 LOST = (
-    "another host has ended, or cannot be reached; what it says of itself is the cause.\n"
-    "Start all hosts again with --resume: the training goes on from the last epoch that was saved, also with fewer hosts."
+    "another host has ended, or cannot be reached; its own message gives the cause.\n"
+    "Start all hosts again with --resume: training resumes from the last epoch that was saved, also with fewer hosts."
 )
 
 
 def join(one):
-    """Meet the other hosts of a Plan; from here on only the first one prints.
+    """Connect to the other hosts of a Plan; from here on only the first one prints.
 
-    Raises: HostsError when the backend cannot, or when the others do not come.
+    Raises: HostsError when the backend does not support it, or when the others do not connect.
     """
     if one.count == 1:
         return
@@ -41,7 +41,7 @@ def join(one):
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from us
+    jax.config.update("jax_enable_preemption_service", False)  # it would replace our handler of SIGTERM
     try:
         jax.distributed.initialize(
             one.coordinator,
@@ -57,7 +57,7 @@ def join(one):
         ) from None
     scripts.on_exit(leave)
     if one.number:
-        print("What the first host prints is for all. Should JAX abort this process, another host has ended.", file=sys.stderr)
+        print("Only the first host prints. If JAX aborts this process, another host has ended.", file=sys.stderr)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
 
 
@@ -67,7 +67,7 @@ def is_first():
 
 
 def place():
-    """(number, count): which of the hosts that train together this is; (0, 1) where one trains, or computes by itself."""
+    """(number, count): which of the hosts that train together this is; (0, 1) where one trains, or inside `on_this_host`."""
     if keras.distribution.distribution() is None:
         return 0, 1
     import jax
@@ -76,7 +76,7 @@ def place():
 
 
 def share(views, number, count):
-    """A host's part of a batch of so many views, as a slice."""
+    """The slice of a batch of `views` views that a host reads."""
     return slice(number * views // count, (number + 1) * views // count)
 
 
@@ -87,7 +87,7 @@ def all_gather(value):
         return value
     import jax
 
-    # A row a device, of those that train: Gloo connects them once, at the first meeting; later ones may take long.
+    # One row for each training device: Gloo connects all of them in the first collective; later connections may be slow.
     devices = keras.distribution.distribution().num_model_replicas // count
     layout = keras.distribution.distribution().get_data_layout(value.shape).backend_layout
     rows = jax.make_array_from_process_local_data(layout, np.repeat(value, devices, axis=0))
@@ -95,28 +95,28 @@ def all_gather(value):
 
 
 def unchanged(array):
-    """What `all_gather` computes: a function of its own, for JAX to know again."""
+    """What `all_gather` computes: a named function, so that JAX compiles it once."""
     return array
 
 
 def replicated_sharding(dimensions):
-    """The JAX sharding of an array that each device has whole."""
+    """The JAX sharding of an array that is replicated on each device."""
     shared = keras.distribution.distribution()
     return keras.distribution.TensorLayout([None] * dimensions, shared.device_mesh).backend_layout
 
 
 def barrier():
-    """Until all hosts have come so far."""
+    """Wait until all hosts have reached this point."""
     all_gather(0)
 
 
 def any_host(yes):
-    """Whether any host says yes; all hear the same answer."""
+    """Whether the value is true on any host; all hosts get the same answer."""
     return bool(all_gather(yes).any())
 
 
 def check_alike(**facts):
-    """Raise HostsError, on every host, unless what each knows is the same: JSON values by name."""
+    """Raise HostsError, on every host, unless all hosts have the same facts: JSON values by name."""
     sums = [zlib.crc32(json.dumps(value, sort_keys=True).encode()) for value in facts.values()]
     found = all_gather(np.array(sums, np.uint32))
     others = [name for name, same in zip(facts, (found == found[0]).all(axis=0), strict=True) if not same]
@@ -128,7 +128,7 @@ def check_alike(**facts):
 
 @contextlib.contextmanager
 def replicated_predictions(network):
-    """Where what a network predicts reaches all hosts whole; else each would have the predictions of its own share."""
+    """Context in which every host gets a network's predictions for all views, in place of those for its own share."""
     if place()[1] == 1:
         yield
         return
@@ -149,7 +149,7 @@ def replicated_predictions(network):
 
 @contextlib.contextmanager
 def on_this_host():
-    """Where a host computes alone, on one of its own devices."""
+    """Context in which a host computes without the others, on one of its own devices."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -159,13 +159,13 @@ def on_this_host():
 
 
 def is_lost(error):
-    """Whether an exception says that another host is gone."""
+    """Whether an exception means that another host has ended."""
     words = ("gloo", "nccl", "coordination service", "connection reset", "remote process")
     return any(word in str(error).lower() for word in words)
 
 
 def leave(status):
-    """End the meeting: at a fault at once, where the others see the connections break; else when all have come so far."""
+    """Disconnect: after an error at once, so that the others notice; otherwise when all have reached this point."""
     jax = sys.modules.get("jax")
     if jax is None or not jax.distributed.is_initialized():
         return

@@ -1,8 +1,7 @@
-"""Several devices of one machine train together: each batch is divided among them, and their gradients are averaged.
+"""Data-parallel training on several devices of one machine: each batch is divided among them; gradients are averaged.
 
-TensorFlow does so with tf.distribute.MirroredStrategy, JAX with keras.distribution.DataParallel, also over several hosts
-(collectives.py); PyTorch has one.
-Without a GPU, devices are parts of the processor: a way to test, no faster than one.
+TensorFlow uses tf.distribute.MirroredStrategy, JAX keras.distribution.DataParallel, also over several hosts (collectives.py);
+PyTorch trains on one device. Without a GPU, devices are logical devices of the CPU, for tests; they are no faster than one.
 """
 
 import contextlib
@@ -18,11 +17,11 @@ MULTI_DEVICE_BACKENDS = ("tensorflow", "jax")  # backends whose devices can trai
 
 
 def resolve(asked):
-    """How many devices to train on. The processor is divided where that is asked for, so call it before anything is computed.
+    """How many devices to train on. It may divide the CPU into logical devices, so call it before anything is computed.
 
     Args:
         asked: a number, or "auto": all GPUs, or else one device.
-    Raises: DevicesError when so many are not to be had.
+    Raises: DevicesError when so many are not available.
     """
     name = keras.backend.backend()
     if asked == "auto":
@@ -33,7 +32,7 @@ def resolve(asked):
         raise DevicesError(
             f"--devices {asked}: with {name} one device trains. Set KERAS_BACKEND to {' or '.join(MULTI_DEVICE_BACKENDS)}."
         )
-    if name == "jax" or not gpus():  # JAX starts when it is asked for GPUs, and then it is too late
+    if name == "jax" or not gpus():  # `gpus` initialises JAX, after which the CPU cannot be divided
         split_cpu(asked)
     if 0 < gpus() < asked:
         raise DevicesError(f"--devices {asked}: there are {gpus()} GPUs. Pass at most that many, or auto.")
@@ -52,9 +51,9 @@ def gpus():
 
 
 def split_cpu(count):
-    """Make so many devices of the processor.
+    """Divide the CPU into `count` logical devices.
 
-    Raises: DevicesError when the backend has started with fewer.
+    Raises: DevicesError when the backend was initialised with fewer.
     """
     try:
         if keras.backend.backend() == "tensorflow":
@@ -65,16 +64,16 @@ def split_cpu(count):
         else:
             import jax
 
-            # XLA reads it for its pool of threads. With one a device, those of a step can wait for one another without end.
+            # XLA reads NPROC for the size of its thread pool. With one thread a device, a step can deadlock.
             os.environ.setdefault("NPROC", str(2 * count + 2))
             jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:
-        raise DevicesError(f"--devices {count}: this process has computed on fewer. Train in a new one.") from None
+        raise DevicesError(f"--devices {count}: this process has computed on fewer. Train in a new process.") from None
 
 
 @contextlib.contextmanager
 def distribution_scope(count, num_hosts=1):
-    """Where networks are trained by several devices at once: so many of each host.
+    """Context for training on several devices: `count` of each host.
 
     Yields: a function whose context is the one to build networks and optimizers in.
     """
@@ -84,7 +83,7 @@ def distribution_scope(count, num_hosts=1):
         yield mirrored(count).scope
     else:
         with keras.distribution.DataParallel(devices=of_each_host(count), auto_shard_dataset=False).scope():
-            collectives.barrier()  # all are here now: Gloo waits half a minute for a first meeting, and for later ones longer
+            collectives.barrier()  # Gloo waits 30 s for the first collective, longer for later ones
             yield contextlib.nullcontext
 
 
@@ -99,13 +98,13 @@ def of_each_host(count):
     for device in jax.devices():
         names.setdefault(device.process_index, []).append(f"{device.platform}:{device.id}")
     if any(len(own) < count for own in names.values()):
-        raise DevicesError(f"--devices {count}: not every host has so many. Pass a number that each has.")
+        raise DevicesError(f"--devices {count}: some host has fewer. Pass a number that each has.")
     return [name for own in names.values() for name in own[:count]]
 
 
 @functools.cache
 def mirrored(count):
-    """TensorFlow's strategy, one a process: two would number what devices exchange alike, and take it for each other's."""
+    """TensorFlow's strategy, one a process: two would use the same keys for collective operations, and mix up their values."""
     import tensorflow as tf
 
     kind = "GPU" if gpus() else "CPU"
@@ -113,6 +112,6 @@ def mirrored(count):
 
 
 def readers(count):
-    """Threads that read batches ahead for so many devices."""
-    # MirroredStrategy begins to read an epoch twice, and Keras's threads then go on with the batches of the first time.
+    """Number of reader threads for `count` devices."""
+    # MirroredStrategy starts reading an epoch twice; Keras's reader threads would then continue the first pass.
     return 0 if count > 1 and keras.backend.backend() == "tensorflow" else 2

@@ -1,28 +1,28 @@
-"""Every error of ours: what raises it stands beside its name. Messages say what happened, what was expected and what to do."""
+"""All exceptions of this repository. Messages say what happened, what was expected and what to do."""
 
 
 class BonesError(Exception):
-    """A fault that the user can mend; `scripts.command` turns it into one line and the exit status."""
+    """An error that the user can correct; `scripts.command` turns it into one line and the exit status."""
 
     exit_status = 1
 
 
 class UsageError(BonesError):
-    """Options that do not go together on this machine, which parsing them cannot know."""
+    """Options that are incompatible on this machine, which parsing cannot detect."""
 
     exit_status = 2
 
 
 class DataError(BonesError):
-    """A fault of the data that the user can mend; the message names it, says what was expected and what to do."""
+    """An error in the data that the user can correct; the message names it, says what was expected and what to do."""
 
 
 class UnreadableImageError(DataError):
-    """One image file that does not decode; the message is the reason, without the path."""
+    """An image file that cannot be decoded; the message is the reason, without the path."""
 
 
 class DicomError(BonesError, ValueError):
-    """A DICOM file that is not read; the message is the reason, and quotes nothing of the file."""
+    """A DICOM file that cannot be read; the message is the reason, and quotes nothing of the file."""
 
 
 class PhantomError(BonesError):
@@ -34,7 +34,7 @@ class WeightsError(BonesError):
 
 
 class DevicesError(BonesError):
-    """Devices that are not there or cannot train together; the message says what to do."""
+    """Devices that are missing or cannot train together; the message says what to do."""
 
 
 class HostsError(BonesError):
@@ -42,19 +42,19 @@ class HostsError(BonesError):
 
 
 class FileError(BonesError):
-    """A file that cannot be read or written, or holds something else than expected; the message names it."""
+    """A file that cannot be read or written, or has unexpected content; the message names it."""
 
 
 class MissingPackageError(BonesError):
-    """A package, or a backend of Keras, that is not there; the message says what needs it, and how to install it."""
+    """A package, or a backend of Keras, that is not installed; the message says what needs it, and how to install it."""
 
 
 class RunError(BonesError):
-    """A fault of a run folder; the message names the file, says what was expected and what to do."""
+    """An error in a run folder; the message names the file, says what was expected and what to do."""
 
 
 class HeatmapError(BonesError):
-    """A network or data that no map can be had for; the message says what was expected."""
+    """A network or data for which no heat map can be computed; the message says what was expected."""
 
 
 class ExportError(BonesError):
@@ -62,15 +62,15 @@ class ExportError(BonesError):
 
 
 class BenchmarkError(BonesError):
-    """A process of a measurement that failed: an engine that stopped before it answered, or a stage that did not end."""
+    """A benchmark process that failed: an engine that stopped before it answered, or a stage that did not end."""
 
 
 class NotFiniteError(BonesError, FloatingPointError):
-    """A loss or a probability that is no number any more; the message says what to try."""
+    """A loss or a probability that is NaN or infinite; the message says what to try."""
 
 
 class DeviceMemoryError(BonesError):
-    """Memory of the device that did not suffice; the message says what to try."""
+    """The device ran out of memory; the message says what to try."""
 
 
 class PageError(BonesError):

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with one message where they are not what they should be."""
+"""Files that are written completely or not at all, and read with one error message where they are invalid."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ PARTIAL = ".partial-"  # what the name of a file or folder begins with while it 
 
 @contextlib.contextmanager
 def whole_file(target):
-    """A temporary path beside a file; it takes the file's place when the block ends without an error, and is removed else.
+    """A temporary path beside a file; it replaces the file when the block ends without an error, and is removed otherwise.
 
-    Raises: OSError when it cannot be written; the file is as it was.
+    Raises: OSError when it cannot be written; the file is unchanged.
     """
     target = Path(target)
     partial = target.with_name(PARTIAL + target.name)
@@ -25,7 +25,7 @@ def whole_file(target):
             os.fsync(file.fileno())
         os.replace(partial, target)
     finally:
-        with contextlib.suppress(OSError):  # a fault of the block is the one to tell
+        with contextlib.suppress(OSError):  # an exception of the block is the one to raise
             partial.unlink(missing_ok=True)
 
 
@@ -44,21 +44,21 @@ def scratch_folder(target):
 
 @contextlib.contextmanager
 def whole_folder(target):
-    """A new folder beside `target`; it gets that name when the block ends without an error, and is removed else."""
+    """A new folder beside `target`; it gets that name when the block ends without an error, and is removed otherwise."""
     with scratch_folder(target) as partial:
         yield partial
         partial.rename(target)
 
 
 def reserve(path, size):
-    """Take a file's room on the disk, so that a disk too full is told at once.
+    """Allocate a file's space on the disk, so that a full disk raises an error at once.
 
-    Without it, a file that is mapped into memory ends the process with a bus error, and HDF5 leaves an open file behind.
+    Otherwise a memory-mapped file ends the process with a bus error, and HDF5 leaves an open file behind.
 
     Args:
         path: of the file, made if absent.
         size: bytes.
-    Raises: OSError when there is no room, or the system allows no file so large.
+    Raises: OSError when the disk is full, or the file system allows no file so large.
     """
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with open(path, "ab") as file:
@@ -66,9 +66,9 @@ def reserve(path, size):
 
 
 def reason(error):
-    """What the system said when something could not be written, in a few words.
+    """The system's message of an error in writing, such as "No space left on device".
 
-    h5py says it in a text of many lines, and the last of its errors is seldom the one that tells.
+    h5py quotes it in a text of many lines, and the last exception of the chain is seldom the cause.
     """
     numbers, link = [], error
     while link is not None:
@@ -84,16 +84,16 @@ def read_table(path, columns, hint):
 
     Args:
         hint: sentence at the end of every message: where the file comes from, or what to do.
-    Raises: FileError when it cannot be read, is no table, or lacks a column.
+    Raises: FileError when it cannot be read, is not a CSV table, or lacks a column.
     """
-    import pandas as pd  # here, since what only writes files does without its half second
+    import pandas as pd  # here: importing it takes half a second, which writing files does not need
 
     try:
         table = pd.read_csv(path, encoding_errors="surrogateescape")
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
-    except ValueError as error:  # pandas' parser errors are such
-        raise FileError(f"{path} is no table ({str(error).strip()}). {hint}") from None
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise FileError(f"{path} is not a CSV table ({str(error).strip()}). {hint}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         raise FileError(f"{path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")
@@ -101,6 +101,6 @@ def read_table(path, columns, hint):
 
 
 def printable(name):
-    """A file's name in a line of text: what would break the line, or is no Unicode, is escaped as in Python: \\n, \\xff."""
+    """A file's name for one line of text: line breaks and invalid Unicode are escaped as in Python: \\n, \\xff."""
     escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}
     return str(name).translate(str.maketrans(escaped))

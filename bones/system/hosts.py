@@ -1,4 +1,4 @@
-"""What --hosts says, and how several hosts meet before JAX starts; what they then do together is in collectives.py.
+"""The options --hosts and --host-number, and how hosts connect before JAX starts; collective operations: collectives.py.
 
     KERAS_BACKEND=jax python mura.py --data ROOT --out FOLDER --hosts 2@node1:7777 --host-number 0      on node1
     KERAS_BACKEND=jax python mura.py --data ROOT --out FOLDER --hosts 2@node1:7777 --host-number 1      on node2
@@ -16,20 +16,20 @@ import time
 
 from bones.system.errors import HostsError
 
-# Seconds after which a host that says nothing counts as dead, and the others end. One whose connections break is known at once.
+# Seconds without a heartbeat after which a host counts as dead, and the others end. Broken connections are noticed at once.
 HEARTBEAT_SECONDS = 60
 # Seconds in which all hosts must have started.
 START = 300
 SLURM = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST")
 HOST_MISSING = (
-    "--hosts: {who} did not come to {coordinator} within {seconds} s.\n"
-    "See that each runs the same command with its own --host-number, and that the first one's port is open to the others."
+    "--hosts: {who} did not connect to {coordinator} within {seconds} s.\n"
+    "Check that each runs the same command with its own --host-number, and that the first one's port is open to the others."
 )
 
 
 @dataclasses.dataclass
 class Plan:
-    """How many hosts there are, which one this is, from 0, and ADDRESS:PORT of the first, where they meet."""
+    """How many hosts there are, which one this is, from 0, and ADDRESS:PORT of the first, which they connect to."""
 
     count: int = 1
     number: int = 0
@@ -37,16 +37,16 @@ class Plan:
 
 
 def plan(text, number=None, environment=os.environ):
-    """What --hosts and --host-number say.
+    """The Plan that --hosts and --host-number describe.
 
     Args:
         text: N@ADDRESS:PORT, slurm, or None: one host.
-        number: this host's, from 0; None: what Slurm or an indexed job of Kubernetes says.
-    Raises: HostsError when they say nothing that can be.
+        number: this host's, from 0; None: as Slurm or an indexed Kubernetes job sets it.
+    Raises: HostsError when they are invalid.
     """
     if text is None:
         if number is not None:
-            raise HostsError("--host-number goes with --hosts N@ADDRESS:PORT.")
+            raise HostsError("--host-number needs --hosts N@ADDRESS:PORT.")
         return Plan()
     if text == "slurm":
         return slurm_plan(environment)
@@ -64,18 +64,18 @@ def plan(text, number=None, environment=os.environ):
 
 
 def slurm_plan(environment):
-    """What Slurm says of the step that this process is a task of."""
+    """The Plan of the Slurm step that this process is a task of."""
     missing = [name for name in SLURM if name not in environment]
     if missing:
         raise HostsError(f"--hosts slurm: {', '.join(missing)} not set. Start it with srun, one task a node.")
     job, count, number, nodes = (environment[name] for name in SLURM)
     first = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)  # node1, node1,other or node[001-004,7]
-    port = 61440 + int(job) % 4096  # jobs that share a node do not meet
+    port = 61440 + int(job) % 4096  # jobs that share a node use different ports
     return Plan(int(count), int(number), f"{first[1]}{first[2] or ''}:{port}")
 
 
-# JAX aborts the whole process, with a stack trace, when a host does not come. So they meet by themselves before: the first one
-# listens where JAX will, each other one says its number there, and is told "go" when all have come.
+# JAX aborts the process, with a stack trace, when a host does not connect. So hosts first connect without JAX: the first one
+# listens where JAX will, each other one sends its number there, and receives "go" when all have connected.
 
 
 def wait_for_hosts(one):
@@ -88,7 +88,7 @@ def wait_for_hosts(one):
                 connection = connections.enter_context(server.accept()[0])
                 connection.settimeout(10)
                 said = connection.recv(16)
-            except OSError:  # of accept, or of a stranger who says nothing
+            except OSError:  # of accept, or of a client that sends nothing
                 if time.monotonic() >= until:
                     missing = ", ".join(str(number) for number in range(1, one.count) if number not in here)
                     raise HostsError(
@@ -107,16 +107,16 @@ def wait_for_hosts(one):
 
 
 def listening(port):
-    """A socket that takes connections at a port of this machine, by IPv6 too where it has that."""
+    """A socket that accepts connections at a port of this machine, over IPv6 too where it is available."""
     both = socket.has_dualstack_ipv6()
     try:
         return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
     except OSError as error:
-        raise HostsError(f"--hosts: port {port} cannot be listened at ({error.strerror}). Take another.") from None
+        raise HostsError(f"--hosts: cannot listen at port {port} ({error.strerror}). Choose another.") from None
 
 
 def announce(one):
-    """Tell the first host this one's number, and wait for its word."""
+    """Send this host's number to the first host, and wait for its answer."""
     address, port = one.coordinator.rsplit(":", 1)
     until, answer = time.monotonic() + START, b""
     while not answer and time.monotonic() < until:
@@ -125,10 +125,12 @@ def announce(one):
                 connection.sendall(str(one.number).encode())
                 connection.settimeout(max(0.01, until - time.monotonic()))
                 answer = connection.recv(16)
-        except OSError:  # it is not there yet
+        except OSError:  # it does not listen yet
             time.sleep(1)
     if answer == b"no":
-        raise HostsError(f"--host-number {one.number}: another host has said so, or the first one expects fewer. Number each.")
+        raise HostsError(
+            f"--host-number {one.number}: another host has this number, or the first one expects fewer. Number each."
+        )
     if not answer:
         raise HostsError(
             HOST_MISSING.format(who="the first host, or not all others,", coordinator=one.coordinator, seconds=START)

@@ -1,4 +1,4 @@
-"""What run.json says of the machine and the software: processor, accelerator, versions, commit."""
+"""The machine and software that run.json records: processor, accelerator, versions, commit."""
 
 import os
 import platform
@@ -52,7 +52,7 @@ def processor():
 
 
 def versions():
-    """Versions of what shapes a result: {"python", "keras", the backend's name, "numpy"}."""
+    """Versions of the packages that affect results: {"python", "keras", the backend's name, "numpy"}."""
     import keras
 
     backend = keras.backend.backend()

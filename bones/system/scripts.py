@@ -1,7 +1,7 @@
-"""What every script shares: its parser, its signals, the moment when it imports its libraries, and how it ends.
+"""What all scripts share: the argument parser, signal handling, delayed imports of libraries, and exit status.
 
-Exit status: 0 done; 1 a fault, told in one message; 2 a wrong command line; 130 stopped by Ctrl-C or SIGTERM, which schedulers
-send before they kill.
+Exit status: 0 done; 1 an error, reported in one message; 2 a wrong command line; 130 stopped by Ctrl-C or SIGTERM, which
+schedulers send before SIGKILL.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _at_exit = []  # functions of the exit status
 
 
 def parser(description):
-    """An argparse parser whose help begins with a script's docstring, its manual."""
+    """An argparse parser whose help begins with a script's docstring."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -42,7 +42,7 @@ def positive(kind):
 
 
 def command(main):
-    """Decorates a script's main, `f(argv) -> exit status or None`: an error of ours, or of the system, becomes one line."""
+    """Decorates a script's main, `f(argv) -> exit status or None`: a BonesError or OSError becomes one line."""
     name = Path(inspect.getfile(main)).name
 
     @functools.wraps(main)
@@ -65,7 +65,7 @@ def command(main):
 
 
 def on_exit(function):
-    """Have a script call a function with its exit status when it ends, after its message."""
+    """Register a function that a script calls with its exit status when it ends, after its message."""
     _at_exit.append(function)
 
 
@@ -82,10 +82,9 @@ def run(main):
 
 @contextlib.contextmanager
 def importing(preferred=None, keras=True):
-    """Where a script imports its libraries, once its command line is read.
+    """Context in which a script imports its libraries, after its command line is parsed.
 
-    Under `run`, Ctrl-C ends the process at once: an exception in the middle of an import would come out as a traceback of the
-    library's.
+    Under `run`, Ctrl-C ends the process at once: an exception during an import would print the library's traceback.
 
     Args:
         preferred: see `backend.choose`, which is called before.
@@ -107,11 +106,11 @@ def importing(preferred=None, keras=True):
 
 
 def exit_immediately(number, frame):
-    """Handler of a signal: ends the process without clean-up, of which there is nothing to do yet."""
+    """Signal handler that ends the process without clean-up: there is nothing to clean up yet."""
     os.write(2, b"stopped\n")
     os._exit(130)
 
 
 def print_next(*words):
-    """Print the next command to type."""
+    """Print the next command to run."""
     print("Next:", shlex.join(["python", *map(str, words)]))

@@ -1,10 +1,10 @@
-"""Batch normalisation's means and variances, taken again after each epoch on training views as they are: "precise batch norm".
+"""Batch normalisation statistics, re-estimated after each epoch on training views without augmentation: precise batch norm.
 
-While a network trains, they follow those of augmented batches of 8, and lag and jump. Scored views are whole and unturned. So a
-sample of training views passes through un-augmented in batches of 32, and each layer keeps the average over these batches. Both
-the tuning scores and the saved networks have them; the training steps themselves never use them.
+During training, the moving statistics follow augmented batches of 8, with delay and noise. Scored views are not augmented.
+Therefore a sample of training views is passed through without augmentation in batches of 32, and each layer keeps the average
+over these batches. Tuning scores and saved networks use these statistics; training steps do not.
 
-tools/statistics_views.py measures how many views are enough.
+tools/statistics_views.py measures how many views suffice.
 
 Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576, section 3.
 """
@@ -24,15 +24,15 @@ BATCH_SIZE = 32
 
 
 class BatchStatistics(keras.callbacks.Callback):
-    """Takes the statistics at the end of each epoch; stands before the callbacks that score and save."""
+    """Re-estimates the statistics at the end of each epoch; precedes the callbacks that score and save."""
 
     def __init__(self, network, pixels, views, seed):
         """
         Args:
-            network: keras.Model whose trainable BatchNormalization layers get new statistics.
+            network: keras.Model whose trainable BatchNormalization layers are updated.
             pixels: Rows of the training views, (n, size, size, 1).
-            views: how many of them to pass through, drawn anew each epoch.
-            seed: what they are drawn from, together with the epoch, so that a resumed run draws the same.
+            views: number of views to use, sampled each epoch.
+            seed: random seed, combined with the epoch, so that a resumed run samples the same views.
         """
         super().__init__()
         self.averager, self.pixels, self.views, self.seed = Averager(network), pixels, min(views, len(pixels)), seed
@@ -43,7 +43,7 @@ class BatchStatistics(keras.callbacks.Callback):
 
 
 class Averager(keras.Model):
-    """A network that, while it predicts, averages each BatchNormalization layer's statistics over the batches."""
+    """A network that, during prediction, averages each BatchNormalization layer's statistics over the batches."""
 
     def __init__(self, network):
         super().__init__(name="averager", dtype="float32")
@@ -61,14 +61,14 @@ class Averager(keras.Model):
 
     def call(self, pixels):
         self.batches.assign_add(1.0)
-        # A moving average whose momentum is 0, 1/2, 2/3, 3/4... is the mean of all that has passed.
+        # A moving average with momentum 0, 1/2, 2/3, 3/4... is the mean of all batches so far.
         with averaging_batches(self.norms, 1 - 1 / self.batches.value):
-            return self.network(pixels, training=False)  # no dropout: scoring has none
+            return self.network(pixels, training=False)  # without dropout, as in scoring
 
 
 @contextlib.contextmanager
 def averaging_batches(norms, momentum):
-    """Let BatchNormalization layers use and keep a batch's statistics, though the network around them does not train."""
+    """BatchNormalization layers use and update batch statistics, although the network is in inference mode."""
     before = [(layer, layer.call, layer.momentum) for layer in norms]
     for layer in norms:
         layer.call = functools.partial(call_training, layer.call)
@@ -81,5 +81,5 @@ def averaging_batches(norms, momentum):
 
 
 def call_training(call, inputs, training=None, mask=None):
-    """A BatchNormalization layer's call as in training."""
+    """Call a BatchNormalization layer in training mode."""
     return call(inputs, training=True, mask=mask)

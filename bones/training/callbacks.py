@@ -1,4 +1,4 @@
-"""What happens after an epoch and a step, beside saving: averaged weights, scores of the tuning views, a stop at a fault."""
+"""Callbacks other than saving: averaged weights, scores of the tuning views, and a stop when the loss is not finite."""
 
 import time
 
@@ -13,30 +13,30 @@ from bones.system.errors import NotFiniteError
 from bones.training import batch_statistics
 
 NOT_A_NUMBER = (
-    "{what} is {value} {place}. best.h5 and last.h5 are those of earlier epochs, if any.\n"
+    "{what} is {value} {place}. best.h5 and last.h5 are from earlier epochs, if any.\n"
     "Try a lower --learning-rate or --precision float32, in a new run."
 )
 
 
 def weight_callbacks(network, pixels, options, done):
-    """The callbacks that make of the weights after an epoch those that are scored and saved, as a recipe asks for.
+    """The recipe's callbacks that change the weights after an epoch, before they are scored and saved.
 
     Args:
-        done: (epochs, steps of the next one) that a resumed run's weights have behind them.
+        done: (epochs, steps of the next one) completed by a resumed run.
     """
     callbacks = []
     if options.ema:
         epochs, steps = done
-        callbacks.append(AveragedWeights(averaged=epochs > 0 and not steps))  # as they are when an epoch's state is saved
+        callbacks.append(AveragedWeights(averaged=epochs > 0 and not steps))  # the state saved after an epoch
     if options.statistics_views:
         callbacks.append(batch_statistics.BatchStatistics(network, pixels, options.statistics_views, options.seed))
     return callbacks
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Puts the optimizer's moving average of the weights in their place after an epoch, and they back before the next.
+    """Replaces the weights by the optimizer's moving average after an epoch, and restores them before the next.
 
-    Keras's SwapEMAWeights does, too, but cannot go on from a state that was saved in between.
+    Keras's SwapEMAWeights cannot resume from a state saved in between.
     """
 
     def __init__(self, averaged):
@@ -51,7 +51,7 @@ class AveragedWeights(keras.callbacks.Callback):
         self.swap()
 
     def swap(self):
-        """Exchange the weights and their average."""
+        """Swap the weights and their average."""
         for weight, average in graph.averaged_variables(self.model.optimizer):
             kept = keras.ops.convert_to_numpy(weight)
             weight.assign(average)
@@ -62,7 +62,7 @@ class AveragedWeights(keras.callbacks.Callback):
 class ScoreTuning(keras.callbacks.Callback):
     """Adds the tuning scores, time and learning rate to an epoch's log.
 
-    The scores are model_test.py's: the AUROC is exact, where Keras's metric sums over 200 thresholds.
+    The scores are those of model_test.py: the AUROC is exact, while Keras's metric uses 200 thresholds.
     """
 
     def __init__(self, network, tuning, num_train_views, options):
@@ -75,11 +75,11 @@ class ScoreTuning(keras.callbacks.Callback):
         self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def state(self):
-        """Of a begun epoch what `restore` needs."""
+        """State of a partial epoch for `restore`."""
         return {"seconds": time.perf_counter() - self.start, "learning_rate": self.learning_rate}
 
     def restore(self, begun):
-        """Go on with an epoch that a stopped run has begun."""
+        """Resume a partial epoch of a stopped run."""
         self.start -= begun["seconds"]
         self.learning_rate = begun["learning_rate"]
 
@@ -91,23 +91,22 @@ class ScoreTuning(keras.callbacks.Callback):
                 NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")
             )
         label = self.tuning.label
-        penalty = sum(
-            float(keras.ops.convert_to_numpy(loss)) for loss in self.network.losses
-        )  # L2, which the training loss holds too
+        # L2, also part of the training loss
+        penalty = sum(float(keras.ops.convert_to_numpy(loss)) for loss in self.network.losses)
         logs["val_loss"] = log_loss(label, probability, self.tuning.weight) + penalty
         logs["val_accuracy"] = float(np.mean(decisions(probability, 0.5) == label))
         logs["val_auroc"] = auroc(label, probability)
-        logs["learning_rate"] = self.learning_rate  # of the epoch's first step
+        logs["learning_rate"] = self.learning_rate  # at the epoch's first step
         logs["seconds"] = time.perf_counter() - self.start
         logs["views_per_second"] = self.num_train_views / training_seconds
 
 
 class StopOnFault(keras.callbacks.Callback):
-    """Raises NotFiniteError when the loss is no longer a number."""
+    """Raises NotFiniteError when the loss is not finite."""
 
     def __init__(self, steps_done):
         super().__init__()
-        self.steps_done = steps_done  # of the first epoch, before a resumed run goes on
+        self.steps_done = steps_done  # of the first epoch, before a resumed run continues
 
     def on_train_batch_end(self, batch, logs):
         if not np.isfinite(logs["loss"]):

@@ -1,4 +1,4 @@
-"""A training that can be stopped at any step and gone on with: what is saved, when, and how a Ctrl-C or SIGTERM is heeded."""
+"""Saving a training so that it can be stopped at any step and resumed, and handling of Ctrl-C and SIGTERM."""
 
 import contextlib
 import os
@@ -13,18 +13,18 @@ from bones.system import scripts as interrupts
 
 
 class StoppedError(Exception):
-    """Training was asked to stop, and has saved its state."""
+    """Training was stopped on request, and its state is saved."""
 
 
 class StopSignal:
-    """Notes a first Ctrl-C or SIGTERM, so that training stops between two steps; a second one stops at once."""
+    """Records a first Ctrl-C or SIGTERM, so that training stops between two steps; a second one stops immediately."""
 
     def __init__(self):
         self.requested = False
 
     @contextlib.contextmanager
     def listen(self):
-        """Where signals are noted; behind it they do again what they did before."""
+        """Record signals within this context; the previous handlers are restored after it."""
         before = {number: signal.signal(number, self.on_signal) for number in interrupts.SIGNALS}
         try:
             yield
@@ -36,22 +36,22 @@ class StopSignal:
         self.requested = True
         for later in interrupts.SIGNALS:
             signal.signal(later, signal.default_int_handler)
-        os.write(2, b"\nStopping after this step; press Ctrl-C again to stop at once.\n")  # print may be what was interrupted
+        os.write(2, b"\nStopping after this step; press Ctrl-C again to stop immediately.\n")  # print may have been interrupted
 
 
 class SaveRun(keras.callbacks.Callback):
-    """Writes best.h5, last.h5, history.csv and the resume state after each epoch, and the state alone when asked to stop.
+    """Writes best.h5, last.h5, history.csv and the resume state after each epoch, and only the state when stopped.
 
-    Keras's BackupAndRestore keeps neither the plateau's count nor the best epoch, so a resumed run would differ.
+    Keras's BackupAndRestore saves neither the plateau's count nor the best epoch, so a resumed run would differ.
     """
 
     def __init__(self, run, network, trainer, tuning_scores, chosen, stop, plateau=None):
         """
         Args:
             tuning_scores: the callbacks.ScoreTuning, which also measures an epoch's time.
-            chosen: which epoch best.h5 is of: "best", by tuning AUROC, or "last".
+            chosen: the epoch saved as best.h5: "best", by tuning AUROC, or "last".
             stop: StopSignal.
-            plateau: the callback of `trainer.plateau`, if the learning rate hangs on one.
+            plateau: the callback of `trainer.plateau`, if the schedule is one.
         """
         super().__init__()
         self.run, self.network, self.trainer, self.tuning_scores = run, network, trainer, tuning_scores
@@ -59,47 +59,47 @@ class SaveRun(keras.callbacks.Callback):
         self.history, self.plateau_state, self.partial_epoch = [], None, None
 
     def variables(self):
-        """Weights, states of random layers and of the optimizer, in a fixed order."""
+        """Weights, states of random layers and optimizer state, in a fixed order."""
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
     def best(self):
-        """The row of the epoch that best.h5 is of."""
+        """The history row of the selected epoch."""
         return self.history[selected_epoch([row["val_auroc"] for row in self.history], self.chosen)]
 
     def restore(self):
-        """Take up the saved state.
+        """Restore the saved state.
 
-        Returns: (epochs, steps): how many epochs are done, and how many steps of the next.
+        Returns: (epochs, steps): completed epochs, and completed steps of the next.
         """
         notes = checkpoints.load_state(self.run, self.variables()) or {"history": []}
         self.history, self.plateau_state, self.partial_epoch = notes["history"], notes.get("plateau"), notes.get("begun")
         if self.history:
             with collectives.on_this_host():
-                checkpoints.load_network(self.run)  # a damaged best.h5 is told now, not after the epochs left
+                checkpoints.load_network(self.run)  # reports a damaged best.h5 now, not after the remaining epochs
             self.run.write_history(self.history)
         return len(self.history), self.partial_epoch["steps"] if self.partial_epoch else 0
 
     def save(self):
-        """Write what `restore` reads."""
+        """Save the state for `restore`."""
         notes = {"history": self.history, "plateau": self.plateau_state, "begun": self.partial_epoch}
         checkpoints.save_state(self.run, self.variables(), notes)
 
     def on_train_begin(self, logs=None):
-        if self.plateau_state:  # after the plateau's own on_train_begin, which forgets
+        if self.plateau_state:  # after the plateau's on_train_begin, which resets it
             vars(self.plateau).update(self.plateau_state)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.steps_done = self.partial_epoch["steps"] if self.partial_epoch else 0
-        if self.partial_epoch:  # after Keras's own beginning, which clears the metrics
+        if self.partial_epoch:  # after Keras has reset the metrics
             for variable, value in zip(self.trainer.metrics_variables, self.partial_epoch["metrics"], strict=True):
                 variable.assign(value)
             self.tuning_scores.restore(self.partial_epoch)
             self.partial_epoch = None
 
     def on_train_batch_end(self, batch, logs=None):
-        # After the last step the epoch is done: it is scored and saved.
+        # After the last step, the epoch is complete: it is scored and saved.
         if collectives.any_host(self.stop.requested) and batch + 1 < self.params["steps"]:
-            trainer = self.model  # on JAX, being asked for it, Keras puts the weights back into the network
+            trainer = self.model  # on JAX, access to it writes the weights back into the network
             metrics = [keras.ops.convert_to_numpy(variable).tolist() for variable in trainer.metrics_variables]
             self.partial_epoch = {"steps": self.steps_done + batch + 1, "metrics": metrics, **self.tuning_scores.state()}
             self.save()

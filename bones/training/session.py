@@ -1,4 +1,4 @@
-"""A training, from what the command line asks for to a finished run folder, in the order in which things happen."""
+"""A training, from the parsed command line to a finished run folder, in the order of execution."""
 
 import datetime
 import shlex
@@ -24,17 +24,17 @@ from bones.training import callbacks, saving, summary, trainer
 
 
 def train(request):
-    """Train as a command_line.Request says; returns the exit status."""
+    """Train according to a command_line.Request; returns the exit status."""
     if keras.backend.backend() == "openvino":
         raise MissingPackageError("KERAS_BACKEND is openvino, which only scores. Train with tensorflow, jax or torch.")
-    collectives.join(request.plan)  # before anything asks for devices
+    collectives.join(request.plan)  # before devices are initialised
     options = resolve(request)
     try:
         run = open_folder(options.out, request.resume)
         with run.locked(), devices.distribution_scope(options.devices, options.hosts) as scope:
             train_run(run, options, request.resume, scope)
     except KeyboardInterrupt:
-        print("mura.py: stopped at once; what was saved before is as it was", file=sys.stderr)
+        print("mura.py: stopped immediately; what was saved before is unchanged", file=sys.stderr)
         return 130
     except (BonesError, OSError):
         raise
@@ -62,7 +62,7 @@ def train_run(run, options, resume, scope):
     global_batch_size = options.global_batch_size
     order = {"shuffle_seed": options.seed, "mixup": options.mixup, "readers": devices.readers(options.devices)}
     batches = Batches(train.pixels, global_batch_size, train.label, train.weight, **order)
-    # A resumed network gets its weights from the saved state: the file or download that it started from may be gone.
+    # A resumed network gets its weights from the saved state: the original file or download may be gone.
     weights = "none" if checkpoints.has_state(run) else options.weights
     with scope():
         network = build_network(options, weights)
@@ -88,7 +88,7 @@ def train_run(run, options, resume, scope):
     if collectives.is_first():
         with collectives.on_this_host():
             finish(run, record, saver, tuning)
-    collectives.barrier()  # for the first one
+    collectives.barrier()  # wait for the first host
 
 
 def finish(run, record, saver, tuning):
@@ -98,7 +98,7 @@ def finish(run, record, saver, tuning):
         record = record.changed(**summary.training_outcome(saver.history, saver.best()))
     try:
         record = record.changed(**fit_decisions(run, tuning, options.flip_averaging))
-    except KeyboardInterrupt:  # all is saved that it hangs on
+    except KeyboardInterrupt:  # everything it depends on is saved
         summary.print_stopped(run, options, saver)
         return
     run.write_record(record)
@@ -107,44 +107,42 @@ def finish(run, record, saver, tuning):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the command line leaves open
+# Values that depend on the machine
 
 
 def resolve(request):
-    """Every option of a request with its value on this machine: devices, hosts, precision, run folder.
+    """Options of a request with their values on this machine: devices, hosts, precision, run folder.
 
-    Raises: DevicesError, UsageError where devices or options do not go together.
+    Raises: DevicesError, UsageError where devices or options are incompatible.
     """
     options, count, num_hosts = request.options, devices.resolve(request.devices), request.plan.count
     batch_size = redistributed(options, count, num_hosts) if request.resume else options.batch_size
     precision, out = options.precision, request.out or time.strftime(f"runs/{options.recipe}-%Y%m%d-%H%M%S")
     if keras.backend.backend() == "tensorflow" and count > 1 and options.accumulation > 1:
-        raise UsageError(
-            "--accumulation does not go together with several --devices on TensorFlow; it does on KERAS_BACKEND=jax."
-        )
+        raise UsageError("--accumulation does not support several --devices on TensorFlow. Use KERAS_BACKEND=jax.")
     if precision == "auto":
         precision = "mixed_bfloat16" if machine.accelerator()["bfloat16"] else "float32"
     return options.changed(devices=count, hosts=num_hosts, batch_size=batch_size, precision=precision, out=out)
 
 
 def redistributed(options, count, num_hosts):
-    """Views a device and step of a run that goes on, perhaps on other hosts and devices than before."""
+    """Views per device and step of a resumed run, whose hosts and devices may have changed."""
     views = options.global_batch_size
     if views % (count * num_hosts):
         by = f"--devices {count}" + f" on {num_hosts} hosts" * (num_hosts > 1)
-        raise UsageError(f"{by}: the run takes {views} views a step, which do not divide by {count * num_hosts}.")
+        raise UsageError(f"{by}: the run takes {views} views per step, which is not divisible by {count * num_hosts}.")
     return views // (count * num_hosts)
 
 
 def open_folder(path, resume):
-    """The run folder, which the first host makes and writes."""
+    """The run folder, which only the first host creates and writes."""
     if not collectives.is_first():
         return ReadOnlyRun(path)
     return RunFolder.open(path) if resume else RunFolder.create(path)
 
 
 def build_network(options, weights):
-    """The uncompiled network of a run's options, with starting weights."""
+    """The uncompiled network of a run's options, with initial weights."""
     settings = {"standardise": options.standardise, "dropout": options.dropout}
     network = catalogue.build(options.network, options.size, weights, **settings)
     return with_stochastic_depth(network, options.stochastic_depth) if options.stochastic_depth else network
@@ -155,27 +153,27 @@ def build_network(options, weights):
 
 
 def load_views(options):
-    """(train, tuning, left_out), see run_data; faults of valid/ are told now, too."""
+    """(train, tuning, left_out), see run_data; also decodes valid/."""
     parts = run_data.load_train_and_tuning(options)
     if run_data.has_held_out(options.data):
-        run_data.load_held_out(options)  # a fault of it is told before the training, not after
+        run_data.load_held_out(options)  # reports its errors before training, not after
     else:
-        print(f"mura.py: {options.data} holds no valid/ folder: there will be no held-out score.", file=sys.stderr)
+        print(f"mura.py: {options.data} contains no valid/ folder: there will be no held-out score.", file=sys.stderr)
     return parts
 
 
 def check_hosts_alike(options, data):
-    """Raise HostsError unless all hosts train with the same options on the same data."""
+    """Raise HostsError unless all hosts have the same options and data."""
     shared = {name: value for name, value in options if name in SHARED}
     collectives.check_alike(versions=machine.versions(), train=data.train, tuning=data.tuning, **shared)
 
 
 def check_batch_fits_data(options, data):
-    """Raise DataError where several devices would have to share fewer views than a step takes."""
+    """Raise DataError where several devices have fewer training views than a step takes."""
     views, devices_in_all = options.global_batch_size, options.devices * options.hosts
     if devices_in_all > 1 and data.train["views"] < views:
         raise DataError(
-            f"a step of {devices_in_all} devices takes {views} views, and there are {data.train['views']} to train on.\n"
+            f"a step of {devices_in_all} devices takes {views} views, but only {data.train['views']} are for training.\n"
             "Pass a smaller --batch-size or fewer --devices."
         )
 
@@ -185,7 +183,7 @@ def check_batch_fits_data(options, data):
 
 
 def new_record(options, data):
-    """The RunRecord of a training that begins."""
+    """The RunRecord of a new training."""
     return RunRecord(
         command=shlex.join(["python", "mura.py", *sys.argv[1:]]),
         options=options,
@@ -198,9 +196,9 @@ def new_record(options, data):
 
 
 def resumed_record(run, options, data):
-    """The RunRecord of a run that goes on, with the place of its data now.
+    """The RunRecord of a resumed run, with the current location of its data.
 
-    Raises: DataError when the data is not what the run started with.
+    Raises: DataError when the data differs from the run's.
     """
     record = run.record()
     for part in ("train", "tuning"):

@@ -1,4 +1,4 @@
-"""What a training prints before its first epoch, when it stops, and at its end."""
+"""What a training prints before the first epoch, when it stops, and at the end."""
 
 import datetime
 import shlex
@@ -8,7 +8,7 @@ from bones.system import machine
 
 
 def summary(record, network, run, done):
-    """What the user should know before the first epoch."""
+    """Text printed before the first epoch: run, data, network and training."""
     options, data = record.options, record.data
     lines = [
         f"Run       {run.path} (recipe {options.recipe}, seed {options.seed})",
@@ -35,7 +35,7 @@ def summary(record, network, run, done):
 
 
 def batch_in_words(options):
-    """Views a step, and those behind one change of the weights where these are more."""
+    """Views per step, and per weight update where these are more."""
     counts = [(options.devices, "devices"), (options.hosts, "hosts"), (options.accumulation, "accumulated")]
     parts = [f" x {count} {of}" for count, of in counts if count > 1]
     whole = f" = {options.global_batch_size * options.accumulation}" if parts else ""
@@ -43,7 +43,7 @@ def batch_in_words(options):
 
 
 def training_outcome(history, best):
-    """What run.json says of a finished training."""
+    """The entries of run.json for a finished training."""
     return {
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
@@ -52,7 +52,7 @@ def training_outcome(history, best):
 
 
 def print_stopped(run, options, saver):
-    """Print what is saved of a training that was asked to stop, and how to go on with it."""
+    """Print what is saved of a stopped training, and the command that resumes it."""
     steps = saver.partial_epoch["steps"] if saver.partial_epoch else 0
     begun = f" and {steps} step{'s' * (steps > 1)} of the next" if steps else ""
     print(f"Stopped; {len(saver.history)} of {options.epochs} epochs{begun} are saved.")
@@ -64,16 +64,16 @@ def print_finished(run, record, best):
     scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
     print(f"best.h5 is of epoch {best['epoch']}: {scored}.")
     print(f"Fitted on the tuning studies: threshold {record.threshold:.3f}, temperature {record.temperature:.2f}.")
-    print(f"{run.path} holds best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
+    print(f"{run.path} contains best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
 
 
 def out_of_memory(options):
-    """What to say when the device's memory did not suffice."""
+    """The error message when the device runs out of memory."""
     size, batches = options.batch_size, options.accumulation
-    halved = f"--batch-size {size // 2} --accumulation {2 * batches}, which trains on as many views a change, "
-    half = halved if size > 1 and options.devices == 1 else ""  # several devices do not accumulate everywhere
+    halved = f"--batch-size {size // 2} --accumulation {2 * batches}, which uses as many views per weight update, "
+    half = halved if size > 1 and options.devices == 1 else ""  # accumulation is not available on several devices everywhere
     return (
         f"memory ran out at --batch-size {size} and --size {options.size} on {machine.accelerator()['device']}.\n"
-        f"Try {half}a smaller --size, or --precision mixed_bfloat16, in a new run; see that nothing else uses the device."
+        f"Try {half}a smaller --size, or --precision mixed_bfloat16, in a new run; check that nothing else uses the device."
     )

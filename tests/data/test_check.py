@@ -71,7 +71,7 @@ FAULTS = {
     ),
     "patient in both": (
         lambda root: shutil.copytree(study(root, 21, "valid").parent, root / "train" / "XR_HUMERUS" / "patient00021"),
-        "1 patients stand in train/ and in valid/",
+        "1 patients are in train/ and in valid/",
         1,
     ),
     "blank": (
@@ -79,13 +79,13 @@ FAULTS = {
         "1 near-blank images",
         0,
     ),
-    "no label": (lambda root: study(root, 1).rename(study(root, 1).with_name("study1")), "1 faults of the layout", 1),
+    "no label": (lambda root: study(root, 1).rename(study(root, 1).with_name("study1")), "1 layout errors", 1),
     "image outside": (lambda root: shutil.copy(study(root, 1) / "image1.png", study(root, 1).parent), "lies outside", 1),
-    "empty study": (lambda root: (study(root, 1).parent / "study2_negative").mkdir(), "holds no image", 1),
+    "empty study": (lambda root: (study(root, 1).parent / "study2_negative").mkdir(), "contains no image", 1),
     "no valid": (lambda root: shutil.rmtree(root / "valid"), "no held-out views: valid/ is absent or empty", 0),
     "empty train": (lambda root: (shutil.rmtree(root / "train"), (root / "train").mkdir()), "no train views", 1),
     "mixed folders": (lambda root: (root / "train" / "OTHER").mkdir(), "mixes XR_* folders with others", 1),
-    "a pipe": (lambda root: os.mkfifo(study(root, 1) / "image3.png"), "image3.png   no file", 1),
+    "a pipe": (lambda root: os.mkfifo(study(root, 1) / "image3.png"), "image3.png   not a file", 1),
     "one type alone": (
         lambda root: (root / "valid" / "XR_HUMERUS").rename(root / "valid" / "xr_humerus"),
         "study types in one of the two splits only",
@@ -119,7 +119,7 @@ def test_all_faults_at_once_are_all_listed(clean_root, capsys):
         else:
             shutil.copy(here / "image1.png", here.parent)
     status, out = check(clean_root, capsys)
-    assert status == 1 and "3 faults of the layout" in out and "1 near-blank" in out and "1 of 34 images" in out
+    assert status == 1 and "3 layout errors" in out and "1 near-blank" in out and "1 of 34 images" in out
 
 
 def test_a_mode_that_gives_the_label_away(clean_root, capsys):
@@ -128,7 +128,7 @@ def test_a_mode_that_gives_the_label_away(clean_root, capsys):
         with Image.open(path) as image:
             image.convert("RGB").save(path)
     status, out = check(clean_root, capsys)
-    assert status == 0 and "its mode alone an image's label can be told with AUROC 1.000: it gives the label away" in out
+    assert status == 0 and "An image's mode alone predicts its label with AUROC 1.000: label leak" in out
     assert "become grey before training, which removes it" in out
     assert re.search(r"RGB +18 +0", out) and re.search(r"L +0 +18", out)
 
@@ -138,7 +138,7 @@ def test_sizes_that_give_the_label_away(clean_root, capsys):
         with Image.open(path) as image:
             image.resize((40, 40)).save(path)
     _, out = check(clean_root, capsys)
-    assert "long side alone an image's label can be told with AUROC 1.000: it gives the label away" in out
+    assert "long side alone predicts its label with AUROC 1.000: label leak" in out
     assert "--resize stretch removes it" in out and "width" in out and "40" in out
 
 
@@ -155,12 +155,12 @@ def test_faults_of_the_command_line(tmp_path, capsys):
     assert check(tmp_path / "absent", capsys)[0] == 1
     assert check(tmp_path, capsys) == (
         1,
-        f"data_loader.py: {tmp_path} holds neither train/ nor valid/, and no folder just below "
+        f"data_loader.py: {tmp_path} contains neither train/ nor valid/, and no folder just below "
         "it does. Pass the folder that MURA unpacks to (MURA-v1.1) as --data.\n",
     )
     write_study(tmp_path, "train", "study1_positive")
     status, out = check(tmp_path, capsys, "--study-type", "XR_ELBOW")
-    assert status == 1 and "holds no XR_ELBOW" in out
+    assert status == 1 and "contains no XR_ELBOW" in out
     with pytest.raises(SystemExit) as error:
         data_loader.main([])
     assert error.value.code == 2
@@ -188,14 +188,14 @@ def test_mura_adds_up():
 def test_real_data_are_as_their_readme_says(fracatlas, capsys):
     """Its table of counts: views, studies and patients of train and valid, and those that are positive; all grey."""
     status, out = check(fracatlas, capsys)
-    assert "cannot be decoded" not in out and "near-blank" not in out and "faults of the layout" not in out
+    assert "cannot be decoded" not in out and "near-blank" not in out and "layout errors" not in out
     rows = {line.split()[0]: line.split()[2:] for line in out.split("\n") if re.match(r" *(train|held-out) +all ", line)}
     assert rows == {
         "train": ["506", "270", "142", "887", "253"],
         "held-out": ["400", "195", "113", "697", "186"],
     }
     assert re.search(r"L +1145 +439", out)
-    assert "stand in train/ and in valid/" not in out and "in both splits" not in out
+    assert "are in train/ and in valid/" not in out and "in both splits" not in out
     # Which the README does not say: three films stand under both labels, each within one patient.
     assert status == 1 and "7 byte-identical images (3 groups) under different labels" in out
     assert "patient01279" in out and "patient01076" in out and "patient01284" in out
@@ -219,4 +219,4 @@ def test_a_folder_without_leave_to_read_is_one_fault_of_many(clean_root, capsys,
     monkeypatch.setattr(Path, "iterdir", iterdir)
     status, out = check(clean_root, capsys)
     assert status == 1 and f"{locked} cannot be read: Permission denied" in out
-    assert "1 faults of the layout" in out and "1 of 34 images cannot be decoded" in out
+    assert "1 layout errors" in out and "1 of 34 images cannot be decoded" in out

@@ -119,7 +119,7 @@ def test_htj2k_needs_a_plugin_that_is_no_requirement(in_tmp):
 
 
 def test_syntaxes_that_nothing_decodes_are_told(in_tmp):
-    assert "JPEG Extended of 12 bits, which no plugin reads" in refusal(SHIPPED / "JPEG-lossy.dcm")
+    assert "JPEG Extended of 12 bits, which no plugin decodes" in refusal(SHIPPED / "JPEG-lossy.dcm")
     for syntax in (uid.MPEG2MPML, uid.UID("1.2.3.4")):
         dataset = film(RAMP, PixelData=encaps.encapsulate([b"\0" * 100]))
         save(dataset)
@@ -127,7 +127,7 @@ def test_syntaxes_that_nothing_decodes_are_told(in_tmp):
         plain = b"1.2.840.10008.1.2.1\0"
         assert content.count(plain) == 1
         Path("film.dcm").write_bytes(content.replace(plain, syntax.encode().ljust(len(plain), b"\0")[: len(plain)]))
-        assert "its transfer syntax is not read: convert it" in refusal("film.dcm")
+        assert "its transfer syntax is not supported: convert it" in refusal("film.dcm")
 
 
 def test_missing_pydicom_is_told_with_the_install_line(small_root, in_tmp, monkeypatch):
@@ -157,16 +157,16 @@ def png():
 
 NO_DICOM = {
     "0 bytes": (b"", "0 bytes (expected an image)"),
-    "text": (b"no image at all\n" * 20, "no DICOM file"),
-    "a PNG": (png(), "no DICOM file"),
+    "text": (b"no image at all\n" * 20, "not a DICOM file"),
+    "a PNG": (png(), "not a DICOM file"),
     "a head alone": (b"\0" * 128 + b"DICM", "its header names no transfer syntax"),
-    "no head": ((SHIPPED / "no_meta.dcm").read_bytes(), "no DICOM file (expected DICM at byte 128)"),
-    "a report": ((SHIPPED / "test-SR.dcm").read_bytes(), "it holds no pixels: a report or a directory"),
-    "a directory": ((SHIPPED / "dicomdirtests" / "DICOMDIR").read_bytes(), "it holds no pixels: a report or a directory"),
+    "no head": ((SHIPPED / "no_meta.dcm").read_bytes(), "not a DICOM file (expected DICM at byte 128)"),
+    "a report": ((SHIPPED / "test-SR.dcm").read_bytes(), "it contains no pixels: a report or a directory"),
+    "a directory": ((SHIPPED / "dicomdirtests" / "DICOMDIR").read_bytes(), "it contains no pixels: a report or a directory"),
     "no syntax": ((SHIPPED / "meta_missing_tsyntax.dcm").read_bytes(), "its header names no transfer syntax"),
     "32 bits": ((SHIPPED / "rtdose.dcm").read_bytes(), "more than 16 bits"),
-    "cut short": ((SHIPPED / "MR_truncated.dcm").read_bytes(), "its pixels do not decode: damaged, or cut short"),
-    "embedded end": ((SHIPPED / "JPEG2000-embedded-sequence-delimiter.dcm").read_bytes(), "its pixels do not decode"),
+    "cut short": ((SHIPPED / "MR_truncated.dcm").read_bytes(), "its pixels cannot be decoded: damaged, or truncated"),
+    "embedded end": ((SHIPPED / "JPEG2000-embedded-sequence-delimiter.dcm").read_bytes(), "its pixels cannot be decoded"),
 }
 
 
@@ -182,25 +182,25 @@ ODD = {
     "empty rows": ({"Rows": ""}, "its header lacks Rows"),
     "several rows": ({"Rows": [64, 64]}, "its header is damaged"),
     "no rows": ({"Rows": 0}, "it has no rows or no columns"),
-    "more rows": ({"Rows": 65}, "its pixels do not decode"),
-    "more columns": ({"Columns": 6400}, "its pixels do not decode"),
-    "12 bits allocated": ({"BitsAllocated": 12}, "its pixels do not decode"),
+    "more rows": ({"Rows": 65}, "its pixels cannot be decoded"),
+    "more columns": ({"Columns": 6400}, "its pixels cannot be decoded"),
+    "12 bits allocated": ({"BitsAllocated": 12}, "its pixels cannot be decoded"),
     "32 bits allocated": ({"BitsAllocated": 32}, "more than 16 bits"),
-    "more stored than allocated": ({"BitsStored": 17, "HighBit": 16}, "its pixels do not decode"),
-    "0 bits stored": ({"BitsStored": 0, "HighBit": 0}, "its highest bit"),
-    "high bit elsewhere": ({"HighBit": 15}, "its highest bit is not where bits end"),
-    "3 samples of grey": ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "its header contradicts itself"),
-    "1 sample of colour": ({"PhotometricInterpretation": "RGB"}, "its header contradicts itself"),
-    "unknown colours": ({"PhotometricInterpretation": "DOE JANE"}, "its colours are of a kind that is not read"),
+    "more stored than allocated": ({"BitsStored": 17, "HighBit": 16}, "its pixels cannot be decoded"),
+    "0 bits stored": ({"BitsStored": 0, "HighBit": 0}, "its high bit"),
+    "high bit elsewhere": ({"HighBit": 15}, "its high bit is not its bits stored minus 1"),
+    "3 samples of grey": ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "its number of samples contradicts"),
+    "1 sample of colour": ({"PhotometricInterpretation": "RGB"}, "its number of samples contradicts"),
+    "unknown colours": ({"PhotometricInterpretation": "DOE JANE"}, "its photometric interpretation is not supported"),
     "no palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "its header is damaged (KeyError)"),
-    "no sign": ({"PixelRepresentation": 7}, "its pixels do not decode"),
+    "no sign": ({"PixelRepresentation": 7}, "its pixels cannot be decoded"),
     "window of 0": ({"WindowCenter": 5, "WindowWidth": 0}, "its window is less than one value wide"),
     "negative window": ({"WindowCenter": 5, "WindowWidth": -9}, "its window is less than one value wide"),
     "no such window": ({"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "DOE"}, "a function other than"),
-    "infinite window": ({"WindowCenter": "inf", "WindowWidth": 9}, "its WindowCenter is no number"),
+    "infinite window": ({"WindowCenter": "inf", "WindowWidth": 9}, "its WindowCenter is not a finite number"),
     "window too far": ({"WindowCenter": "1e308", "WindowWidth": "1e308", "RescaleSlope": "-1e308"}, "out of range"),
     "slope 0": ({"RescaleSlope": 0, "RescaleIntercept": 5}, "its rescale slope is 0"),
-    "negative frames": ({"NumberOfFrames": -1}, "its pixels do not decode"),
+    "negative frames": ({"NumberOfFrames": -1}, "its pixels cannot be decoded"),
     "floating-point": ({"PixelData": None, "FloatPixelData": RAMP.astype(np.float32).tobytes()}, "floating-point numbers"),
     "short table": ({"VOILUTSequence": [table(np.arange(9), 0, 12)]}, "its look-up table is shorter"),
     "wide table": ({"VOILUTSequence": [table(np.arange(9), 0, 40)]}, "its look-up table is"),
@@ -263,10 +263,10 @@ def test_a_frame_that_claims_to_be_huge_is_refused_and_takes_no_memory(in_tmp):
     stored = np.zeros((10, 10), np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     dataset = film(stored, 8, uid.JPEGBaseline8Bit, PixelData=encaps.encapsulate([frame]))
-    assert "its pixels do not decode" in refusal(save(dataset))
+    assert "its pixels cannot be decoded" in refusal(save(dataset))
     content = (SHIPPED / "MR_small_jpeg_ls_lossless.dcm").read_bytes()
     Path("film.dcm").write_bytes(huge(content, b"\xff\xf7"))
-    assert "its pixels do not decode" in refusal("film.dcm")
+    assert "its pixels cannot be decoded" in refusal("film.dcm")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 

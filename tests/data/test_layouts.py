@@ -1,4 +1,4 @@
-"""The layouts that a data root may have, what is passed over in it, and what is refused."""
+"""The layouts that a data root may have, what is skipped in it, and what is refused."""
 
 import os
 import shutil
@@ -54,7 +54,7 @@ def test_other_files_are_named(small_root, caplog):
     study = small_root / "train" / "XR_HUMERUS" / "patient00001" / "study1_positive"
     (study / "report.txt").write_text("normal")
     find_views(small_root, "train")
-    assert "report.txt is no image" in caplog.text
+    assert "report.txt is not an image" in caplog.text
 
 
 FAULTS = {
@@ -62,14 +62,14 @@ FAULTS = {
         lambda root: rename_study(root, "study1_positive", "study1_pos"),
         "study1_pos: the name of a study folder ends in",
     ),
-    "no train": (lambda root: shutil.rmtree(root / "train"), "holds no train/ folder"),
+    "no train": (lambda root: shutil.rmtree(root / "train"), "contains no train/ folder"),
     "empty split": (
         lambda root: [shutil.rmtree(path) for path in (root / "train/XR_HUMERUS").iterdir()],
-        "holds no views of XR_HUMERUS",
+        "contains no views of XR_HUMERUS",
     ),
     "empty study": (
         lambda root: [path.unlink() for path in (root / "train/XR_HUMERUS/patient00001/study1_positive").iterdir()],
-        "study1_positive holds no image",
+        "study1_positive contains no image",
     ),
     "one class": (
         lambda root: [shutil.rmtree(path) for path in root.glob("train/*/*/*_negative")],
@@ -77,7 +77,7 @@ FAULTS = {
     ),
     "patient twice": (
         lambda root: shutil.copytree(root / "train/XR_HUMERUS/patient00001", root / "valid/XR_HUMERUS/patient00001"),
-        "1 patients stand in both .*: patient00001",
+        "1 patients are in both .*: patient00001",
     ),
     "loose image": (
         lambda root: (root / "train/XR_HUMERUS/patient00001/study1_positive/image1.png").rename(
@@ -85,10 +85,10 @@ FAULTS = {
         ),
         "image1.png lies outside of a study folder",
     ),
-    "no such folder": (shutil.rmtree, "is no folder"),
+    "no such folder": (shutil.rmtree, "is not a folder"),
     "other type": (
         lambda root: (root / "train/XR_HUMERUS").rename(root / "train/XR_HAND"),
-        "holds no XR_HUMERUS; it holds XR_HAND",
+        "contains no XR_HUMERUS; it contains XR_HAND",
     ),
     "mixed levels": (lambda root: (root / "train/patient00077").mkdir(), "mixes XR_.* folders with others"),
 }

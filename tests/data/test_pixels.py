@@ -12,7 +12,7 @@ from bones.system.errors import DataError
 
 BROKEN = {
     "image1.png": (b"", "0 bytes"),
-    "image2.png": (b"no image at all", "no image that Pillow knows"),
+    "image2.png": (b"no image at all", "not an image that Pillow can read"),
     "image3.dcm": (b"\0" * 128 + b"DICM", "its header names no transfer syntax"),
     "image4.png": (None, "ends after 300 bytes"),
 }
@@ -41,7 +41,7 @@ def test_unreadable_are_all_listed_or_left_out(small_root, tmp_path, caplog):
         kept, pixels = load_pixels(views, 16, "pad", skip_unreadable=True, cache=tmp_path / "cache")
         assert len(kept) == len(pixels) == 14
         assert not set(kept["view"][kept["patient"] == "patient00001"])
-        assert "image2.png   no image that Pillow knows" in caplog.text
+        assert "image2.png   not an image that Pillow can read" in caplog.text
         expected = [fit_square(read_grey(path), 16, "pad") for path in kept["path"]]
         assert (pixels[np.arange(14)][..., 0] == expected).all()
 

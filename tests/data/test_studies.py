@@ -25,7 +25,7 @@ def test_studies_are_folders_with_images_however_deep(in_tmp, caplog):
         ("r/p10/s", "r/p10/s/1.JPG"),
     ]
     assert rows_of(find(["r"])) == expected
-    assert [record.getMessage() for record in caplog.records] == ["r/empty holds no image and is passed over"]
+    assert [record.getMessage() for record in caplog.records] == ["r/empty contains no image and is skipped"]
     caplog.clear()
     Path("r/p2/s/report.txt").touch()
     assert rows_of(find(["r"])) == expected
@@ -80,7 +80,7 @@ def test_named_twice_is_called_once_and_images_are_studies_of_their_own(in_tmp):
     assert rows_of(find(["r", "r/a", "r/b/", "r/b/image1.png"])) == expected
 
 
-@pytest.mark.parametrize(("name", "message"), [("absent", "no such file or folder"), ("empty", "holds no image")])
+@pytest.mark.parametrize(("name", "message"), [("absent", "no such file or folder"), ("empty", "contains no image")])
 def test_nothing_to_find(name, message, in_tmp):
     write_image("r/a/image1.png")
     Path("empty/inner").mkdir(parents=True)

@@ -57,7 +57,7 @@ def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
     positive = table["study_probability"] >= threshold
     assert (table["decision"] == np.where(positive, "Positive", "Negative")).all()
     counts = table.drop_duplicates("study")["decision"].value_counts()
-    assert f"{counts.get('Positive', 0)} Positive, {counts.get('Negative', 0)} Negative, 0 not called" in out
+    assert f"{counts.get('Positive', 0)} Positive, {counts.get('Negative', 0)} Negative, 0 not classified" in out
 
 
 def test_values_are_those_of_keras_alone(run, site):
@@ -100,7 +100,10 @@ def test_unreadable_views_are_told_at_the_end(run, damaged, capsys):
     assert model_test.main([run, damaged]) == 1
     error = one_message(capsys, "model_test")
     assert "2 of 6 images cannot be decoded" in error and "--skip-unreadable" in error
-    assert "site/a/study1/image2.png   0 bytes" in error and "site/a/study2/image1.png   no image that Pillow knows" in error
+    assert (
+        "site/a/study1/image2.png   0 bytes" in error
+        and "site/a/study2/image1.png   not an image that Pillow can read" in error
+    )
     table = pd.read_csv("predictions.csv", keep_default_na=False)
     assert table["decision"].tolist()[:3] == [""] * 3 and set(table["decision"][3:]) <= {"Positive", "Negative"}
     assert [bool(fault) for fault in table["fault"]] == [False, True, True, False, False, False]
@@ -109,13 +112,13 @@ def test_unreadable_views_are_told_at_the_end(run, damaged, capsys):
     assert model_test.main([run, "site/a/study1", "site/b"]) == 1
     out = capsys.readouterr().out
     assert "study site/b/study10\t" in out and "site/a/study1/image1.png\t" in out
-    assert "site/a/study1/image2.png\tNot called\t-\n" in out and "study site/a/study1\tNot called\t-\n" in out
+    assert "site/a/study1/image2.png\tNot classified\t-\n" in out and "study site/a/study1\tNot classified\t-\n" in out
 
 
 def test_unreadable_views_are_left_out_where_one_may(run, damaged, capsys):
     assert model_test.main([run, damaged, "--skip-unreadable"]) == 0
     captured = capsys.readouterr()
-    assert "1 not called" in captured.out and "2 of 6 images cannot be decoded" in captured.err
+    assert "1 not classified" in captured.out and "2 of 6 images cannot be decoded" in captured.err
     table = pd.read_csv("predictions.csv", keep_default_na=False)
     first = table[table["study"] == "site/a/study1"]
     assert float(first["study_probability"].iloc[0]) == pytest.approx(float(first["probability"].iloc[0]))

@@ -73,7 +73,7 @@ def test_a_panel_shows_each_film_beside_its_map_undistorted(count, in_tmp):
         drawn = np.asarray(picture.convert("RGB"))
     assert figure._suptitle.get_text() == "a $\\title of\ntwo lines"
     (bar,) = [axes for axes in figure.axes if axes.get_ylabel()]
-    assert "class activation: 1 is 11.0 in the logit" in bar.get_ylabel() and bar.get_ylim() == (0, 1)
+    assert "class activation: 1 is 11.0 in logits" in bar.get_ylabel() and bar.get_ylim() == (0, 1)
     shown = [axes for axes in figure.axes if axes.images]
     rows = [shown[place : place + 3] for place in range(0, 3 * count, 3)]
     assert len(shown) == 3 * count and [row[0].get_title(loc="left") for row in rows] == captions

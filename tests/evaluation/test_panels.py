@@ -53,7 +53,7 @@ def test_maps_in_pictures_are_those_of_the_views(run, site, monkeypatch):
     monkeypatch.setattr(overlays, "save", lambda figure, file: drawn.update({file.name: figure}))
     assert model_test.main([run, site, "--heatmap", "maps"]) == 1
     assert set(drawn) == {"a_study1.png", "a_study2.png", "b_study10.png"}
-    assert "a_study1.png" in drawn and drawn["a_study1.png"][0].split("\n")[1].startswith("Not called (")
+    assert "a_study1.png" in drawn and drawn["a_study1.png"][0].split("\n")[1].startswith("Not classified (")
     network = checkpoints.load_network(RunFolder("run"))
     for name, folder in (("a_study1.png", "site/a/study1"), ("b_study10.png", "site/b/study10")):
         _, films, captions, maps = drawn[name]

@@ -45,13 +45,13 @@ def test_a_whole_saved_network_is_a_weights_file(tmp_path):
     second = densenet169_k12(48, str(tmp_path / "best.h5"))  # weights do not hang on the size
     for before, after in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    with pytest.raises(WeightsError, match=r"best\.h5 does not hold weights for inception_v3"):
+    with pytest.raises(WeightsError, match=r"best\.h5 does not contain weights for inception_v3"):
         inception_v3(75, str(tmp_path / "best.h5"))
 
 
 def test_weights_faults(tmp_path):
     (tmp_path / "noise.h5").write_bytes(b"noise")
-    with pytest.raises(WeightsError, match=r"noise\.h5 does not hold weights"):
+    with pytest.raises(WeightsError, match=r"noise\.h5 does not contain weights"):
         densenet169_k12(32, str(tmp_path / "noise.h5"))
     with pytest.raises(WeightsError, match="no such weights file"):
         densenet169_k12(32, str(tmp_path / "absent.h5"))

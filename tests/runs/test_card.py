@@ -32,7 +32,7 @@ def test_training_writes_a_card(trained):
         counts = settings["data"][part]
         row = f"| {part} | {counts['studies']} | {counts['patients']} | {counts['views']} | {counts['positive_views']} |"
         assert row in text
-    assert f"epoch {settings['best_epoch']} kept" in text and f"| seed | `{settings['options']['seed']}` |" in text
+    assert f"epoch {settings['best_epoch']} selected" in text and f"| seed | `{settings['options']['seed']}` |" in text
     assert settings["data"]["root"] not in text, "a path of the trainer's"
 
 
@@ -44,9 +44,9 @@ def test_scoring_puts_the_scores_into_it(run, capsys):
     text = (run / "MODEL_CARD.md").read_text()
     auroc = study["auroc"]
     assert f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]" in text and "held-out studies" in text
-    assert "flatters" not in text
+    assert "optimistic" not in text
     assert model_test.main([str(run.path), "--split", "tuning"]) == 0
-    assert "this flatters" in (run / "MODEL_CARD.md").read_text()
+    assert "scores are optimistic" in (run / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("averaging", [False, True])
@@ -57,7 +57,7 @@ def test_its_lines_of_code_give_the_probabilities_of_the_run(run, phantoms, aver
     (code,) = re.findall(r"```python\n(.*?)```", (run / "MODEL_CARD.md").read_text(), flags=re.DOTALL)
     views = find_views(phantoms, "held-out").head(6)
     _, pixels = load_pixels(views, 32, "pad", cache=None)
-    found = {"films": pixels[np.arange(6)]}
+    found = {"images": pixels[np.arange(6)]}
     monkeypatch.chdir(run.path)
     exec(code, found)
     expected = Classifier(run).predict(pixels)

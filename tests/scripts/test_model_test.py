@@ -140,8 +140,8 @@ def test_study_faults(run, phantoms, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for argument, message in (
         (tmp_path / "absent", "no such file or folder"),
-        (tmp_path / "bad.png", "no image that Pillow knows"),
-        (tmp_path / "empty", "holds no image"),
+        (tmp_path / "bad.png", "not an image that Pillow can read"),
+        (tmp_path / "empty", "contains no image"),
     ):
         assert model_test.main([str(run), str(argument)]) == 1
         err = capsys.readouterr().err
@@ -198,12 +198,12 @@ def damage(run, name, content):
 
 
 CHECKPOINTS = {
-    "no run": (shutil.rmtree, "is no run folder"),
+    "no run": (shutil.rmtree, "is not a run folder"),
     "no checkpoint": (lambda run: (run / "best.h5").unlink(), "best.h5 does not exist"),
-    "random bytes": (lambda run: damage(run, "best.h5", b"random"), "best.h5 is no network that Keras opens"),
-    "truncated": (lambda run: damage(run, "best.h5", (run / "best.h5").read_bytes()[:5000]), "best.h5 is no network"),
-    "no json": (lambda run: damage(run, "run.json", b"{"), "run.json is no JSON"),
-    "other json": (lambda run: damage(run, "run.json", b"[1]"), "holds no JSON object"),
+    "random bytes": (lambda run: damage(run, "best.h5", b"random"), "best.h5 is not a network that Keras loads"),
+    "truncated": (lambda run: damage(run, "best.h5", (run / "best.h5").read_bytes()[:5000]), "best.h5 is not a network"),
+    "no json": (lambda run: damage(run, "run.json", b"{"), "run.json is not valid JSON"),
+    "other json": (lambda run: damage(run, "run.json", b"[1]"), "is not a JSON object"),
     "wrong field": (
         lambda run: damage(run, "run.json", b'{"options": {}, "data": {}, "threshold": "high"}'),
         "'threshold' is 'high'",
@@ -256,7 +256,7 @@ def test_checkpoint_of_another_size_is_refused(run, capsys):
     record["options"]["size"] = 64
     (run / "run.json").write_text(json.dumps(record))
     assert model_test.main([str(run)]) == 1
-    assert "of different runs" in capsys.readouterr().err
+    assert "to different runs" in capsys.readouterr().err
 
 
 def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
@@ -268,7 +268,7 @@ def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
     network.save(run / "best.h5")
     marker.unlink(missing_ok=True)
     assert model_test.main([str(run)]) == 1
-    assert "is no network that Keras opens" in capsys.readouterr().err
+    assert "is not a network that Keras loads" in capsys.readouterr().err
     assert not marker.exists()
 
 
@@ -342,7 +342,7 @@ def test_runs_on_other_data_are_not_compared(runs, small_root, capsys):
     for form in ([], ["--markdown"]):
         assert model_test.main([*runs[:2], *form]) == 0
         out = capsys.readouterr().out
-        assert "was scored on other studies" in out and "ensemble of" not in out and "minus" not in out
+        assert "was scored on different studies" in out and "ensemble of" not in out and "minus" not in out
 
 
 def test_several_runs_and_what_is_for_one(runs, phantoms, capsys):
@@ -380,10 +380,10 @@ def test_corrected_labels_side_by_side(run, phantoms, tmp_path, capsys):
     assert report["corrected"] == 1 and plain["corrected"] == 0
     assert report["folder_labels"]["studies"] == plain["studies"]
     assert report["studies"]["brier"]["value"] < plain["studies"]["brier"]["value"]
-    assert "studies, corrected" in out and "studies, folder names" in out and "changes the label of no study" not in out
+    assert "studies, corrected" in out and "studies, folder names" in out and "changes no label" not in out
     (tmp_path / "same.csv").write_text(f"study,label\nvalid/XR_HUMERUS/{wrong['patient']}/{wrong['study']},{wrong['label']}\n")
     assert model_test.main([str(run), "--labels", str(tmp_path / "same.csv")]) == 0
-    assert "same.csv changes the label of no study of this split" in capsys.readouterr().out
+    assert "same.csv changes no label of this split" in capsys.readouterr().out
     assert model_test.main([str(run), "--labels", str(tmp_path / "labels.csv")]) == 0
     labels = pd.read_csv(run / "predictions.csv").set_index(["patient", "study"])["label"]
     assert set(labels[(wrong["patient"], wrong["study"])]) == {1 - wrong["label"]}

@@ -89,7 +89,7 @@ def test_corrected_labels_are_trained_on(in_tmp, small_root, capsys):
     assert corrected["options"]["labels"] == str(in_tmp / "corrections.csv")
     Path("corrections.csv").write_text("train/nobody,0\n")
     assert mura.main(["--out", "corrected", "--resume"]) == 1
-    assert "is no study folder" in capsys.readouterr().err
+    assert "is not a study folder" in capsys.readouterr().err
 
 
 def test_saved_networks_give_their_epochs_scores(trained, phantoms):
@@ -208,7 +208,7 @@ def test_resume_takes_no_other_options_or_data(trained, small_root, tmp_path, ca
     assert mura.main(["--out", str(trained), "--resume", "--data", str(small_root)]) == 1
     assert "is not the data that" in capsys.readouterr().err
     assert mura.main(["--out", str(tmp_path / "absent"), "--resume"]) == 1
-    assert "no run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
 
 
 def test_nan_loss_names_the_epoch(in_tmp, phantoms, capsys):

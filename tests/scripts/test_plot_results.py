@@ -101,7 +101,7 @@ def scored(trained, tmp_path):
 def test_figures_of_predictions(scored, trained, in_tmp, figures, capsys):
     capsys.readouterr()
     assert plot_results.main([str(scored), str(trained)]) == 0
-    assert f"{trained} was not scored yet" in capsys.readouterr().out
+    assert f"{trained} has not been scored" in capsys.readouterr().out
     assert set(figures) == {*NAMES, *SCORE_NAMES}
     studies = study_probabilities(pd.read_csv(scored / "predictions.csv").query("split == 'held-out'"))
     report = json.loads((scored / "scores.json").read_text())
@@ -169,14 +169,14 @@ def test_several_study_types_are_drawn_side_by_side(scored, in_tmp, figures):
 @pytest.mark.parametrize(
     ("content", "message"),
     (
-        ("", "is no table"),
+        ("", "is not a CSV table"),
         ("a,b\n1,2\n", "lacks the columns"),
         ("{header}\n", "no rows, or labels or probabilities out of range"),
         ("{header}\nheld-out,XR,p,s,v,path,1,1.5\n", "out of range"),
         ("{header}\nheld-out,XR,p,s,v,path,maybe,0.5\n", "out of range"),
-        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\n", "one label only"),
-        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\nheld-out,XR,p,s,w,path,0,0.5\n", "two for one study"),
-        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\nheld-out,XR,p,s,v,path,1,0.5\n", "a view twice"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\n", "only one label"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\nheld-out,XR,p,s,w,path,0,0.5\n", "two labels for one study"),
+        ("{header}\nheld-out,XR,p,s,v,path,1,0.5\nheld-out,XR,p,s,v,path,1,0.5\n", "a duplicate view"),
         ("{header}\nheld-out,XR,,s,v,path,1,0.5\nheld-out,XR,p,s,v,path,0,0.5\n", "rows without a name"),
     ),
 )
@@ -196,7 +196,7 @@ def test_odd_names_are_drawn_and_named(trained, tmp_path):
 
 def test_faults(trained, tmp_path, capsys):
     assert plot_results.main([str(tmp_path / "absent")]) == 1
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     broken = tmp_path / "broken"
     shutil.copytree(trained, broken)
     (broken / "history.csv").write_text("epoch,loss\n1,0.5\n")
@@ -206,7 +206,7 @@ def test_faults(trained, tmp_path, capsys):
     for rows in ("", "1,low,0,0,0,0,0,0,0,0\n", "1,0.5\n"):
         (broken / "history.csv").write_text(f"{header}\n{rows}")
         assert plot_results.main([str(broken)]) == 1
-        assert "no rows, or cells that are no numbers" in capsys.readouterr().err
+        assert "no rows, or cells that are not numbers" in capsys.readouterr().err
     (broken / "history.csv").unlink()
     assert plot_results.main([str(broken)]) == 1
     assert "history.csv cannot be read" in capsys.readouterr().err

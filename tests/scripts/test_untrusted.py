@@ -162,7 +162,7 @@ def test_a_damaged_best_network_is_told_before_more_is_trained(trained, in_tmp, 
     shutil.copytree(trained, "run")
     damaged("truncated", trained / "best.h5", Path("run/best.h5"), "marker")
     assert mura.main(["--out", "run", "--resume"]) == 1
-    assert "best.h5 is no network" in one_message(capsys)
+    assert "best.h5 is not a network" in one_message(capsys)
 
 
 def test_images_that_changed_are_told_on_resume(small_root, in_tmp, capsys):

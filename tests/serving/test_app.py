@@ -117,7 +117,7 @@ def test_bad_files_are_told_and_the_page_lives_on(page, server, study, tmp_path)
     for number in range(13):
         shutil.copy(next(study.iterdir()), tmp_path / f"many{number}.png")
     for files, message in (
-        (["text.png"], "no image that Pillow knows"),
+        (["text.png"], "not an image that Pillow can read"),
         (["cut.png", "many1.png"], "cut.png: ends after 500 bytes"),
         (["<b onerror=alert(1)>.png"], "0 bytes"),
         ([f"many{number}.png" for number in range(13)], "13 files: expected the views of one study, 12 at most"),
@@ -201,12 +201,12 @@ def ask(url, content):
 
 def test_faults(trained, tmp_path, capsys, monkeypatch):
     assert app.main([str(tmp_path)]) == 1
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert app.main([str(trained), "--port", str(taken.getsockname()[1])]) == 1
-    assert "is taken, or is no address" in capsys.readouterr().err
+    assert "is in use, or not an address" in capsys.readouterr().err
     for options in (["--port", "0"], ["--port", "x"], ["--hos", "a"]):
         with pytest.raises(SystemExit) as error:
             app.main([str(trained), *options])
@@ -220,7 +220,7 @@ def test_the_page_says_how_good_the_network_is(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     (run / "scores.json").unlink(missing_ok=True)
-    assert "Nobody has scored this network" in Page(RunFolder.open(run)).reliability_note
+    assert "This network has not been scored" in Page(RunFolder.open(run)).reliability_note
     assert model_test.main([str(run)]) == 0
     studies = json.loads((run / "scores.json").read_text())["studies"]
     assert f"{studies['sensitivity']['value']:.3f}" in Page(RunFolder.open(run)).reliability_note
@@ -242,7 +242,7 @@ def test_an_address_that_is_taken_leaves_no_socket_open(trained, capsys):
         before = open_sockets()
         for address in (["--port", str(taken.getsockname()[1])], ["--host", "203.0.113.1"]):
             assert app.main([str(trained), *address]) == 1
-            assert "is taken, or is no address of this machine" in capsys.readouterr().err
+            assert "is in use, or not an address of this machine" in capsys.readouterr().err
             assert open_sockets() == before
 
 

@@ -194,7 +194,7 @@ def test_an_export_is_replaced_but_another_file_is_not(run, capsys):
     for taken, name, out in (("a.onnx", "onnx", "a.onnx"), ("b.bin", "openvino", "b.xml")):
         Path(taken).write_text("mine")
         assert export.main([str(run), "--format", name, "--out", out]) == 1
-        assert f"{taken} is there already" in capsys.readouterr().err and Path(taken).read_text() == "mine"
+        assert f"{taken} exists" in capsys.readouterr().err and Path(taken).read_text() == "mine"
     assert export.main([str(run), "--format", "openvino", "--out", "new/place/c.xml"]) == 0
     assert sorted(path.name for path in Path("new/place").iterdir()) == ["c.bin", "c.xml"]
 
@@ -225,18 +225,18 @@ def test_faults_are_told_in_one_message(run, tmp_path, monkeypatch, capsys):
         return err
 
     (tmp_path / "file").write_text("")
-    assert "file/a.onnx cannot be made (Not a directory" in told("--out", tmp_path / "file" / "a.onnx")
-    assert "no folder; a data root is" in told("--data", tmp_path / "absent")
+    assert "file/a.onnx cannot be written (Not a directory" in told("--out", tmp_path / "file" / "a.onnx")
+    assert "is not a folder; a data root is" in told("--data", tmp_path / "absent")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    assert "Keras runs on jax, and exports are made with TensorFlow. Set KERAS_BACKEND=tensorflow." in told()
+    assert "Keras runs on jax, but exports need TensorFlow. Set KERAS_BACKEND=tensorflow." in told()
     monkeypatch.undo()
     record = json.loads((run / "run.json").read_text())
     change_run(run, data=record["data"] | {"root": str(tmp_path / "gone")})
-    assert "gone, which the run was trained on, is gone. Pass --data ROOT" in told()
+    assert "gone, the run's training data, does not exist. Pass --data ROOT" in told()
     (run / "best.h5").write_bytes(b"half a file")
-    assert "best.h5 is no network that Keras opens" in told()
+    assert "best.h5 is not a network that Keras loads" in told()
     shutil.rmtree(run)
-    assert "is no run folder" in told()
+    assert "is not a run folder" in told()
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_devices_that_are_not_there_are_told(phantoms, trained, in_tmp, monkeypa
     assert train(phantoms, "run", "--devices", 8) == 1
     assert "--devices 8: there are 4 GPUs" in capsys.readouterr().err
     assert mura.main(["--out", str(trained), "--resume", "--devices", "3"]) == 2
-    assert "8 views a step, which do not divide by 3" in capsys.readouterr().err
+    assert "8 views per step, which is not divisible by 3" in capsys.readouterr().err
     for text in ("0", "-1", "x", "1.5"):
         with pytest.raises(SystemExit) as error:
             train(phantoms, "run", f"--devices={text}")

@@ -58,8 +58,8 @@ def test_a_scratch_folder_goes(in_tmp):
     ("content", "message"),
     [
         (None, r"t\.csv cannot be read: No such file or directory\. Score again\."),
-        (b"", r"t\.csv is no table \(No columns to parse from file\)\. Score again\."),
-        (b"a,b\n1,2\n1,2,3\n", r"t\.csv is no table \(Error tokenizing data.*\)\. Score again\."),
+        (b"", r"t\.csv is not a CSV table \(No columns to parse from file\)\. Score again\."),
+        (b"a,b\n1,2\n1,2,3\n", r"t\.csv is not a CSV table \(Error tokenizing data.*\)\. Score again\."),
         (b"a\n1\n", r"t\.csv lacks the columns b; expected a,b\. Score again\."),
     ],
 )

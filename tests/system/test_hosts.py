@@ -152,7 +152,7 @@ def test_plans(text, number, environment, expected):
         ("2@a:1", None, "pass --host-number, which of the 2"),
         ("2@a:1", 2, "expected 0 to 1"),
         ("2@a:1", -1, "expected 0 to 1"),
-        (None, 1, "goes with --hosts"),
+        (None, 1, "needs --hosts"),
         ("slurm", None, "SLURM_JOB_ID, SLURM_NTASKS, SLURM_PROCID, SLURM_STEP_NODELIST not set. Start it with srun"),
     ],
 )
@@ -179,13 +179,15 @@ def test_hosts_meet_before_jax_does(meeting, monkeypatch):
     assert exceptions(meeting, 2, 0, 1) == ["", "", ""]
     monkeypatch.setattr(hosts, "START", 2)
     first, *seconds = exceptions(meeting, 0, 1, 1)
-    assert f"host 2 did not come to {meeting} within 2 s" in first
+    assert f"host 2 did not connect to {meeting} within 2 s" in first
     other, one = sorted(seconds)
-    assert "--host-number 1: another host has said so" in other and "the first host, or not all others, did not come" in one
+    assert (
+        "--host-number 1: another host has this number" in other and "the first host, or not all others, did not connect" in one
+    )
     first, stranger = exceptions(meeting, 0, 7)
     assert (
-        "host 1, 2 did not come" in first
-        and "--host-number 7: another host has said so, or the first one expects fewer" in stranger
+        "host 1, 2 did not connect" in first
+        and "--host-number 7: another host has this number, or the first one expects fewer" in stranger
     )
     with socket.create_server(("127.0.0.1", int(meeting.split(":")[1]))):
-        assert "cannot be listened at" in exceptions(meeting, 0)[0]
+        assert "cannot listen at port" in exceptions(meeting, 0)[0]

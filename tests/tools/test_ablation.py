@@ -141,7 +141,7 @@ def test_damaged_records_are_told(tmp_path, capsys, content):
     with pytest.raises(SystemExit):
         ablate.main(["--table"])
     assert ablate.main(["--record", str(tmp_path / "nowhere"), "--table"]) == 0
-    assert "nowhere holds no run" in capsys.readouterr().out
+    assert "nowhere contains no run" in capsys.readouterr().out
 
 
 def test_failures_are_named(small_table, monkeypatch, capsys):

@@ -43,5 +43,5 @@ def test_a_fault_of_the_data_is_one_message(in_tmp, capfd):
     (in_tmp / "films" / "8").mkdir(parents=True)
     assert scaling.main(["--views", "8", "--out", str(in_tmp / "films")]) == 1
     errors = capfd.readouterr().err
-    assert "holds neither train/ nor valid/" in errors and "Traceback" not in errors
+    assert "contains neither train/ nor valid/" in errors and "Traceback" not in errors
     assert "scaling.py: the stage 'find' of " in errors

@@ -13,11 +13,11 @@
 #
 #     sbatch --export=ALL,DATA=/data/MURA-v1.1,RUN=/scratch/runs/humerus tools/cluster/slurm.sh --study-type XR_HUMERUS --seed 1
 #
-# What stands behind the script's name goes to mura.py. The checkout with its .venv, DATA and RUN lie on a disk that all nodes
-# share. Two minutes before the time is up Slurm sends SIGTERM: the state is saved, and the job queues again and goes on with it.
-# After a fault the same command goes on. Without GPUs: sbatch --gpus-per-node=0 ...
+# Arguments after the script's name are passed to mura.py. The checkout with its .venv, DATA and RUN are on a disk shared by all
+# nodes. Two minutes before the time limit Slurm sends SIGTERM: the state is saved, and the job is requeued and resumes.
+# After an error the same command resumes. Without GPUs: sbatch --gpus-per-node=0 ...
 set -euo pipefail
-: "${DATA:?set DATA to the folder that MURA unpacks to}" "${RUN:?set RUN to the run folder to make}"
+: "${DATA:?set DATA to the folder that MURA unpacks to}" "${RUN:?set RUN to the run folder to create}"
 cd "${SLURM_SUBMIT_DIR:-.}"
 export KERAS_BACKEND=jax
 
@@ -26,7 +26,7 @@ if [[ -e $RUN/run.json ]]; then
 else
     arguments=(--out "$RUN" --data "$DATA" "$@")
 fi
-# --kill-on-bad-exit: where one host fails, Slurm does not wait for the others.
+# --kill-on-bad-exit: if one host fails, Slurm stops the others.
 srun --kill-on-bad-exit=1 .venv/bin/python mura.py --hosts slurm "${arguments[@]}"
 
 if grep -q '"finished": null' "$RUN/run.json"; then

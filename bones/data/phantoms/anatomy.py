@@ -1,4 +1,4 @@
-"""The anatomy of an upper arm: path lengths of X-rays in millimetres through bone and soft tissue.
+"""Anatomy of an upper arm: path lengths of X-rays in millimetres through bone and soft tissue.
 
 `along` runs down the humerus from the centre of its head, `across` is positive towards the trunk; both are (height, width) maps
 in millimetres.
@@ -17,7 +17,7 @@ class Arm:
     shaft: float  # radius of its shaft
     cortex: float  # thickness of its wall in mid-shaft
     flesh: float  # radius of the arm
-    growth_plate: bool  # a child's, open: a dark line that is no fracture
+    growth_plate: bool  # a child's, open: a dark line, not a fracture
     flexion: float  # of the elbow, radians
     trunk: float  # distance from the humerus to the flank
 
@@ -61,7 +61,7 @@ def humerus(arm, along, across, lateral):
     elbow = np.interp(s, [215, 290], [0, 1])
     width = width * (1 - 0.4 * elbow * lateral)  # from the side the elbow is narrow
     width = width * np.interp(s, [40, 100, 200, 260], [unit, arm.shaft / 11.0, arm.shaft / 11.0, unit])
-    middle = np.interp(s, [-25, 20, 60], [9, 5, 0]) * unit * (1 - 0.5 * lateral)  # the head sits towards the trunk
+    middle = np.interp(s, [-25, 20, 60], [9, 5, 0]) * unit * (1 - 0.5 * lateral)  # the head is closer to the trunk
     wall = np.interp(s, [-20, 20, 80, 200, 260], [0.25, 0.3, 1, 1, 0.35]) * arm.cortex
     hollow = np.interp(s, [-20, 30, 80, 210, 260], [0.78, 0.82, 0.96, 0.96, 0.78])  # spongy bone fills the ends
     flat = np.interp(s, [200, 270], [1, 0.55 + 0.3 * lateral])  # the elbow end is flat, seen from the front
@@ -108,7 +108,7 @@ def trunk(arm, along, across, rng):
     soft = 150 * np.sqrt(depth) * below_neck * (1 - 0.55 * lung)
     inward = across - edge
     ribs = 0
-    for slope, thickness in ((-0.45, 5.0), (0.25, 2.5)):  # ribs in front and behind run down in opposite ways
+    for slope, thickness in ((-0.45, 5.0), (0.25, 2.5)):  # anterior and posterior ribs slope in opposite directions
         phase = (along - slope * inward + 0.004 * slope * inward**2) / (28 + 5 * slope) + rng.uniform(0, 1)
         ribs = ribs + thickness * np.clip(np.cos(2 * np.pi * phase) - 0.55, 0, 0.3) / 0.3
     ribs = ribs * (depth > 0) * np.sqrt(depth) * np.clip((along + 20) / 30, 0, 1)
@@ -116,7 +116,7 @@ def trunk(arm, along, across, rng):
 
 
 def flesh(arm, along, across, rng):
-    """Path length of soft tissue through upper arm and forearm, with a muscle edge and a fold or two in some."""
+    """Path length of soft tissue through upper arm and forearm, with a muscle edge and in some up to two skin folds."""
     unit = arm.length / 305
     radius = arm.flesh * np.interp(along / unit, [-90, -55, -20, 40, 150, 290, 330], [0.1, 0.75, 1.15, 1.1, 0.95, 0.85, 0.8])
     soft = rod(radius, across - 6 * unit)

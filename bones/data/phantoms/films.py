@@ -1,6 +1,6 @@
-"""From an arm and an injury to a film: framing, attenuation, exposure, borders and markers; none of it knows the label.
+"""Render a radiograph of an arm and an injury: framing, attenuation, exposure, borders, markers, all independent of the label.
 
-A map of path lengths in millimetres is turned into grey by the law of attenuation, I = I0 exp(-sum mu t), with quantum noise,
+A map of path lengths in millimetres is converted to grey by the law of attenuation, I = I0 exp(-sum mu t), with quantum noise,
 scatter, blur and a display curve.
 """
 
@@ -14,39 +14,39 @@ from bones.data.phantoms.anatomy import flesh, shoulder, trunk
 from bones.data.phantoms.injuries import broken_humerus, hardware
 
 # Linear attenuation per millimetre at about 60 keV effective, close to NIST's X-ray mass attenuation tables (NISTIR 5632):
-# muscle 0.021, cortical bone 0.060; metal is titanium, steel is beyond what a film tells apart.
+# muscle 0.021, cortical bone 0.060; metal is titanium; steel would look the same.
 MU_SOFT, MU_BONE, MU_METAL = 0.021, 0.060, 0.35
 
 
 @dataclasses.dataclass
 class Framing:
-    """How a view is taken and shown; drawn without knowledge of the label."""
+    """Framing and display of a view; drawn independently of the label."""
 
     width: int  # pixels
     height: int
     pixel: float  # millimetres a pixel
-    turn: float  # of the arm on the film, radians
+    turn: float  # of the arm in the image, radians
     mirrored: bool
-    centre: tuple  # of the film, (along, across) millimetres
+    centre: tuple  # of the image, (along, across) millimetres
     lateral: float  # 0 from the front, 1 from the side
-    field: tuple | None  # (half height, half width, turn): exposed field as shares of the film, None covers all of it
+    field: tuple | None  # (half height, half width, turn): exposed field as shares of the image, None covers all of it
     edges: tuple  # which of its four sides show a bright edge
     marker: str  # "", "L" or "R"
-    marker_place: tuple  # shares of the film
+    marker_place: tuple  # shares of the image
     inverted: bool
     mode: str  # L or RGB
     seed: int  # of the texture, noise and exposure
 
 
 def draw_framing(arm, place, side, size, zoom, rng):
-    """A view's framing around a place of the arm, which `zoom` magnifies. Returns: Framing."""
+    """A view's framing around a position on the arm, magnified by `zoom`. Returns: Framing."""
     field_of_view = rng.uniform(0.62, 1.15) * arm.length / zoom  # of the long side, millimetres
     long, short = size, int(size * rng.uniform(0.62, 1.0))
     across_film = rng.random() < 0.2  # arm lies across: the long side is the width
     width, height = (long, short) if across_film else (short, long)
     turn = rng.normal(0, 0.16) + (np.pi / 2 * rng.choice([-1, 1]) if across_film else np.pi * (rng.random() < 0.08))
-    reach = 0.25 * field_of_view  # the place may lie off-centre, but on the film
-    pull = 0.35 / zoom  # from the place towards the middle of the arm
+    reach = 0.25 * field_of_view  # the position may be off-centre, but in the image
+    pull = 0.35 / zoom  # from the position towards the middle of the arm
     centre = ((1 - pull) * place + pull * arm.length / 2 + rng.uniform(-0.4, 0.4) * reach, rng.uniform(-0.15, 0.35) * reach)
     bordered = rng.random() < 0.45
     field = (rng.uniform(0.86, 0.99), rng.uniform(0.86, 0.99), rng.normal(0, 0.07) * (rng.random() < 0.5)) if bordered else None
@@ -71,8 +71,8 @@ def draw_framing(arm, place, side, size, zoom, rng):
 def draw_film(arm, injury, framing):
     """One view.
 
-    Returns: (grey, box): (height, width) uint8, and the (left, top, right, bottom) of what is abnormal in pixels, None if
-        nothing is.
+    Returns: (grey, box): (height, width) uint8, and the (left, top, right, bottom) of the abnormality in pixels, None if
+        there is none.
     """
     rng = np.random.default_rng(framing.seed)
     y, x = np.mgrid[: framing.height, : framing.width].astype(np.float32)
@@ -107,7 +107,7 @@ def texture(shape, pixel, rng):
 
 
 def clothing(along, across, arm, rng):
-    """Path length through metal that is no hardware: a chain or buttons over the trunk or beside the arm, in some films."""
+    """Path length through metal other than hardware: a chain or buttons over the trunk or beside the arm, in some images."""
     metal = np.zeros(along.shape, np.float32)
     for _ in range(rng.integers(1, 4) if rng.random() < 0.15 else 0):
         a, c = rng.uniform(-60, arm.length), arm.trunk + rng.uniform(-20, 60)
@@ -121,8 +121,8 @@ def clothing(along, across, arm, rng):
 def expose(depth, pixel, rng):
     """From attenuation, the sum of mu t, to grey between 0 and 1.
 
-    Scatter adds a blurred share of the light; the quanta that arrive are noisy, the fewer the more; the detector blurs; the
-    display shows the logarithm through a window with a toe and a shoulder.
+    Scatter adds a blurred share of the light; quantum noise is higher at low exposure; the detector blurs; the display shows
+    the logarithm through a sigmoid window.
     """
     light = np.exp(-depth)
     light = light + rng.uniform(0.01, 0.05) * ndimage.uniform_filter(light, int(25 / pixel) + 1)
@@ -136,7 +136,7 @@ def expose(depth, pixel, rng):
 
 
 def frame(grey, near, framing, rng):
-    """Cut to the exposed field with its bright edges, put the marker, invert. Returns: (height, width) uint8."""
+    """Mask outside the exposed field with its bright edges, add the marker, invert. Returns: (height, width) uint8."""
     height, width = grey.shape
     if framing.field:
         half_height, half_width, turn = framing.field

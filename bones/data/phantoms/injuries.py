@@ -1,4 +1,4 @@
-"""What makes a phantom study positive: a fracture of the humerus, or the hardware that holds one."""
+"""Abnormalities of positive phantom studies: a fracture of the humerus, or the hardware that fixes one."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ KINDS = ("transverse", "oblique", "spiral", "displaced", "plate", "nail")
 
 @dataclasses.dataclass
 class Injury:
-    """What makes a study positive; lengths in millimetres, angles in radians."""
+    """The abnormality of a positive study; lengths in millimetres, angles in radians."""
 
     kind: str  # of KINDS, or "none"
     place: float  # along the humerus, its middle
@@ -20,12 +20,12 @@ class Injury:
     twist: float = 0.0  # half the height that a spiral climbs
     shift: tuple = (0.0, 0.0)  # of the lower fragment, along and across
     angle: float = 0.0  # of the lower fragment
-    seed: int = 0  # of the jagged line and of where the screws sit
+    seed: int = 0  # of the jagged line and of the positions of the screws
 
 
 def draw_injury(kind, place, arm, severity, rng):
-    """An injury of a kind at a place of an arm; `severity` stretches gaps, and up to 1.5 shifts and angles. Returns: Injury."""
-    sign, shift = rng.choice([-1, 1]), min(severity, 1.5)  # a fragment shifted further would leave the film
+    """An injury of a kind at a place of an arm; `severity` scales gaps, and up to 1.5 shifts and angles. Returns: Injury."""
+    sign, shift = rng.choice([-1, 1]), min(severity, 1.5)  # a fragment shifted further would leave the image
     injury = Injury(kind, place, seed=int(rng.integers(2**31)))
     injury.gap = severity * rng.uniform(1.6, 4.0)
     if kind == "transverse":
@@ -38,7 +38,7 @@ def draw_injury(kind, place, arm, severity, rng):
         across = shift * sign * arm.shaft * rng.uniform(0.6, 1.9)
         injury.slope, injury.shift = rng.uniform(-0.5, 0.5), (shift * rng.uniform(-16, 3), across)
         injury.angle = shift * rng.uniform(-0.4, 0.4)
-    else:  # hardware holds a fracture that has healed in half of the studies
+    else:  # in half of the studies with hardware the fracture has healed
         injury.gap *= 0.5 * rng.integers(0, 2)
     return injury
 
@@ -47,11 +47,11 @@ def broken_humerus(arm, injury, along, across, lateral, pixel):
     """(bone, near): path length through both fragments of humerus and the forearm below, and a mask of where the injury shows.
 
     Args:
-        pixel: millimetres a pixel; edges of the line are as soft as that.
+        pixel: millimetres a pixel; the edges of the line are blurred by that much.
     """
     if injury.kind == "none":
         return humerus(arm, along, across, lateral) + forearm(arm, along, across), np.zeros(along.shape, bool)
-    # Where the lower fragment was before it moved: undo the shift, then turn back about the fracture.
+    # Position of the lower fragment before it moved: undo the shift, then turn back about the fracture.
     a, c = along - injury.place - injury.shift[0], across - injury.shift[1]
     cos, sin = np.cos(injury.angle), np.sin(injury.angle)
     lower_along, lower_across = cos * a + sin * c + injury.place, cos * c - sin * a

@@ -1,9 +1,8 @@
-"""Phantom data roots: synthetic upper-arm radiographs in MURA's layout, to run everything on where MURA is not at hand.
+"""Phantom data roots: synthetic upper-arm radiographs in MURA's layout, to run all programs where MURA is not available.
 
 Positive studies have a fracture (transverse, oblique, spiral or displaced) or hardware (plate and screws, nail). All else
-(anatomy, framing, exposure, markers, borders, inversion, colour mode) comes of random numbers that do not know the label.
-`truth.csv` beside train/ and valid/ tells what was drawn where. Numbers measured on phantoms say that code works, nothing about
-patients.
+(anatomy, framing, exposure, markers, borders, inversion, colour mode) is drawn independently of the label. `truth.csv` beside
+train/ and valid/ lists what was drawn where. Results on phantoms show that the code works; they show nothing about patients.
 """
 
 import json
@@ -22,19 +21,19 @@ from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
 from bones.system import files
 from bones.system.errors import DataError, PhantomError
 
-VERSION = 1  # of the drawing; raise it when films of the same seed come out differently
+VERSION = 1  # of the drawing; increase it when images of the same seed change
 STUDY_TYPE = "XR_HUMERUS"
-NOTE = "PHANTOM.json"  # marks a data root as drawn, and says how
+NOTE = "PHANTOM.json"  # marks a data root as phantoms, and records its options
 TRUTH_COLUMNS = ["path", "label", "kind", "left", "top", "right", "bottom"]
 TRUTH_COLUMNS += ["mode", "width", "height", "border", "marker", "inverted"]
-# Of the options of a set: least and most.
+# Minimum and maximum of the options of a set.
 RANGES = {"train_studies": (2, 10**6), "held_out_studies": (0, 10**6), "size": (32, 4096)}
 RANGES |= {"severity": (0, 10), "zoom": (0.2, 10), "seed": (0, 2**31)}
 
 
 def draw_study(root, folder, patient, study, label, kind, size, severity, zoom, seed):
     """Draw one study's views into `root`. Returns: rows of truth.csv."""
-    # Two streams: what the label decides must not move what it may not decide.
+    # Two random streams, so that the label does not affect what must be independent of it.
     neutral = np.random.default_rng([seed, patient, study, 0])
     arm = draw_arm(np.random.default_rng([seed, patient]))
     place, side = neutral.uniform(0.16, 0.84) * arm.length, str(neutral.choice(["L", "R"]))
@@ -60,7 +59,7 @@ def draw_study(root, folder, patient, study, label, kind, size, severity, zoom, 
 
 
 def plan(train_studies, held_out_studies, seed):
-    """[(folder, patient, study, label, kind)]: who gets what. Half are positive, one patient in twelve has two studies."""
+    """[(folder, patient, study, label, kind)] of all studies. Half are positive, one patient in twelve has two studies."""
     rng = np.random.default_rng(seed)
     studies, patient = [], 0
     for folder, count in (("train", train_studies), ("valid", held_out_studies)):
@@ -78,11 +77,11 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
     """Draw a data root.
 
     Args:
-        out: folder to make; it must not exist.
+        out: folder to create; it must not exist.
         train_studies, held_out_studies: how many; about 2.1 views each, half of the studies positive.
-        size: long side of a film, pixels.
+        size: long side of an image, pixels.
         severity: factor on gaps of fractures, and up to 1.5 on shifts and angles: below 1 they are harder to see.
-        zoom: above 1 a film shows less of the arm, and what is abnormal is larger on it.
+        zoom: above 1 an image shows less of the arm, and abnormalities are larger in it.
         seed: the same seed and options give the same pixels.
     Returns: pandas.DataFrame, truth.csv.
     Raises: PhantomError when `out` exists.
@@ -97,7 +96,7 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
             raise PhantomError(f"{name.replace('_', ' ')} is {options[name]}; expected {least} to {most:,}.")
     studies = plan(train_studies, held_out_studies, seed)
     with files.whole_folder(out) as partial:
-        # An absolute path: workers are kept between calls, and so is their working directory.
+        # An absolute path: workers are reused between calls, and keep their working directory.
         jobs = (joblib.delayed(draw_study)(str(partial.absolute()), *study, size, severity, zoom, seed) for study in studies)
         drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
         drawn = tqdm(drawn, total=len(studies), desc="Drawing phantoms", unit="study", disable=None)
@@ -108,13 +107,13 @@ def draw_set(out, train_studies=400, held_out_studies=120, size=512, severity=1.
 
 
 def contact_sheet(root, file, columns=6, side=200):
-    """Draw two films of each kind of injury and as many without, side by side, into one picture.
+    """Draw two images of each kind of injury and as many without, side by side, into one image.
 
     Args:
         root: a phantom data root.
         file: .png to write.
-        columns: films a row.
-        side: pixels that a film is fitted into.
+        columns: images a row.
+        side: pixels of the square that an image is fitted into.
     """
     truth = pd.read_csv(Path(root) / "truth.csv")
     rows = [truth[truth["kind"] == kind].head(2) for kind in KINDS]
@@ -133,35 +132,35 @@ def describe(root):
 
 
 def mark(described):
-    """What stands behind the name of data in every line for people, by what `describe` says of it."""
+    """The mark after the name of a data root in printed lines, from the result of `describe`."""
     return " (PHANTOMS)" if described else ""
 
 
 def boxes(root, paths):
-    """Where views are abnormal, as truth.csv has it.
+    """Bounding boxes of abnormalities, from truth.csv.
 
-    Returns: (boxes, sides): what `draw_film` gives as box, (n, 4) left, top, right, bottom as shares of the film's sides, or
-        nan; and the films' widths and heights, (n, 2) pixels.
-    Raises: DataError when the root is no phantom set.
+    Returns: (boxes, sides): the boxes of `draw_film`, (n, 4) left, top, right, bottom as shares of the image's sides, or nan;
+        and the images' widths and heights, (n, 2) pixels.
+    Raises: DataError when the root is not a phantom set.
     """
     truth = Path(root) / "truth.csv"
     if not truth.is_file():
-        raise DataError(f"{root} holds no truth.csv: only phantoms (tools/phantoms.py) say where what is abnormal lies.")
+        raise DataError(f"{root} contains no truth.csv: only phantoms (tools/phantoms.py) have positions of abnormalities.")
     found = pd.read_csv(truth).set_index("path").loc[[Path(path).relative_to(root).as_posix() for path in paths]]
     sides = found[["width", "height"]].to_numpy()
     return found[["left", "top", "right", "bottom"]].to_numpy() / np.tile(sides, 2), sides
 
 
-# Many plain films rather than few hard ones: what a network learns from scratch in three minutes.
+# Many easy images rather than few hard ones: a network learns them from scratch in three minutes.
 DEMO_SET = {"train_studies": 1100, "held_out_studies": 100, "size": 128, "severity": 4.0, "zoom": 2.0}
 
 
 def ensure(demo=False):
-    """The set that is used where no data is given, drawn on first use. Returns: its root, a Path."""
+    """The default set where no data is given, drawn on first use. Returns: its root, a Path."""
     out = Path("data/phantom_demo" if demo else "data/phantom")
     if not out.exists():
         draw_set(out, **(DEMO_SET if demo else {}))
     note = out / NOTE
     if not note.is_file() or json.loads(note.read_text()).get("version") != VERSION:
-        raise PhantomError(f"{out} was not drawn by this version of the repository. Remove it, and it is drawn anew.")
+        raise PhantomError(f"{out} was not drawn by this version of the repository. Remove it, and it is drawn again.")
     return out

@@ -1,10 +1,10 @@
-"""Batch normalisation and ReLU over channels-last arrays, forward and back, in one pass over memory each, for this processor.
+"""Batch normalisation and ReLU over channels-last arrays, forward and back, in one pass over memory each, for the local CPU.
 
     y = max(0, gamma (x - mean) / sqrt(variance + epsilon) + beta)                    per channel, the last axis
 
-The channels of x may lie in several arrays, as a dense block makes them: they are read where they are and never copied side
-by side, and the mean and variance of each are taken once. Values are float32 or bfloat16; sums are float32, over 32 fixed
-slices of the rows, so that results do not hang on the number of threads. No TensorFlow here: fused.py makes layers of it.
+The channels of x may lie in several arrays, as a dense block makes them: they are read in place and never concatenated,
+and the mean and variance of each are computed once. Values are float32 or bfloat16; sums are float32, over 32 fixed slices of
+the rows, so that results do not depend on the number of threads. This module does not import TensorFlow; fused.py uses it.
 
 Source: Ioffe and Szegedy 2015, arXiv 1502.03167; Pleiss et al. 2017, arXiv 1707.06990, on dense blocks without copies.
 """
@@ -18,17 +18,17 @@ from numba import carray, prange  # compiles loops for the processor at hand
 from bones.networks.kernels.numba_support import BLOCK, SLICES, as_float, compiled, pointer, store
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What fused.py calls
+# Functions for fused.py
 
 
-@np.errstate(all="ignore")  # NaN and infinity travel on: training tells of them
+@np.errstate(all="ignore")  # NaN and infinity propagate; training reports them
 def normalise(epsilon, gamma, beta, mean, variance, *parts):
     """Batch normalisation and ReLU.
 
     Args:
         gamma, beta: (channels,) float32.
-        mean, variance: (known,) float32, of the first channels: of all, or of all but those of the last part, which are taken.
-        parts: arrays (..., some channels), float32 or bfloat16, which hold the channels in order.
+        mean, variance: (known,) float32, of the first channels: of all, or of all but the last part's, which are computed.
+        parts: arrays (..., some channels), float32 or bfloat16, with the channels in order.
     Returns: [y, mean, variance]: (..., channels) like the parts, and (channels,) twice. The variance divides by n.
     """
     channels, known = len(gamma), len(mean)
@@ -51,7 +51,7 @@ def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, m
         count: how many parts.
         dy, d_mean, d_variance: gradients of its results.
         mean, variance: its results.
-        arrays: the parts; and, if others take them too, their gradients by these, to be added.
+        arrays: the parts; and, if other layers read them too, the gradients of those, to be added.
     Returns: [d_gamma, d_beta, d_mean, d_variance, *d_parts], the third and fourth (known,).
     """
     parts, others = arrays[:count], arrays[count:]
@@ -105,7 +105,7 @@ def starts(parts):
 
 
 def empty(shapes, dtype):
-    """Uninitialised arrays in one piece of memory, at multiples of 64 bytes: TensorFlow takes such over without a copy."""
+    """Uninitialised arrays in one memory block, aligned to 64 bytes: TensorFlow uses such arrays without a copy."""
     sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
     firsts = [0, *itertools.accumulate(-(-size // 64) * 64 for size in sizes)]
     memory = np.empty(firsts[-1] + 64, np.uint8)
@@ -124,7 +124,7 @@ def sum_powers(x, sums, squares):
         total, square = sums[part], squares[part]
         for i in range(part * rows // SLICES, (part + 1) * rows // SLICES):
             for j in range(channels):
-                value = as_float(x[i, j]) - as_float(x[0, j])  # keeps digits where the mean is far from 0
+                value = as_float(x[i, j]) - as_float(x[0, j])  # keeps precision where the mean is far from 0
                 total[j] += value
                 square[j] += value * value
 

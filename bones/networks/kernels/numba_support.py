@@ -1,23 +1,23 @@
-"""What loops compiled by Numba need besides NumPy: pointers, bfloat16, and machine code kept for the next process."""
+"""Support for loops compiled by Numba: pointers, bfloat16, and machine code cached on disk."""
 
 import numpy as np
-from llvmlite import binding, ir  # what Numba compiles with
+from llvmlite import binding, ir  # the compiler of Numba
 from numba import config, njit, types  # compiles loops for the processor at hand
 from numba.extending import intrinsic, overload
 
 SLICES = 32
-BLOCK = 16  # rows of all channels that the first cache holds
+BLOCK = 16  # rows of all channels that fit the first-level cache
 U16, U32 = np.uint16, np.uint32
 HAS_BFLOAT16 = not config.CPU_NAME and binding.get_host_cpu_features().get("avx512bf16", False)
-# Sums in whichever order suits vector units, but NaN and infinity come out as such.
+# Sums may be reordered for vector units; NaN and infinity are preserved.
 JIT = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 def compiled(function):
-    """The function as machine code, kept for the next process where a folder can be written to."""
+    """The function as machine code, cached on disk where a folder is writable."""
     try:
         return njit(cache=True, **JIT)(function)
-    except RuntimeError:  # neither this file's folder nor the home folder can be
+    except RuntimeError:  # neither this file's folder nor the home folder is writable
         return njit(**JIT)(function)
 
 
@@ -38,7 +38,7 @@ class BFloat16(ir.Type):
 
 @intrinsic
 def bfloat16_bits(typing_context, value):
-    """The nearest bfloat16 of a float32, the even one of two, as uint16, by the processor's instruction for it."""
+    """A float32 rounded to bfloat16, ties to even, as uint16, by the CPU's instruction."""
     return types.uint16(types.float32), lambda context, builder, signature, arguments: builder.bitcast(
         builder.fptrunc(arguments[0], BFloat16()), ir.IntType(16)
     )
@@ -56,7 +56,7 @@ def _as_float(stored):
 
 
 def store(row, column, value):
-    """Store a float32, as the nearest bfloat16, the even one of two, where the row holds bits of such."""
+    """Store a float32; rounded to bfloat16, ties to even, where the row has bits of bfloat16."""
 
 
 @overload(store)
