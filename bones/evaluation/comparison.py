@@ -19,7 +19,7 @@ SHOWN = ("auroc", "kappa", "accuracy")  # columns of the table, scores of studie
 # Measured on MURA's hidden test set, 207 studies of all seven types, which this repository cannot score.
 PAPER = "[Rajpurkar et al. 2018](https://arxiv.org/abs/1712.06957), abstract"
 LEADERBOARD = "[MURA leaderboard](https://stanfordmlgroup.github.io/competitions/mura/)"
-YARDSTICK = [
+REFERENCE = [
     ("the paper's five DenseNet-169", "AUROC 0.929, sensitivity 0.815, specificity 0.887", PAPER),
     ("the best of the paper's radiologists", "kappa 0.778", LEADERBOARD),
     ("the best entry, an ensemble, 30 November 2018", "kappa 0.843", LEADERBOARD),
@@ -61,14 +61,14 @@ def markdown(runs):
     groups = grouped(runs)
     table = [row for group in groups for row in (*map(run_row, group), *(seed_rows(group) if len(group) > 1 else []))]
     notes = [difference(groups[0], other) for other in groups[1:]]
-    yardstick = [dict(zip(("MURA reference", "Score", "Source"), row, strict=True)) for row in YARDSTICK]
+    reference = [dict(zip(("MURA reference", "Score", "Source"), row, strict=True)) for row in REFERENCE]
     return "\n\n".join(
         [
             markdown_table(table),
             "Scores of studies; kappa and accuracy at the threshold fitted on tuning studies.",
             *notes,
             "For comparison, measured on another set, MURA's hidden test set of 207 studies of all seven types:",
-            markdown_table(yardstick),
+            markdown_table(reference),
         ]
     )
 

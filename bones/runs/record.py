@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError  # types and ranges, strictly
 
-from bones.runs.options import FIELDS, STRICT, Options, expected
+from bones.runs.options import STRICT, Options, expected
 from bones.system.errors import RunError
 
 
@@ -70,7 +70,7 @@ def read(folder):
     try:
         return RunRecord.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise RunError(f"{file}: {describe_fault(error)}. Restore it from a copy.") from None
+        raise RunError(f"{file}: {describe_fault(error, content)}. Restore it from a copy.") from None
 
 
 def check_is_run(folder):
@@ -80,21 +80,17 @@ def check_is_run(folder):
         raise RunError(f"{folder} is not a run folder ({found}). Expected a folder that mura.py made, such as runs/NAME.")
 
 
-def describe_fault(error):
+def describe_fault(error, content):
     """The first invalid field as a message: 'size' is 0; expected a whole number above 0."""
     fault = error.errors()[0]
-    inside, name = fault["loc"][:-1], fault["loc"][-1]
-    if fault["loc"][0] == "options" and len(fault["loc"]) > 1:
-        inside, name = ("options",), fault["loc"][1]
-    if fault["type"] == "extra_forbidden":
+    part, *inside = fault["loc"]
+    model = {"options": Options, "data": Data}.get(part) if inside else None
+    fields, name = (content[part], inside[0]) if model else (content, part)
+    if name not in (model or RunRecord).model_fields:
         return f"{name!r} is not a field of this version"
-    model = Data if "data" in inside else RunRecord
-    takes = expected(name) if "options" in inside and name in FIELDS else model.model_fields[name].description
-    return (
-        f"{name!r} is missing; expected {takes}"
-        if fault["type"] == "missing"
-        else f"{name!r} is {fault['input']!r}; expected {takes}"
-    )
+    takes = expected(name) if model is Options else (model or RunRecord).model_fields[name].description
+    found = f"is {fields[name]!r}" if name in fields else "is missing"
+    return f"{name!r} {found}; expected {takes}"
 
 
 def read_json(path):

@@ -204,10 +204,7 @@ CHECKPOINTS = {
     "truncated": (lambda run: damage(run, "best.h5", (run / "best.h5").read_bytes()[:5000]), "best.h5 is not a network"),
     "no json": (lambda run: damage(run, "run.json", b"{"), "run.json is not valid JSON"),
     "other json": (lambda run: damage(run, "run.json", b"[1]"), "is not a JSON object"),
-    "wrong field": (
-        lambda run: damage(run, "run.json", b'{"options": {}, "data": {}, "threshold": "high"}'),
-        "'threshold' is 'high'",
-    ),
+    "missing options": (lambda run: damage(run, "run.json", b'{"options": {}, "data": {}}'), "'network' is missing"),
 }
 
 
@@ -224,7 +221,10 @@ def test_run_faults(fault, run, capsys):
     (
         *[(None, "threshold", value) for value in (float("nan"), 2.0, -0.1, None, "0.5", True)],
         *[(None, "temperature", value) for value in (float("nan"), 0.0, -1.0, float("inf"), None)],
+        (None, "threshold", "high"),
         (None, "training_seconds", "x"),
+        (None, "versions", {"keras": 3}),
+        (None, "options", []),
         ("options", "study_type", [1]),
         ("options", "study_type", []),
         ("options", "resize", "foo"),
@@ -234,6 +234,7 @@ def test_run_faults(fault, run, capsys):
         ("options", "epochs", 0),
         ("options", "size", 2.5),
         ("data", "root", 1),
+        ("data", "train", "x"),
     ),
 )
 def test_wrong_values_in_run_json(part, name, value, run, capsys):

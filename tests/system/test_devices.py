@@ -113,7 +113,7 @@ def test_devices_that_are_not_there_are_told(phantoms, trained, in_tmp, monkeypa
     for text in ("0", "-1", "x", "1.5"):
         with pytest.raises(SystemExit) as error:
             train(phantoms, "run", f"--devices={text}")
-        assert error.value.code == 2 and f"{text} is neither auto nor" in capsys.readouterr().err
+        assert error.value.code == 2 and f"above 0 and at most 10000, and is '{text}'" in capsys.readouterr().err
     assert train(phantoms, "run", "--devices", 2, "--accumulation", 2) == 2
     assert "KERAS_BACKEND=jax" in capsys.readouterr().err
     monkeypatch.setattr(devices.keras.backend, "backend", lambda: "torch")
