@@ -5,7 +5,7 @@ import numpy as np
 from bones.system.errors import DataError
 
 
-def split_by_patient(views, tuning_fraction, seed):
+def split_by_patient(views, tuning_fraction, seed, kept=(), seen=()):
     """Split a table of views by patient into training and tuning; tuning selects epochs and thresholds.
 
     The split is stratified by the patients' study types and label (positive when any of their studies is). No patient is in
@@ -15,24 +15,38 @@ def split_by_patient(views, tuning_fraction, seed):
         views: table of `bones.data.views.find_views`.
         tuning_fraction: share of patients, above 0 and below 1.
         seed: random seed; the same seed and table give the same split.
+        kept: patients who are tuning patients in any case, and are not counted in the share.
+        seen: patients who must not become tuning patients, because the starting weights were trained on them.
     Returns: (train, tuning), tables like `views`; `split` of the second reads "tuning".
     Raises: DataError when either part lacks a class.
     """
+    fixed = {*kept, *seen}
+    chosen = {*kept, *draw_patients(views[~views["patient"].isin(fixed)], tuning_fraction, seed)} & {*views["patient"]}
+    train, tuning = split_at(views, chosen)
+    advice = f"of {views['patient'].nunique()} patients, --tuning-fraction {tuning_fraction} leaves {len(chosen)} for tuning"
+    advice += f"; {len(kept)} are kept from and {len(seen)} were trained on by the run of --weights" if fixed else ""
+    for name, part in (("train", train), ("tuning", tuning)):
+        if part["label"].nunique() < 2:
+            raise DataError(f"The {name} part lacks a class or is empty ({advice}); change --tuning-fraction or add studies.")
+    return train, tuning
+
+
+def draw_patients(views, share, seed):
+    """A share of the patients of a table, stratified by study types and label. Returns: their names."""
     patients = views.groupby("patient").agg(
         types=("study_type", lambda types: " ".join(sorted(set(types)))), label=("label", "max")
     )
     patients["order"] = np.random.default_rng(seed).permutation(len(patients))
     patients = patients.sort_values(["types", "label", "order"])
     # Systematic sampling: of the sorted patients, take one each time the cumulative share reaches the next integer.
-    share = np.floor(np.arange(1, len(patients) + 1) * tuning_fraction + 0.5)
-    chosen = patients.index[np.diff(share, prepend=0) > 0]
-    is_tuning = views["patient"].isin(chosen)
-    train, tuning = views[~is_tuning], views[is_tuning].assign(split="tuning")
-    advice = f"of {len(patients)} patients, --tuning-fraction {tuning_fraction} leaves {len(chosen)} for tuning"
-    for name, part in (("train", train), ("tuning", tuning)):
-        if part["label"].nunique() < 2:
-            raise DataError(f"The {name} part lacks a class or is empty ({advice}); change --tuning-fraction or add studies.")
-    return train.reset_index(drop=True), tuning.reset_index(drop=True)
+    reached = np.floor(np.arange(1, len(patients) + 1) * share + 0.5)
+    return patients.index[np.diff(reached, prepend=0) > 0]
+
+
+def split_at(views, patients):
+    """(train, tuning) of a table of views, with the given patients in tuning."""
+    is_tuning = views["patient"].isin(patients)
+    return views[~is_tuning].reset_index(drop=True), views[is_tuning].assign(split="tuning").reset_index(drop=True)
 
 
 def class_weights(views):

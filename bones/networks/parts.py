@@ -55,14 +55,16 @@ def load_weights(network, path, base=None):
 
     Args:
         network: keras.Model to fill, in place.
-        path: .h5 or .keras file of a whole model, or a .weights.h5 or keras.applications weights file.
+        path: .h5 or .keras file of a whole model, a .weights.h5 or keras.applications weights file, or a run folder, which
+            means its best.h5.
         base: the part of `network` that a keras.applications weights file fills.
     Returns: network.
     Raises: WeightsError naming the file when it is missing, not a weights file, or of another network.
     """
-    path = Path(path)
+    path = Path(path) / "best.h5" if Path(path).is_dir() else Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; --weights takes none, imagenet or the path of a .h5 or .keras file.")
+        takes = "none, imagenet, the path of a .h5 or .keras file, or a run folder"
+        raise WeightsError(f"{path}: no such weights file; --weights takes {takes}.")
     try:
         if is_whole_model(path):
             network.set_weights(keras.models.load_model(path, compile=False, safe_mode=True).get_weights())

@@ -9,7 +9,7 @@ import pandas as pd
 from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows, load_pixels
-from bones.data.splits import class_weights, split_by_patient
+from bones.data.splits import class_weights, split_at, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
 from bones.runs.record import Data
 from bones.system.errors import DataError
@@ -36,23 +36,29 @@ class Selection:
     skip_unreadable: bool = False
 
 
-def load_parts(options):
+def load_parts(options, tuning_patients=None, stage=None):
     """The training and tuning views of a run, the same at each call.
 
     Args:
         options: Options of a run.
+        tuning_patients: as run.json records them; None for a new run, and for one of an earlier version.
+        stage: first_stage.FirstStage of a new run, or None.
     Returns: ((views, Rows) of train, (views, Rows) of tuning, number of unreadable views left out).
     Raises: DataError when the data is invalid.
     """
     views = find_views(options.data, "train", options.study_type, options.labels)
     kept, pixels = load_pixels(views, options.size, options.resize, options.skip_unreadable)
-    train, tuning = split_by_patient(kept, options.tuning_fraction, options.seed)
+    if tuning_patients is not None:
+        train, tuning = split_at(kept, tuning_patients)
+    else:
+        fixed = (stage.kept, stage.seen) if stage else ()
+        train, tuning = split_by_patient(kept, options.tuning_fraction, options.seed, *fixed)
     return (train, pixels.of(kept, train)), (tuning, pixels.of(kept, tuning)), len(views) - len(kept)
 
 
-def load_train_and_tuning(options):
-    """(train, tuning, left_out): two Parts, and the number of unreadable views."""
-    *parts, left_out = load_parts(options)
+def load_train_and_tuning(options, tuning_patients=None, stage=None):
+    """(train, tuning, left_out): two Parts, and the number of unreadable views; see `load_parts`."""
+    *parts, left_out = load_parts(options, tuning_patients, stage)
     weigh = class_weights if options.class_weighted else lambda views: None
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
@@ -86,7 +92,7 @@ def load_split(run, record, selection):
     asked = {"data": str(root), "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
     if selection.split == "tuning":  # split again as in training
         skip = selection.skip_unreadable or trained.skip_unreadable
-        _, (kept, pixels), left_out = load_parts(trained.changed(**asked, skip_unreadable=skip))
+        _, (kept, pixels), left_out = load_parts(trained.changed(**asked, skip_unreadable=skip), record.data.tuning_patients)
         advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
         check_same(run, record, root, "tuning", fingerprint(kept, root), advice)
     else:
@@ -96,14 +102,17 @@ def load_split(run, record, selection):
     return kept, pixels, left_out
 
 
-def describe(options, train, tuning, left_out):
-    """The data of a run: its location, counts and hashes, and the number of views left out."""
+def describe(options, train, tuning, left_out, stage=None):
+    """The data of a run: its location, counts and hashes, the number of views left out, and its tuning patients."""
+    kept, types = (stage.kept, stage.types) if stage else ((), ())
     return Data(
         root=str(Path(options.data).absolute()),  # absolute: a run may be scored from another folder
         phantom=phantom.describe(data_root(options.data)),
         train=fingerprint(train.views, options.data),
         tuning=fingerprint(tuning.views, options.data),
         left_out=left_out,
+        tuning_patients=tuple(sorted({*tuning.views["patient"], *kept})),
+        trained_types=tuple(sorted({*train.views["study_type"], *types})),
     )
 
 

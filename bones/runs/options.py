@@ -82,10 +82,11 @@ class Options(BaseModel):
     weights: Annotated[
         str,
         option(
-            "starting weights: random, ImageNet's, or a file's",
+            "starting weights: random, ImageNet's, a file's, or those of a run's best.h5; a run's tuning patients stay out of "
+            "training",
             "network",
-            takes="none, imagenet or a file",
-            metavar="none|imagenet|FILE",
+            takes="none, imagenet, a file or a run folder",
+            metavar="none|imagenet|FILE|RUN",
         ),
     ]
     size: Annotated[int, option("side of the square input, pixels", "network", metavar="PX", gt=0, le=100_000)]

@@ -28,6 +28,9 @@ class Data(BaseModel):
     train: Annotated[dict | None, Field(description="an object")] = None
     tuning: Annotated[dict | None, Field(description="an object")] = None
     left_out: Annotated[int, BeforeValidator(total), Field(description="a whole number")] = 0
+    # Of this run and of the runs whose weights it started from, on the same data root; earlier versions did not record them.
+    tuning_patients: Annotated[tuple[str, ...] | None, Field(description="a list of patients, or null")] = None
+    trained_types: Annotated[tuple[str, ...] | None, Field(description="a list of study types, or null")] = None
 
 
 class RunRecord(BaseModel):

@@ -12,7 +12,7 @@ from bones.networks import catalogue
 from bones.networks.acceleration import accelerate
 from bones.networks.batches import Batches, predict
 from bones.networks.parts import with_stochastic_depth
-from bones.runs import card, checkpoints
+from bones.runs import card, checkpoints, first_stage
 from bones.runs import data as run_data
 from bones.runs.folder import ReadOnlyRun, RunFolder
 from bones.runs.options import SHARED
@@ -53,8 +53,9 @@ def train_run(run, options, resume, scope):
     keras.mixed_precision.set_global_policy(options.precision)
     if options.data is None:
         options = options.changed(data=str(phantom.ensure(demo=options.demo)))
-    train, tuning, left_out = load_views(options)
-    data = run_data.describe(options, train, tuning, left_out)
+    stage = None if resume else find_first_stage(options)
+    train, tuning, left_out = load_views(options, run.record().data.tuning_patients if resume else None, stage)
+    data = run_data.describe(options, train, tuning, left_out, stage)
     check_hosts_alike(options, data)
     check_batch_fits_data(options, data)
     record = resumed_record(run, options, data) if resume else new_record(options, data)
@@ -152,9 +153,22 @@ def build_network(options, weights):
 # Data
 
 
-def load_views(options):
+def find_first_stage(options):
+    """The FirstStage of a new run; prints what it means for the tuning patients."""
+    stage = first_stage.find(options)
+    if stage and stage.same_root:
+        print(f"Weights of {stage.folder}: its tuning patients stay tuning patients.")
+    elif stage:
+        print(
+            f"mura.py: {stage.folder} was trained on another data root ({stage.root}): its tuning patients have no effect.",
+            file=sys.stderr,
+        )
+    return stage
+
+
+def load_views(options, tuning_patients, stage):
     """(train, tuning, left_out), see run_data; also decodes valid/."""
-    parts = run_data.load_train_and_tuning(options)
+    parts = run_data.load_train_and_tuning(options, tuning_patients, stage)
     if run_data.has_held_out(options.data):
         run_data.load_held_out(options)  # reports its errors before training, not after
     else:
@@ -204,7 +218,8 @@ def resumed_record(run, options, data):
     for part in ("train", "tuning"):
         advice = "Pass the folder with the same files as --data, or start a new run."
         run_data.check_same(run, record, data.root, part, getattr(data, part), advice)
-    return record.changed(options=options, data=data)
+    recorded = {name: getattr(record.data, name) for name in ("tuning_patients", "trained_types")}
+    return record.changed(options=options, data=data.model_copy(update={k: v for k, v in recorded.items() if v is not None}))
 
 
 def fit_decisions(run, tuning, flip_averaging):
