@@ -1,6 +1,7 @@
 # make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
 # make test    lint and tests: six to eleven minutes on two cores
 # make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
+# make numbers  regenerate the numbers of README.md and docs/ from their records; fails where a page differed
 # make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes
 # Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow soak clean
+.PHONY: demo test test-slow numbers soak clean
 
 demo: .venv/installed
 	$(BIN)/python mura.py --demo --out $(RUN)
@@ -23,6 +24,9 @@ test: .venv/installed-test
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -q -m slow
+
+numbers: .venv/installed
+	$(BIN)/python -m tools.numbers
 
 soak: .venv/installed-test
 	PYTHONPATH=.:tests $(BIN)/python tests/soak.py --kills 50

@@ -2,7 +2,7 @@
 
     python -m tools.ablation --data ROOT --out runs/ablation                    every row, seeds 0 1 2; resumes
     python -m tools.ablation --data ROOT --out runs/ablation --rows base ema    some rows
-    python -m tools.ablation --record docs/ablation/fracatlas --table           the table of recorded runs
+    python -m tools.ablation --record docs/records/ablation --table           the table of recorded runs
 
 A quarter of train/'s patients is held out in --out/develop and scored. ROOT/valid/ is not used, so that it stays unseen while
 a recipe is chosen with this table. Every row changes one setting of the base. Differences are between means over seeds, with a

@@ -1,0 +1,94 @@
+"""The results tables of README.md and docs/results.md, from a record of scored runs.
+
+    python -m tools.results docs/records/fracatlas                         the whole table, as model_test.py --markdown prints it
+    python -m tools.results docs/records/fracatlas --short                 README's: the mean and the ensemble of each recipe
+    python -m tools.results docs/records/fracatlas --add runs/default-0    add runs, which model_test.py has scored
+
+A record is a folder with the run.json of each run and one table, predictions.csv: a row a held-out view and a column a run.
+Exit status: 0 done; 1 a run or record cannot be read; 2 a wrong command line.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from bones.data.table import STUDY
+from bones.evaluation.comparison import ScoredRun, grouped, markdown, seed_rows
+from bones.runs import record as records
+from bones.runs.folder import PREDICTIONS
+from bones.scores.report import report
+from bones.scores.text import markdown_table
+from bones.system import scripts
+from bones.system.errors import FileError
+from bones.system.files import read_table, whole_file
+
+VIEW = [*STUDY, "view", "label"]  # what identifies a view in a record, and its label
+SHORT = ("Network", "Recipe", "Seeds", "AUROC [95 % CI]", "Kappa [95 % CI]", "Accuracy [95 % CI]", "Training time, device")
+
+
+@scripts.command
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    parser = scripts.parser(__doc__)
+    parser.add_argument("folder", type=Path, help="record, a folder")
+    parser.add_argument("--add", nargs="+", default=[], metavar="RUN", help="scored run folders to add to the record")
+    parser.add_argument("--short", action="store_true", help="print one table with the mean and the ensemble of each recipe")
+    options = parser.parse_args(argv)
+    for run in options.add:
+        add(options.folder, Path(run))
+    runs = scored_runs(options.folder)
+    print(short_table(runs) if options.short else markdown(runs))
+
+
+def add(folder, run):
+    """Add a scored run to a record: its run.json without paths of this machine, and its predictions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.loads((run / "run.json").read_text())
+    for part, name in (("data", "root"), ("options", "data")):
+        content[part][name] = Path(content[part][name]).name
+    table = read_table(run / "predictions.csv", PREDICTIONS, "model_test.py writes it.")
+    table = table[table["split"] == "held-out"].set_index(VIEW)["probability"].round(5).rename(run.name)
+    file = folder / "predictions.csv"
+    if file.exists():
+        table = read_table(file, VIEW, "Restore it.").set_index(VIEW).drop(columns=run.name, errors="ignore").join(table)
+    for path, text in (
+        (file, pd.DataFrame(table).reset_index().to_csv(index=False)),
+        (folder / f"{run.name}.json", json.dumps(content, indent=2) + "\n"),
+    ):
+        with whole_file(path) as partial:
+            partial.write_text(text)
+
+
+def scored_runs(folder):
+    """The ScoredRun of each run of a record, in the order of its columns."""
+    table = read_table(folder / "predictions.csv", VIEW, "tools.results --add writes it.")
+    return [scored_run(folder / f"{name}.json", table[[*VIEW, name]]) for name in table.columns if name not in VIEW]
+
+
+def scored_run(file, table):
+    """A ScoredRun from its run.json and its column of a record."""
+    record, predictions = records.load(file), table.set_axis([*VIEW, "probability"], axis=1)
+    if predictions["probability"].isna().any():
+        raise FileError(f"{file.with_suffix('')}: predictions.csv lacks views of this run. Add the runs again.")
+    content = {
+        "data": record.data.root,
+        "phantom": record.data.phantom,
+        "split": "held-out",
+        "study_types": sorted(predictions["study_type"].unique()),
+        "patients": predictions["patient"].nunique(),
+        "corrected": 0,
+        **report(predictions, record.threshold),
+    }
+    return ScoredRun(f"runs/{file.stem}", record, predictions, content)
+
+
+def short_table(runs):
+    """Markdown table with the rows of each recipe's mean and ensemble, or of its only run."""
+    rows = [row for group in grouped(runs) for row in seed_rows(group)]
+    return markdown_table([{name: row[name] for name in SHORT} for row in rows])
+
+
+if __name__ == "__main__":
+    sys.exit(scripts.run(main))
