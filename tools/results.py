@@ -1,6 +1,6 @@
 """The results tables of README.md and docs/results.md, from a record of scored runs.
 
-    python -m tools.results docs/records/fracatlas                         the whole table, as model_test.py --markdown prints it
+    python -m tools.results docs/records/fracatlas                         what model_test.py --markdown prints for the runs
     python -m tools.results docs/records/fracatlas --short                 README's: the mean and the ensemble of each recipe
     python -m tools.results docs/records/fracatlas --add runs/default-0    add runs, which model_test.py has scored
 

@@ -68,7 +68,11 @@ def read(folder):
     Raises: RunError when the folder is not a run folder, or run.json is invalid.
     """
     check_is_run(folder)
-    file = Path(folder) / "run.json"
+    return load(Path(folder) / "run.json")
+
+
+def load(file):
+    """A run.json file as a RunRecord. Raises: RunError when it is missing or invalid."""
     content = read_json(file)
     try:
         return RunRecord.model_validate_json(json.dumps(content))

@@ -1,0 +1,54 @@
+"""A record of scored runs prints what model_test.py prints of the runs themselves, and names no folder of this machine."""
+
+import pandas as pd
+import pytest
+from support import train
+
+import model_test
+from tools import results
+
+
+@pytest.fixture(scope="module")
+def scored(phantoms, tmp_path_factory):
+    """A folder with two scored runs of different seeds in runs/."""
+    folder = tmp_path_factory.mktemp("scored")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed in (0, 1):
+            assert train(phantoms, f"runs/tiny-{seed}", "--epochs", 1, "--seed", seed) == 0
+        assert model_test.main(["runs/tiny-0", "runs/tiny-1"]) == 0
+    return folder
+
+
+def test_the_record_prints_what_the_runs_print(scored, monkeypatch, capsys):
+    monkeypatch.chdir(scored)
+    assert model_test.main(["runs/tiny-0", "runs/tiny-1", "--markdown"]) == 0
+    expected = capsys.readouterr().out
+    assert results.main(["record", "--add", "runs/tiny-0", "runs/tiny-1"]) == 0
+    assert capsys.readouterr().out == expected
+    assert results.main(["record", "--add", "runs/tiny-0"]) == 0, "adding a run again replaces it"
+    assert pd.read_csv("record/predictions.csv").columns.is_unique
+
+
+def test_the_record_names_no_folder_of_this_machine(scored, monkeypatch):
+    monkeypatch.chdir(scored)
+    results.main(["record", "--add", "runs/tiny-0"])
+    content = json.loads(Path("record/tiny-0.json").read_text())
+    assert content["data"]["root"] == content["options"]["data"] == "phantoms"
+    assert "path" not in pd.read_csv("record/predictions.csv")
+
+
+def test_the_short_table_has_a_mean_and_an_ensemble(scored, monkeypatch, capsys):
+    monkeypatch.chdir(scored)
+    results.main(["record", "--add", "runs/tiny-0", "runs/tiny-1"])
+    capsys.readouterr()
+    assert results.main(["record", "--short"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| Network | Recipe | Seeds | AUROC") and len(lines) >= 4
+
+
+def test_faults_are_reported(in_tmp, capsys):
+    assert results.main(["absent"]) == 1
+    assert "absent/predictions.csv" in capsys.readouterr().err
+    assert results.main(["record", "--add", "runs/absent"]) == 1
+    assert "runs/absent" in capsys.readouterr().err
