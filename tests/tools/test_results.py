@@ -1,5 +1,8 @@
 """A record of scored runs prints what model_test.py prints of the runs themselves, and names no folder of this machine."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from support import train
