@@ -110,17 +110,33 @@ def fit_square(grey, size, resize):
     Args:
         grey: PIL.Image of mode L.
         size: side of the square, pixels.
-        resize: "pad" fits the long side and centres the image on black; "stretch" resizes each side to `size`.
+        resize: "pad" fits the long side and centres the image on black; the others resize each side to `size`: "stretch"
+            averages the pixels that become one, "stretch_linear" interpolates between four pixels and "stretch_nearest" takes
+            one, as OpenCV's and Keras's loaders do by default.
     Returns: (size, size) uint8.
     """
-    if resize == "stretch":
-        return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+    if resize != "pad":
+        return np.asarray(STRETCHES[resize](grey, (size, size)))
     scale = size / max(grey.size)
     width, height = (max(1, round(side * scale)) for side in grey.size)
     square = np.zeros((size, size), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     square[top : top + height, left : left + width] = grey.resize((width, height), Image.Resampling.BILINEAR)
     return square
+
+
+def stretch_linear(grey, size):
+    """Bilinear interpolation without smoothing, as `cv2.resize`: fine detail of a large image is lost or distorted."""
+    (width, height), (across, down) = grey.size, size
+    inverse = (width / across, 0, 0, 0, height / down, 0)
+    return grey.transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+
+
+STRETCHES = {
+    "stretch": lambda grey, size: grey.resize(size, Image.Resampling.BILINEAR),
+    "stretch_linear": stretch_linear,
+    "stretch_nearest": lambda grey, size: grey.resize(size, Image.Resampling.NEAREST),
+}
 
 
 def shrink(film, side):

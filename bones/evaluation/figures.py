@@ -77,7 +77,7 @@ def read_runs(paths):
         label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels that start with an underscore
         label = label.replace("$", r"\$") + mark  # and reads dollars as mathematics
         history = run.read_history()
-        kept = selected_epoch(history["val_auroc"], record.options.chosen)
+        kept = selected_epoch(history, record.options.chosen)
         histories[label] = history.assign(kept=np.arange(len(history)) == kept)
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()

@@ -62,7 +62,12 @@ is_positive = probability >= {threshold}
 In the repository: `python model_test.py RUN STUDY_FOLDER` classifies a study, `python export.py RUN` exports to ONNX and more.
 """
 AVERAGING = "probability = (probability + network.predict(images[:, :, ::-1])) / 2  # mean with the mirror images\n"
-RESIZE = {"pad": "the long side scaled to fit, the rest padded with 0", "stretch": "both sides stretched"}
+RESIZE = {
+    "pad": "the long side scaled to fit, the rest padded with 0",
+    "stretch": "both sides stretched",
+    "stretch_linear": "both sides stretched, by bilinear interpolation without smoothing",
+    "stretch_nearest": "both sides stretched, by the nearest pixel",
+}
 
 
 def write(run):

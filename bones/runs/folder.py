@@ -28,15 +28,18 @@ def is_left_over(file):
     return file.name == LOCK or file.name.startswith(PARTIAL)
 
 
-def selected_epoch(val_auroc, chosen):
+def selected_epoch(history, chosen):
     """Index of the epoch saved as best.h5.
 
     Args:
-        val_auroc: tuning AUROC of each epoch so far.
-        chosen: the recipe's: "best", the highest, or "last".
+        history: pandas.DataFrame, or list of dicts, with val_auroc and val_loss of each epoch so far.
+        chosen: the recipe's: "best", the highest tuning AUROC; "lowest_loss", the lowest tuning loss; or "last".
     Returns: its index from 0; the first of equal ones.
     """
-    return len(val_auroc) - 1 if chosen == "last" else int(np.argmax(val_auroc))
+    history = pd.DataFrame(history)
+    if chosen == "last":
+        return len(history) - 1
+    return int(np.argmin(history["val_loss"]) if chosen == "lowest_loss" else np.argmax(history["val_auroc"]))
 
 
 class RunFolder:

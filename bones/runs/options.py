@@ -56,7 +56,7 @@ class Options(BaseModel):
     ] = None
     study_type: Annotated[
         tuple[str, ...],
-        option("study types to train on, or all", "data", takes="a list of names", metavar="XR_*", min_length=1),
+        option("study types to train on, or all (paper: all)", "data", takes="a list of names", metavar="XR_*", min_length=1),
     ] = ("XR_HUMERUS",)
     labels: Annotated[
         str | None,
@@ -91,8 +91,12 @@ class Options(BaseModel):
     ]
     size: Annotated[int, option("side of the square input, pixels", "network", metavar="PX", gt=0, le=100_000)]
     resize: Annotated[
-        Literal["pad", "stretch"],
-        option("scale the long side to fit and pad with black, or stretch both sides", "network"),
+        Literal["pad", "stretch", "stretch_linear", "stretch_nearest"],
+        option(
+            "scale the long side to fit and pad with black, or stretch both sides; linear and nearest interpolate without "
+            "smoothing, as earlier systems did",
+            "network",
+        ),
     ]
 
     epochs: Annotated[int, option("number of epochs", "training", metavar="N", gt=0, le=1_000_000)]
@@ -149,7 +153,10 @@ class Options(BaseModel):
     l2: Annotated[float, setting("L2 penalty: this times the sum of squared kernels is added to the loss", ge=0)] = 0.0
     ema: Annotated[float, setting("momentum of the averaged weights that are scored and saved; 0: none", **SHARE)] = 0.0
     dropout: Annotated[float, setting("share of features dropped before the output layer", **SHARE)] = 0.0
-    chosen: Annotated[Literal["best", "last"], setting("epoch saved as best.h5: best by tuning AUROC, or last")] = "best"
+    chosen: Annotated[
+        Literal["best", "last", "lowest_loss"],
+        setting("epoch saved as best.h5: best by tuning AUROC, last, or of the lowest tuning loss"),
+    ] = "best"
     stochastic_depth: Annotated[float, setting("share of views whose new features a dense layer drops", **SHARE)] = 0.0
     synchronised: Annotated[bool, setting("batch normalisation over the views of all devices (always on JAX)")] = False
     flip_averaging: Annotated[bool, setting("score a view by the mean of its and its mirror image's probability")] = False

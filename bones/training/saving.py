@@ -49,7 +49,7 @@ class SaveRun(keras.callbacks.Callback):
         """
         Args:
             tuning_scores: the callbacks.ScoreTuning, which also measures an epoch's time.
-            chosen: the epoch saved as best.h5: "best", by tuning AUROC, or "last".
+            chosen: the epoch saved as best.h5, see `selected_epoch`.
             stop: StopSignal.
             plateau: the callback of `trainer.plateau`, if the schedule is one.
         """
@@ -64,7 +64,7 @@ class SaveRun(keras.callbacks.Callback):
 
     def best(self):
         """The history row of the selected epoch."""
-        return self.history[selected_epoch([row["val_auroc"] for row in self.history], self.chosen)]
+        return self.history[selected_epoch(self.history, self.chosen)]
 
     def restore(self):
         """Restore the saved state.

@@ -2,8 +2,9 @@
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
-from bones.data.images import fit_square, read_grey
+from bones.data.images import STRETCHES, fit_square, read_grey
 
 GRADIENT = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
 COLOUR = np.stack([GRADIENT, GRADIENT[:, ::-1], np.full_like(GRADIENT, 40)], axis=-1)
@@ -62,3 +63,23 @@ def test_fit_square():
     assert (padded[10:30] == 200).all() and not padded[:10].any() and not padded[30:].any()
     assert (fit_square(grey, 40, "stretch") == 200).all()
     assert fit_square(Image.new("L", (1000, 1)), 32, "pad").shape == (32, 32)
+
+
+def test_stretches_differ_in_how_they_shrink():
+    """Every tenth column is white: averaged, interpolated between two, or taken alone."""
+    wide = np.zeros((30, 200), np.uint8)
+    wide[:, ::10] = 200
+    squares = {name: fit_square(Image.fromarray(wide), 20, name)[10] for name in STRETCHES}
+    assert np.ptp(squares["stretch"][2:-2].astype(int)) <= 1 and 15 <= squares["stretch"][10] <= 25, "a tenth of 200"
+    assert not squares["stretch_nearest"].any() and not squares["stretch_linear"].any(), "columns 5, 15, ... are black"
+    wide[:, 5::10] = 100
+    assert (fit_square(Image.fromarray(wide), 20, "stretch_nearest") == 100).all()
+
+
+def test_linear_interpolates_between_four_pixels():
+    """As cv2.resize defines it: pixel centres are aligned, and edges repeated."""
+    grey = np.random.default_rng(0).integers(0, 256, (37, 61), np.uint8)
+    rows, columns = ((np.arange(24) + 0.5) * side / 24 - 0.5 for side in grey.shape)
+    expected = ndimage.map_coordinates(grey.astype(float), np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
+    found = fit_square(Image.fromarray(grey), 24, "stretch_linear")
+    assert np.abs(found - expected).max() <= 1

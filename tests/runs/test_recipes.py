@@ -64,7 +64,7 @@ def test_command_line_beats_recipe():
     options = request.options
     assert not request.resume
     assert (options.size, options.learning_rate, options.network) == (64, 0.5, "densenet169_k12")
-    assert options.epochs == 52 and options.resize == "stretch" and options.seed == 0
+    assert options.epochs == 52 and options.resize == "stretch_linear" and options.seed == 0
 
 
 def test_command_line_beats_demo_beats_recipe():

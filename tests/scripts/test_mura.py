@@ -136,10 +136,13 @@ def test_something_is_learned(in_tmp):
 
 
 def test_the_last_epoch_can_be_the_chosen_one(in_tmp, phantoms):
-    for chosen, epoch in (("best", 1), ("last", 2)):
+    for chosen, epoch in (("best", 2), ("last", 5), ("lowest_loss", 3)):
         saver = saving.SaveRun(None, None, None, None, chosen, None)
-        saver.history = [{"epoch": 1, "val_auroc": 0.9}, {"epoch": 2, "val_auroc": 0.6}]
-        assert saver.best()["epoch"] == epoch
+        saver.history = [
+            {"epoch": place, "val_auroc": auroc, "val_loss": loss}
+            for place, (auroc, loss) in enumerate(((0.8, 0.6), (0.9, 0.5), (0.7, 0.4), (0.9, 0.4), (0.6, 0.7)), start=1)
+        ]
+        assert saver.best()["epoch"] == epoch, "of equal epochs the first"
     assert train(phantoms, "run", "--epochs", 3, "--set", "chosen=last") == 0
     run = RunFolder("run")
     assert run.record().best_epoch == 3
