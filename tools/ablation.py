@@ -6,7 +6,7 @@
 
 A quarter of train/'s patients is held out in --out/develop and scored. ROOT/valid/ is not used, so that it stays unseen while
 a recipe is chosen with this table. Every row changes one setting of the base. Differences are between means over seeds, with a
-95 % interval from a bootstrap over patients, on the same patients. Two small files in --record, runs.csv and probabilities.csv,
+95 % interval over patients and seeds, on the same patients. Two small files in --record, runs.csv and probabilities.csv,
 contain what the table needs of each run; a recorded run is not trained again.
 Exit status: 0 done; 1 a command failed; 2 a wrong command line; 130 stopped by Ctrl-C.
 """
@@ -31,10 +31,11 @@ from bones.data.views import find_views
 from bones.runs.folder import RunFolder
 from bones.runs.options import from_text
 from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to_half
+from bones.scores.intervals import holm
 from bones.scores.metrics import NUMBERS, cohen_kappa
-from bones.scores.probabilities import decisions
-from bones.scores.report import differences
-from bones.scores.text import as_text, markdown_table, mean_and_sd
+from bones.scores.probabilities import decisions, study_probabilities
+from bones.scores.report import differences, mean_scores, score
+from bones.scores.text import as_text, difference_text, markdown_table
 from bones.system import scripts
 from bones.system.errors import BenchmarkError
 from bones.system.files import whole_folder
@@ -77,6 +78,11 @@ COMPARED_WITH = {"hand-from-all": "hand-alone"}  # the others: base
 TRAINED_AS = {"flip-averaging": "base"}  # rows that differ only in scoring reuse the other's training
 STRETCHED = ["contrast-stretch"]  # rows on images whose darkest and brightest 1 % are black and white
 SHOWN = ("auroc", "average_precision", "kappa", "accuracy")
+GAIN = "AUROC minus base's [95 % CI], p"  # a column of the table
+SCREENING = (
+    "Rows of one seed are screening, and nothing is concluded from them. Intervals are over patients and seeds, with threshold "
+    "and temperature held fixed; a seed also draws the tuning patients."
+)
 
 
 @scripts.command
@@ -257,36 +263,58 @@ def tables(record, rows, seeds):
     if not rows:
         return f"{record.folder} contains no run of these rows and seeds."
     runs = [run for row in rows for run in record.scored(row, seeds).values()]
-    by_row = [table_row(row, record, seeds) for row in rows]
-    return "\n\n".join([markdown_table(by_row), markdown_table([rule_row(rule, runs) for rule in RULES])])
+    gains = {row: gain(row, record, seeds) for row in rows}
+    tested = [one for one in gains.values() if one and one["p"] is not None]
+    for one, adjusted in zip(tested, holm([one["p"] for one in tested]), strict=True):
+        one["p"] = adjusted
+    by_row = [table_row(row, record, seeds, gains[row]) for row in rows]
+    always = {"Row": "always Negative", "Added to the base": "", "Seeds": ""} | always_negative(runs[0])
+    by_row.append(always | {GAIN: ""})
+    notes = f"{SCREENING} P values are adjusted for the {len(tested)} differences of rows with several seeds (Holm)."
+    return "\n\n".join([markdown_table(by_row), notes, markdown_table([rule_row(rule, runs) for rule in RULES])])
 
 
-def table_row(row, record, seeds):
-    """A row's scores, mean and standard deviation over seeds, and their difference from the base's with the same seeds."""
+def gain(row, record, seeds):
+    """The AUROC of a row minus its base's, means over the seeds that both have; None where there are none."""
     other = COMPARED_WITH.get(row, "base")
     runs, base = record.scored(row, seeds), record.scored(other, seeds)
     both = sorted(runs.keys() & base.keys())
-    added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", images stretched" * (row in STRETCHED)
-    cells = {"Row": row, "Added to the base": added, "Seeds": len(runs)} | spread(run.scores() for run in runs.values())
     if row in ("base", *COMPARED_WITH.values()) or not both:
-        return cells | {"AUROC minus base's [95 % CI]": ""}
-    before, after = ([found[seed] for seed in both] for found in (base, runs))
-    gain = differences(
-        [run.predictions_and_threshold() for run in before], [run.predictions_and_threshold() for run in after], ("auroc",)
-    )["auroc"]
-    return cells | {"AUROC minus base's [95 % CI]": as_text(gain)}
+        return None
+    before, after = ([found[seed].predictions_and_threshold() for seed in both] for found in (base, runs))
+    return differences(before, after, ("auroc",))["auroc"]
 
 
-def spread(found, names=SHOWN):
-    """Cells with mean and standard deviation over dicts of scores."""
-    found = list(found)
-    return {NUMBERS[name]: mean_and_sd([one[name] for one in found]) for name in names}
+def table_row(row, record, seeds, found):
+    """A row's mean scores over seeds, and the difference of its AUROC from the base's."""
+    runs = record.scored(row, seeds)
+    added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", images stretched" * (row in STRETCHED)
+    means = mean_scores([run.predictions_and_threshold() for run in runs.values()], SHOWN)
+    scores = {NUMBERS[name]: mean_text(means[name]) for name in SHOWN}
+    difference = "" if found is None else "-" if found["p"] is None else difference_text(found)
+    return {"Row": row, "Added to the base": added, "Seeds": len(runs)} | scores | {GAIN: difference}
+
+
+def mean_text(found):
+    """A mean over seeds with its interval; the value alone of one seed."""
+    return as_text(found) if found["low"] is not None else f"{found['value']:.3f}"
+
+
+def always_negative(run):
+    """Cells of the scores of a classifier that predicts Negative for every study."""
+    studies = study_probabilities(run.views).assign(probability=0.0)
+    found = score(studies, 0.5, SHOWN)
+    return {NUMBERS[name]: mean_text(found[name]) for name in SHOWN}
 
 
 def rule_row(rule, runs):
-    """Scores of all runs at the thresholds of one rule."""
+    """Mean scores of all runs at the thresholds of one rule, and their range."""
     found = [run.scores(RULES[rule]) for run in runs]
-    return {"Threshold": rule, "Runs": len(runs), **spread(found, ("kappa", "accuracy", "sensitivity", "specificity"))}
+    cells = {}
+    for name in ("kappa", "accuracy", "sensitivity", "specificity"):
+        values = [one[name] for one in found]
+        cells[NUMBERS[name]] = f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    return {"Threshold": rule, "Runs": len(runs), **cells}
 
 
 def highest_kappa(label, probability):

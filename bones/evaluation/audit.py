@@ -17,7 +17,7 @@ from bones.evaluation.classifier import Classifier
 from bones.evaluation.split import print_again, score_split
 from bones.scores.metrics import auroc
 from bones.scores.probabilities import decisions, study_probabilities
-from bones.scores.report import differences
+from bones.scores.report import changes
 from bones.scores.text import as_text
 
 CORNER = 0.2  # side of a hidden corner, as a share of the image's short side
@@ -104,7 +104,7 @@ def compare(name, before, after, threshold):
     """
     studies = [study_probabilities(table) for table in (before, after)]
     was, now = (table["probability"].to_numpy() for table in studies)
-    moved = differences([(before, threshold)], [(after, threshold)], ("auroc",))["auroc"]
+    moved = changes(before, after, threshold, ("auroc",))["auroc"]
     return {
         "change": name,
         "AUROC": round(auroc(studies[1]["label"], now), 3),

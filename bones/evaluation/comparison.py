@@ -1,4 +1,4 @@
-"""Several runs: the results table with its mean and standard deviation over seeds, ensembles, and differences."""
+"""Several runs: the results table with its mean over seeds, ensembles, and differences between recipes."""
 
 import dataclasses
 from pathlib import Path
@@ -10,12 +10,19 @@ from bones.data.table import STUDY
 from bones.runs.options import SHARED
 from bones.runs.record import RunRecord
 from bones.scores import probabilities
+from bones.scores.intervals import holm
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
-from bones.scores.report import differences, score
-from bones.scores.text import as_text, markdown_table, mean_and_sd
+from bones.scores.report import differences, mean_scores, score
+from bones.scores.text import as_text, difference_text, markdown_table
 
 SHOWN = ("auroc", "kappa", "accuracy")  # columns of the table, scores of studies
+# What the intervals of the table allow for.
+ALLOWED_FOR = (
+    "Intervals of runs and ensembles are over patients, with threshold, temperature and seed held fixed; those of means and of "
+    "differences are over patients and seeds. A seed also draws the tuning patients."
+)
+ONE_SEED = "One seed cannot tell recipes apart: train two or more seeds of each for an interval."
 # Measured on MURA's hidden test set, 207 studies of all seven types, which this repository cannot score.
 PAPER = "[Rajpurkar et al. 2018](https://arxiv.org/abs/1712.06957), abstract"
 LEADERBOARD = "[MURA leaderboard](https://stanfordmlgroup.github.io/competitions/mura/)"
@@ -57,16 +64,15 @@ def grouped(runs):
 
 
 def markdown(runs):
-    """The results section: table, differences between groups if there are several, and reference scores."""
+    """The results section: table, differences between recipes if there are several, and reference scores."""
     groups = grouped(runs)
     table = [row for group in groups for row in (*map(run_row, group), *(seed_rows(group) if len(group) > 1 else []))]
-    notes = [difference(groups[0], other) for other in groups[1:]]
     reference = [dict(zip(("MURA reference", "Score", "Source"), row, strict=True)) for row in REFERENCE]
     return "\n\n".join(
         [
-            markdown_table(table),
-            "Scores of studies; kappa and accuracy at the threshold fitted on tuning studies.",
-            *notes,
+            markdown_table([*table, *always_negative_rows(groups)]),
+            f"Scores of studies; kappa and accuracy at the threshold fitted on tuning studies. {ALLOWED_FOR}",
+            *comparisons(groups),
             "For comparison, measured on another set, MURA's hidden test set of 207 studies of all seven types:",
             markdown_table(reference),
         ]
@@ -100,16 +106,36 @@ def run_row(run):
 
 
 def seed_rows(group):
-    """Rows of the mean and standard deviation over seeds, and of the ensemble."""
+    """Rows of the mean over seeds and of the ensemble."""
     seeds = ", ".join(str(run.record.options.seed) for run in group)
-    values = [[run.report["studies"][name]["value"] for run in group] for name in SHOWN]
-    spread = [mean_and_sd(found) for found in values]
+    means = mean_scores([run.predictions_and_threshold() for run in group], SHOWN)
     together = score(study_probabilities(ensemble(group)), mean_threshold(group), SHOWN)
     names = " ".join(run.name for run in group)
+    command = f"`python model_test.py {names} --markdown`"
     return [
-        row(group[0], f"mean ± SD of {seeds}", spread, "", f"`python model_test.py {names} --markdown`"),
+        row(group[0], f"mean of {seeds}", [as_text(means[name]) for name in SHOWN], "", command),
         row(group[0], f"ensemble of {seeds}", [as_text(together[name]) for name in SHOWN], "", "the same"),
     ]
+
+
+def mean_line(group):
+    """One line on the mean scores of the seeds of a recipe."""
+    found = mean_scores([run.predictions_and_threshold() for run in group], SHOWN)
+    numbers = ", ".join(f"{NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
+    return f"{title(group)}, interval over patients and seeds: {numbers}."
+
+
+def always_negative_rows(groups):
+    """Rows of a classifier that predicts Negative for every study, one for each set of studies."""
+    rows, seen = [], []
+    for run in (group[0] for group in groups):
+        studies = study_probabilities(run.predictions)
+        if not any(same_studies(studies, other) for other in seen):
+            seen.append(studies)
+            found = score(studies.assign(probability=0.0), 0.5, SHOWN)
+            first = row(run, "", [as_text(found[name]) for name in SHOWN], "", "")
+            rows.append(first | {"Network": "always Negative", "Recipe": ""})
+    return rows
 
 
 def ensemble(group):
@@ -122,15 +148,34 @@ def mean_threshold(group):
     return float(np.mean([run.report["threshold"] for run in group]))
 
 
+def comparisons(groups):
+    """Lines on the scores of each group minus those of the first, on the same patients, with p values adjusted together."""
+    first, *others = groups
+    found = [difference(first, other) for other in others]
+    tested = [one for each in found if each for one in each.values() if one["p"] is not None]
+    for one, adjusted in zip(tested, holm([one["p"] for one in tested]), strict=True):
+        one["p"] = adjusted
+    lines = [describe_difference(first, other, each) for other, each in zip(others, found, strict=True)]
+    note = f"P values are adjusted for these {len(tested)} comparisons (Holm); intervals are not."
+    return lines + [note] * bool(tested)
+
+
 def difference(first, other):
-    """Describe the scores of one group minus those of the first, on the same patients."""
+    """Scores of one group minus those of the first; None where they are of different studies."""
     if not same_studies(*(study_probabilities(group[0].predictions) for group in (first, other))):
+        return None
+    return differences(*([run.predictions_and_threshold() for run in group] for group in (first, other)), SHOWN)
+
+
+def describe_difference(first, other, found):
+    """One line on a difference."""
+    if found is None:
         return f"{title(other)} was scored on different studies than {title(first)}: they cannot be compared."
-    found = differences(
-        [run.predictions_and_threshold() for run in first], [run.predictions_and_threshold() for run in other], SHOWN
-    )
-    numbers = ", ".join(f"{NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
-    return f"{title(other)} minus {title(first)}, on the same patients: {numbers}."
+    numbers = f"{title(other)} minus {title(first)}, on the same patients: "
+    if min(len(first), len(other)) < 2:
+        numbers += ", ".join(f"{NUMBERS[name]} {found[name]['value']:.3f}" for name in SHOWN)
+        return f"{numbers}. {ONE_SEED}"
+    return numbers + ", ".join(f"{NUMBERS[name]} {difference_text(found[name])}" for name in SHOWN) + "."
 
 
 def title(group):

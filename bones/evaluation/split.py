@@ -9,7 +9,7 @@ from bones.data.labels import folder_labels
 from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.table import STUDY
-from bones.evaluation.comparison import ScoredRun, difference, markdown
+from bones.evaluation.comparison import ScoredRun, comparisons, grouped, markdown, mean_line
 from bones.runs import card
 from bones.runs.data import load_split
 from bones.runs.folder import PREDICTIONS
@@ -69,8 +69,9 @@ def show_scores(runs, form, labels=None):
     else:
         for run in runs:
             print_report(run, labels)
-        for other in runs[1:]:
-            print(f"\n{difference(runs[:1], [other])}")
+        groups = grouped(runs)
+        for line in (*(mean_line(group) for group in groups if len(group) > 1), *comparisons(groups)):
+            print(f"\n{line}")
         scripts.print_next("plot_results.py", *(run.name for run in runs))
 
 
@@ -81,8 +82,9 @@ def print_report(run, labels):
     mark = " (PHANTOMS: this tests the code and says nothing about patients)" if report["phantom"] else ""
     fitted = "fitted on the tuning studies" if record.finished else "not fitted: the training has not finished"
     print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
-    print(f"{report['patients']} patients, resampled for the 95 % intervals; scored on {report['backend']}")
-    print(f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}\n")
+    print(f"{report['patients']} patients, resampled for the 95 % intervals, which hold threshold, temperature and seed fixed")
+    decided = f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}"
+    print(f"{decided}; scored on {report['backend']}\n")
     table = as_table(report)
     if report["corrected"]:
         by_folder = as_table(report["folder_labels"]).add_suffix(", folder names")

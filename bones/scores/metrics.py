@@ -1,6 +1,7 @@
 """Scores: of one sample by the formula, and of many draws of patients at once by the same formula with weights."""
 
 import numpy as np
+from scipy import special  # entropy
 from sklearn import metrics  # AUROC, kappa and the rest
 
 from bones.scores.probabilities import decisions
@@ -13,10 +14,19 @@ NUMBERS = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "f1": "F1",
+    "log_loss": "log loss",
+    "d2_log_loss": "log loss skill",
     "brier": "Brier score",
+    "d2_brier": "Brier skill",
     "ece": "ECE",
 }
-DECISIONS = ("kappa", "accuracy", "sensitivity", "specificity", "f1")  # those of NUMBERS that depend on the threshold
+RANKING = ("auroc", "average_precision")  # those of NUMBERS that depend on the order of the probabilities alone
+DECISIONS = ("kappa", "accuracy", "sensitivity", "specificity", "f1")  # those that depend on the threshold
+PROPER = ("log_loss", "d2_log_loss", "brier", "d2_brier")  # best in expectation where the probabilities are the true ones
+# ECE has no interval: noise alone makes it positive, so that quantiles of its draws are not one.
+WITH_INTERVAL = (*RANKING, *DECISIONS, *PROPER)
+LOWEST = {"kappa": -1.0, "d2_log_loss": -np.inf, "d2_brier": -np.inf}  # smallest possible value; of the others 0
+HIGHEST = {"log_loss": np.inf}  # largest possible value; of the others 1
 BINS = 10  # of equal width, for the expected calibration error and the reliability diagram
 
 
@@ -33,13 +43,15 @@ def auroc(label, probability):
     return float(metrics.roc_auc_score(label, probability)) if len(set(label)) == 2 else None
 
 
-def log_loss(label, probability, weight=None):
-    """Weighted mean of -ln(probability given to the true class), with probabilities clipped to 1e-7 from 0 and 1 as in Keras.
-
-    The sum is divided by the count, not by the sum of weights, as `keras.losses` does.
-    """
+def log_losses(label, probability):
+    """-ln(probability given to the true class) of each, with probabilities clipped to 1e-7 from 0 and 1 as in Keras: (n,)."""
     label, probability = np.asarray(label), np.clip(probability, 1e-7, 1 - 1e-7)
-    losses = -np.log(np.where(label == 1, probability, 1 - probability))
+    return -np.log(np.where(label == 1, probability, 1 - probability))
+
+
+def log_loss(label, probability, weight=None):
+    """Weighted mean of `log_losses`; the sum is divided by the count, not by the sum of weights, as `keras.losses` does."""
+    losses = log_losses(label, probability)
     return float(np.mean(losses if weight is None else losses * weight))
 
 
@@ -57,17 +69,13 @@ def cohen_kappa(label, decision):
     return float(metrics.cohen_kappa_score(label, decision))
 
 
-def calibration_gaps(label, probability, weight=None):
-    """Proportion of positives minus mean probability in each of BINS bins of equal width, times the bin's share of the sample.
+def calibration_error(label, probability):
+    """Expected calibration error: |share of positives - mean probability| of BINS bins of equal width, weighted by their size.
 
-    Args:
-        weight: (draws, n) how often each counts, or None: each once.
-    Returns: (draws, BINS), or (BINS,) without weights. The sum of their absolute values is the expected calibration error.
     Source: Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602; Guo et al. 2017, arXiv 1706.04599.
     """
-    excess = np.zeros((len(label), BINS))
-    excess[np.arange(len(label)), bin_of(probability)] = np.asarray(label) - np.asarray(probability)
-    return excess.mean(0) if weight is None else weight @ excess / weight.sum(1, keepdims=True)
+    excess = np.bincount(bin_of(probability), np.asarray(label) - np.asarray(probability), minlength=BINS)
+    return float(np.abs(excess).sum() / len(label))
 
 
 def bin_of(probability):
@@ -112,14 +120,36 @@ def ranking_scores(label, probability, weight):
     }
 
 
-def all_scores(label, probability, threshold, weight):
-    """Every score of NUMBERS in each draw. Returns: {name: (draws,)}, ece as (draws, BINS) gaps."""
+def proper_scores(label, probability, weight):
+    """Log loss and Brier score, and the skill of each: 1 - score / score of the prevalence as probability of every study.
+
+    A skill of 1 is perfect, 0 is no better than the prevalence of the sample, and below 0 is worse.
+
+    Returns: {name: (draws,)}.
+    Source: Brier 1950; Gneiting and Raftery 2007, doi:10.1198/016214506000001437; scikit-learn's d2_log_loss_score and
+        d2_brier_score.
+    """
+    total = weight.sum(1)
+    losses, brier = (weight @ each / total for each in (log_losses(label, probability), (probability - label) ** 2))
+    prevalence = weight @ label / total
     return {
-        **ranking_scores(label, probability, weight),
-        **decision_scores(label, decisions(probability, threshold), weight),
-        "brier": weight @ (probability - label) ** 2 / weight.sum(1),
-        "ece": calibration_gaps(label, probability, weight),
+        "log_loss": losses,
+        "d2_log_loss": 1 - losses / (special.entr(prevalence) + special.entr(1 - prevalence)),
+        "brier": brier,
+        "d2_brier": 1 - brier / (prevalence * (1 - prevalence)),
     }
+
+
+def all_scores(label, probability, threshold, weight, names=WITH_INTERVAL):
+    """The scores of `names`, and others that are computed with them, in each draw. Returns: {name: (draws,)}."""
+    found = {}
+    if not {*RANKING}.isdisjoint(names):
+        found |= ranking_scores(label, probability, weight)
+    if not {*DECISIONS}.isdisjoint(names):
+        found |= decision_scores(label, decisions(probability, threshold), weight)
+    if not {*PROPER}.isdisjoint(names):
+        found |= proper_scores(label, probability, weight)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -130,6 +160,7 @@ def point_scores(label, probability, threshold):
     """Every score of NUMBERS and the 2x2 table. Returns: ({name: float or None}, {cell: int})."""
     decision = decisions(probability, threshold)
     tn, fp, fn, tp = (int(count) for count in metrics.confusion_matrix(label, decision, labels=[0, 1]).ravel())
+    both = len(set(label)) == 2
     values = {
         "auroc": auroc(label, probability),
         "average_precision": float(metrics.average_precision_score(label, probability)) if tp + fn else None,
@@ -138,7 +169,10 @@ def point_scores(label, probability, threshold):
         "sensitivity": tp / (tp + fn) if tp + fn else None,
         "specificity": tn / (tn + fp) if tn + fp else None,
         "f1": float(metrics.f1_score(label, decision)) if tp + fp + fn else None,
+        "log_loss": log_loss(label, probability),
+        "d2_log_loss": float(metrics.d2_log_loss_score(label, np.clip(probability, 1e-7, 1 - 1e-7))) if both else None,
         "brier": float(metrics.brier_score_loss(label, probability)),
-        "ece": float(np.abs(calibration_gaps(label, probability)).sum()),
+        "d2_brier": float(metrics.d2_brier_score(label, probability)) if both else None,
+        "ece": calibration_error(label, probability),
     }
     return values, {"true_negative": tn, "false_positive": fp, "false_negative": fn, "true_positive": tp}

@@ -3,8 +3,8 @@
 import numpy as np
 
 from bones.scores import intervals
-from bones.scores.metrics import DECISIONS, NUMBERS, all_scores, decision_scores, point_scores
-from bones.scores.probabilities import decisions, same_studies, study_probabilities
+from bones.scores.metrics import DECISIONS, HIGHEST, LOWEST, NUMBERS, WITH_INTERVAL, all_scores, point_scores
+from bones.scores.probabilities import same_studies, study_probabilities
 
 
 def curves(table, grid, draws=intervals.DRAWS):
@@ -42,15 +42,14 @@ def score(table, threshold, names=tuple(NUMBERS), draws=intervals.DRAWS):
         names: which of NUMBERS.
     Returns: dict with count, positive (their number), confusion (counts of true_negative, false_positive, false_negative,
         true_positive) and, for each name, {"value", "low", "high"}: the score and its 95 % interval over patients. A value is
-        None where it is undefined (for example sensitivity without positives), low and high where the draws do not differ.
+        None where it is undefined (for example sensitivity without positives), low and high where the draws do not differ,
+        and of the ECE.
     """
     label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
     values, counts = point_scores(label, probability, threshold)
 
     def statistics(weight):
-        if set(names) <= set(DECISIONS):
-            return decision_scores(label, decisions(probability, threshold), weight)
-        return all_scores(label, probability, threshold, weight)
+        return all_scores(label, probability, threshold, weight, names)
 
     found = intervals.intervals(statistics, table["patient"], draws)
     for name, part in (("accuracy", label >= 0), ("sensitivity", label == 1), ("specificity", label == 0)):
@@ -59,7 +58,7 @@ def score(table, threshold, names=tuple(NUMBERS), draws=intervals.DRAWS):
     return {
         "count": len(label),
         "positive": int(label.sum()),
-        **{name: with_interval(values[name], found[name]) for name in names},
+        **{name: with_interval(values[name], found.get(name)) for name in names},
         "confusion": counts,
     }
 
@@ -93,30 +92,78 @@ def report(predictions, threshold):
     }
 
 
-def differences(before, after, names=tuple(NUMBERS), draws=intervals.DRAWS):
-    """Differences of study scores, after minus before, each averaged over runs, with a paired bootstrap of the patients.
+def changes(before, after, threshold, names=WITH_INTERVAL, draws=intervals.DRAWS):
+    """Differences of study scores of one run on the same studies, after minus before, with a paired bootstrap of the patients.
 
     Args:
-        before, after: lists of (predictions, threshold), one per run, of the same studies.
-    Returns: {name: {"value", "low", "high"}}.
-    Raises: ValueError when the studies of two runs differ.
+        before, after: predictions of the run, for example on images as they are and as changed.
+        threshold: the run's.
+    Returns: {name: {"value", "low", "high"}}. The run is held fixed: two runs are compared by `differences`.
+    Raises: ValueError when the studies differ.
     """
-    runs = [(study_probabilities(predictions), threshold) for predictions, threshold in [*before, *after]]
-    studies = runs[0][0]
-    if not all(same_studies(studies, other) for other, _ in runs):
-        raise ValueError("the runs were not scored on the same studies with the same labels")
-    label = studies["label"].to_numpy(int)
+    tables = studies_of([before, after])
+    label = tables[0]["label"].to_numpy(int)
 
     def statistics(weight):
-        sums = [all_scores(label, table["probability"].to_numpy(), threshold, weight) for table, threshold in runs]
-        for one in sums:
-            one["ece"] = np.abs(one["ece"]).sum(1)
-        return {
-            name: np.mean([one[name] for one in sums[len(before) :]], axis=0)
-            - np.mean([one[name] for one in sums[: len(before)]], axis=0)
-            for name in names
-        }
+        first, second = (all_scores(label, one["probability"].to_numpy(), threshold, weight, names) for one in tables)
+        return {name: second[name] - first[name] for name in names}
 
     value = intervals.evaluate(statistics, [np.ones((1, len(label)))])
-    found = intervals.intervals(statistics, studies["patient"], draws)
+    found = intervals.intervals(statistics, tables[0]["patient"], draws)
     return {name: with_interval(float(value[name][0]), found[name]) for name in names}
+
+
+def mean_scores(runs, names=WITH_INTERVAL, draws=intervals.DRAWS):
+    """Mean of the study scores of a recipe's runs, with intervals over patients and seeds, see `intervals.over_seeds`.
+
+    Args:
+        runs: list of (predictions, threshold), one per seed, of the same studies.
+    Returns: {name: {"value", "low", "high", "p"}}; low, high and p are None for one run.
+    Raises: ValueError when the studies of two runs differ.
+    """
+    found = contrasts(runs, np.full(len(runs), 1 / len(runs)), names, draws)
+    for name, one in found.items():
+        if one["low"] is not None:  # the interval is symmetric, and a score is not above 1
+            one["low"], one["high"] = max(one["low"], LOWEST.get(name, 0.0)), min(one["high"], HIGHEST.get(name, 1.0))
+    return found
+
+
+def differences(before, after, names=WITH_INTERVAL, draws=intervals.DRAWS):
+    """Differences of the study scores of two recipes, after minus before, each the mean over its seeds.
+
+    Args:
+        before, after: lists of (predictions, threshold), one per seed, of the same studies.
+    Returns: {name: {"value", "low", "high", "p"}}, see `mean_scores`; one seed of a recipe gives no interval.
+    Raises: ValueError when the studies of two runs differ.
+    """
+    coefficients = np.repeat([-1 / len(before), 1 / len(after)], [len(before), len(after)])
+    return contrasts([*before, *after], coefficients, names, draws)
+
+
+def contrasts(runs, coefficients, names, draws):
+    """Sums of the runs' scores with coefficients; see `mean_scores`."""
+    tables = studies_of([predictions for predictions, _ in runs])
+    label, patient = tables[0]["label"].to_numpy(int), np.unique(tables[0]["patient"], return_inverse=True)[1]
+    drawn = [
+        intervals.evaluate(
+            lambda weight, table=table, threshold=threshold: all_scores(
+                label, table["probability"].to_numpy(), threshold, weight, names
+            ),
+            [np.ones((1, len(label))), *intervals.draw_patients(patient, draws)],
+        )
+        for table, (_, threshold) in zip(tables, runs, strict=True)
+    ]
+    found = {}
+    for name in names:
+        values, draws_of = np.split(np.stack([one[name] for one in drawn]), [1], axis=1)
+        low, high, p = intervals.over_seeds(values[:, 0], draws_of, coefficients, patient.max() + 1) or (None, None, None)
+        found[name] = {"value": float(coefficients @ values[:, 0]), "low": low, "high": high, "p": p}
+    return found
+
+
+def studies_of(tables):
+    """`study_probabilities` of each table of views. Raises: ValueError when the studies or labels of two differ."""
+    studies = [study_probabilities(table) for table in tables]
+    if not all(same_studies(studies[0], other) for other in studies):
+        raise ValueError("the runs were not scored on the same studies with the same labels")
+    return studies

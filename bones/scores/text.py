@@ -1,9 +1,8 @@
-"""Scores as text: a score with its interval, mean and standard deviation over seeds, tables for the terminal and Markdown."""
+"""Scores as text: a score with its interval, a difference, tables for the terminal and Markdown."""
 
-import numpy as np
 import pandas as pd
 
-from bones.scores.metrics import DECISIONS, NUMBERS
+from bones.scores.metrics import DECISIONS, NUMBERS, WITH_INTERVAL
 
 DISCLAIMER = "Research software, not a medical device."
 
@@ -22,11 +21,9 @@ def as_text(score):
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
 
 
-def mean_and_sd(values):
-    """Mean and standard deviation of a score over seeds: 0.785 ± 0.012; for a single value, the value alone."""
-    if not values or None in values:
-        return "-"
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+def difference_text(score):
+    """A difference between recipes with its interval and p value: -0.079 [-0.132, -0.024], p 0.012."""
+    return as_text(score) + (f", p {score['p']:.3f}" if score["p"] is not None else "")
 
 
 def as_table(report):
@@ -36,11 +33,18 @@ def as_table(report):
         found = report[unit]
         columns[unit] = {
             "count (positive)": f"{found['count']} ({found['positive']})",
-            **{title: as_text(found[name]) for name, title in NUMBERS.items() if name not in DECISIONS},
+            **{NUMBERS[name]: as_text(found[name]) for name in WITH_INTERVAL if name not in DECISIONS},
+            NUMBERS["ece"]: f"{found['ece']['value']:.3f}",
             **at_threshold(found, report["threshold"]),
             **at_threshold(report["at_half"][unit], 0.5),
+            "always Negative: accuracy": accuracy_of_always_negative(found),
         }
     return pd.DataFrame(columns)
+
+
+def accuracy_of_always_negative(found):
+    """Accuracy of a classifier that predicts Negative for every study, as text."""
+    return f"{1 - found['positive'] / found['count']:.3f}"
 
 
 def at_threshold(found, threshold):
@@ -61,6 +65,7 @@ def type_table(report, names=("auroc", "kappa", "accuracy")):
         study_type: {
             "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
             **{NUMBERS[name]: as_text(found["studies"][name]) for name in names},
+            "accuracy of always Negative": accuracy_of_always_negative(found["studies"]),
         }
         for study_type, found in report["by_study_type"].items()
     }

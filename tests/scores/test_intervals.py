@@ -4,38 +4,72 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from score_tables import table
 
 from bones.scores import intervals
-from bones.scores.metrics import NUMBERS, point_scores
+from bones.scores.metrics import WITH_INTERVAL, all_scores
 from bones.scores.report import score
-
-
-def simulate(patients, rng):
-    """Studies of simulated patients: most have one, some two, of labels of their own; 1 to 4 views; a skewed network."""
-    patient = np.repeat(np.arange(patients), np.where(rng.random(patients) < 0.12, 2, 1))
-    trait = rng.normal(0, 0.7, patients)[patient]
-    label = (rng.random(len(patient)) < 1 / (1 + np.exp(0.1 - trait))).astype(int)
-    logit = 1.8 * (label - 0.5) + 0.6 * rng.normal(0, 1, patients)[patient] + 0.5 * rng.normal(0, 1, len(patient))
-    views = rng.integers(1, 5, len(patient))
-    study = np.repeat(np.arange(len(patient)), views)
-    view = 1 / (1 + np.exp(-logit[study] - 0.6 * rng.normal(0, 1, len(study))))
-    return pd.DataFrame({"patient": patient, "label": label, "probability": np.bincount(study, view) / views})
+from tools.coverage import recipe_coverage, run_coverage
 
 
 @pytest.mark.parametrize("simulations", [pytest.param(100, id="quick"), pytest.param(1000, marks=pytest.mark.slow, id="full")])
 def test_intervals_hold_the_truth_95_times_in_100(simulations):
     """On sets of MURA's held-out humerus' size: 132 patients. The truth is that of 200,000 patients."""
-    rng = np.random.default_rng(3)
-    truth, _ = point_scores(*simulate(200_000, rng)[["label", "probability"]].to_numpy().T, 0.45)
-    held = dict.fromkeys(NUMBERS, 0)
-    for _ in range(simulations):
-        found = score(simulate(132, rng), 0.45, draws=2000 if simulations > 100 else 600)
-        for name in held:
-            held[name] += found[name]["low"] <= truth[name] <= found[name]["high"]
-    coverage = {name: count / simulations for name, count in held.items()}
-    low, high = (0.93, 0.97) if simulations > 100 else (0.88, 1.0)  # 0.93 - 3 standard errors of 100 simulations is 0.85
-    assert all(low <= share <= high for share in coverage.values()), coverage
-    assert 0.93 <= np.mean(list(coverage.values())) <= 0.97, coverage
+    coverage = run_coverage(simulations, 2000 if simulations > 100 else 600)["coverage"]
+    low, high = (0.92, 0.97) if simulations > 100 else (0.86, 1.0)  # 0.93 - 3 standard errors of 100 simulations is 0.85
+    assert coverage.between(low, high).all() and len(coverage) == len(WITH_INTERVAL), coverage
+    assert 0.92 <= coverage.mean() <= 0.97, coverage
+
+
+@pytest.mark.parametrize("simulations", [pytest.param(40, id="quick"), pytest.param(400, marks=pytest.mark.slow, id="full")])
+def test_differences_of_recipes_allow_for_seeds(simulations):
+    """Two equal recipes of three seeds: their interval contains 0, which one over patients alone often does not."""
+    (row,) = recipe_coverage(simulations, 200, seeds=(3,), spreads=(0.04,)).to_dict("records")
+    assert row["patients alone"] < 0.75
+    assert (0.91 if simulations > 40 else 0.85) <= row["patients and seeds"]
+    if simulations > 40:
+        (row,) = recipe_coverage(simulations, 200, seeds=(5,), spreads=(0.01,)).to_dict("records")
+        assert 0.93 <= row["patients and seeds"] <= 0.985
+
+
+def test_over_seeds_follows_its_formula():
+    """Without patients' noise it is the t interval of Welch's test, whose p value scipy has."""
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0.7, 0.02, 4), rng.normal(0.75, 0.03, 6)
+    coefficients = np.repeat([-1 / 4, 1 / 6], [4, 6])
+    values = np.concatenate([one, other])
+    found = intervals.over_seeds(values, np.repeat(values[:, None], 50, 1), coefficients, 100)
+    welch = stats.ttest_ind(other, one, equal_var=False)
+    interval = welch.confidence_interval(0.95)
+    assert found == pytest.approx((interval.low, interval.high, welch.pvalue))
+
+
+def test_over_seeds_counts_the_patients_once():
+    """Noise that all runs share adds its variance; noise of each run's own is in the variance of seeds, and not added again."""
+    rng = np.random.default_rng(1)
+    values, coefficients = np.array([0.70, 0.72, 0.74]), np.full(3, 1 / 3)
+    width = {}
+    for name, shared, own in (("none", 0.0, 0.0), ("shared", 0.03, 0.0), ("own", 0.0, 0.03)):
+        drawn = values[:, None] + shared * rng.normal(size=4000) + own * rng.normal(size=(3, 4000))
+        low, high, _ = intervals.over_seeds(values, drawn, coefficients, 200)
+        width[name] = high - low
+    assert width["own"] == pytest.approx(width["none"], rel=0.05)
+    expected = 0.03**2 + 0.02**2 / 3
+    degrees = expected**2 / (0.03**4 / 199 + (0.02**2 / 3) ** 2 / 2)
+    assert width["shared"] == pytest.approx(2 * stats.t.ppf(0.975, degrees) * expected**0.5, rel=0.05)
+
+
+def test_one_seed_has_no_interval_over_seeds():
+    drawn = np.random.default_rng(0).normal(size=(3, 50))
+    assert intervals.over_seeds([0.7, 0.8, 0.9], drawn, [-1, 0.5, 0.5], 100) is None
+    assert intervals.over_seeds([0.7], drawn[:1], [1.0], 100) is None
+
+
+def test_holm():
+    """The example of three tests: 0.01 * 3, 0.02 * 2, and not less than the one before."""
+    assert intervals.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert intervals.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and intervals.holm([]) == []
+    assert intervals.holm([0.03, 0.02]) == pytest.approx([0.04, 0.04]), "in the order given"
 
 
 def test_drawing_views_would_be_too_sure():
@@ -84,15 +118,36 @@ def test_draws_that_do_not_differ_have_no_interval():
     assert found == {"one": None, "none": None}
     assert intervals.exact_interval(1.0, 20) == pytest.approx((0.025 ** (1 / 20), 1.0))
     assert intervals.exact_interval(0.0, 20) == pytest.approx((0.0, 1 - 0.025 ** (1 / 20)))
+    apart = table([0, 1] * 6, [0.1, 0.9] * 6, np.arange(12) // 4)
+    found = score(apart, 0.5)
+    assert found["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 3)), "three patients, not twelve studies"
 
 
-def test_a_sum_of_absolute_values_reaches_down_to_zero():
-    """Noise alone makes a calibration error positive; its interval must say that the truth may be 0."""
+def test_bca_of_auroc_over_patients_is_scipys():
+    """132 patients with 400 views; from the same draws, scipy's general implementation gives the same interval."""
     rng = np.random.default_rng(0)
-    noise, draws = rng.normal(0, 0.02, 10), rng.normal(0, 0.02, (2000, 10))
-    low, high = intervals.interval_of_absolute_sum(noise, noise + draws)
-    assert low == 0 and high > 0
-    low, high = intervals.interval_of_absolute_sum(np.full(10, 1e-3), 1e-3 + draws)  # smaller than noise alone would make it
-    assert low == 0 and high >= 0.01 - 1e-12, "what was found is held"
-    low, high = intervals.interval_of_absolute_sum(np.full(10, 0.2), 0.2 + draws)
-    assert 1.8 < low < 2 < high < 2.2
+    patient = np.sort(np.concatenate([np.arange(132), rng.integers(0, 132, 268)]))
+    label = rng.integers(0, 2, 132)[patient]
+    probability = 1 / (1 + np.exp(-label - rng.normal(0, 1, 132)[patient] - rng.normal(0, 1, 400)))
+    found = score(pd.DataFrame({"patient": patient, "label": label, "probability": probability}), 0.5, ("auroc", "log_loss"))
+
+    def statistic(name):
+        def of(drawn, axis=-1):
+            weight = (drawn[..., None] == np.arange(132)).sum(-2)[..., patient].astype(float)
+            return all_scores(label, probability, 0.5, np.atleast_2d(weight), (name,))[name]
+
+        return of
+
+    for name in ("auroc", "log_loss"):
+        expected = stats.bootstrap(
+            (np.arange(132),),
+            statistic(name),
+            n_resamples=intervals.DRAWS,
+            batch=intervals.CHUNK,
+            method="BCa",
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx(
+            (expected.low.item(), expected.high.item()), abs=5e-4
+        ), "to three digits"

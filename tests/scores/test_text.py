@@ -2,7 +2,7 @@
 
 import pytest
 
-from bones.scores.text import as_text, markdown_table, mean_and_sd
+from bones.scores.text import as_text, difference_text, markdown_table
 
 
 def test_a_markdown_table_escapes_the_bar():
@@ -19,6 +19,6 @@ def test_a_score_with_its_interval(value, low, high, text):
     assert as_text({"value": value, "low": low, "high": high}) == text
 
 
-def test_mean_and_standard_deviation():
-    assert mean_and_sd([0.7, 0.8, 0.9]) == "0.800 ± 0.100", "of a sample: divided by n - 1"
-    assert mean_and_sd([0.7]) == "0.700" and mean_and_sd([0.7, None]) == mean_and_sd([]) == "-"
+def test_a_difference_has_a_p_value():
+    found = {"value": -0.0791, "low": -0.132, "high": -0.024, "p": 0.0123}
+    assert difference_text(found) == "-0.079 [-0.132, -0.024], p 0.012"
