@@ -96,7 +96,7 @@ def draw_reliability(axes, name, run):
         axes.plot(x, y, "o", color="C0", markersize=7)
         axes.annotate(str(count), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=9)
     square(axes, name, "mean probability of abnormal", "share of abnormal studies")
-    numbers = f"ECE {as_text(run.scores['ece'])}, Brier score {as_text(run.scores['brier'])}"
+    numbers = f"ECE {run.scores['ece']['value']:.3f}, Brier score {as_text(run.scores['brier'])}"
     axes.set_title(f"{name}\n{numbers}", fontsize=11)
 
 

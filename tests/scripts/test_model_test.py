@@ -22,7 +22,7 @@ from bones.evaluation.pointing import maximum_position
 from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.runs.folder import PREDICTIONS, RunFolder
-from bones.scores.metrics import NUMBERS
+from bones.scores.metrics import WITH_INTERVAL
 from bones.scores.probabilities import decisions, study_probabilities
 
 
@@ -53,7 +53,8 @@ def test_split_scores(run, phantoms, capsys):
     assert report["studies"]["count"] == 24 and report["views"]["count"] == len(predictions)
     assert report["split"] == "held-out" and report["data"] == str(phantoms)
     assert report["threshold"] == settings["threshold"] != 0.5 and report["temperature"] == settings["temperature"] != 1
-    for name in NUMBERS:
+    assert report["studies"]["ece"]["low"] is report["studies"]["ece"]["high"] is None
+    for name in WITH_INTERVAL:
         found = report["studies"][name]
         assert found["low"] <= found["value"] <= found["high"] and f"{found['value']:.3f} [{found['low']:.3f}" in out
     called = studies["probability"] >= settings["threshold"]
@@ -312,23 +313,51 @@ def test_several_runs_as_a_table(runs, capsys):
     assert model_test.main([*runs, "--markdown"]) == 0
     out = capsys.readouterr().out
     rows = markdown_rows(out)
-    assert [row[4] for row in rows] == ["0", "1", "mean ± SD of 0, 1", "ensemble of 0, 1", "0"]
+    assert [row[4] for row in rows] == ["0", "1", "mean of 0, 1", "ensemble of 0, 1", "0", ""]
     predictions = [pd.read_csv(Path(run) / "predictions.csv") for run in runs]
     studies = [table.groupby(["patient", "study"])[["label", "probability"]].mean() for table in predictions]
     aurocs = [metrics.roc_auc_score(table["label"], table["probability"]) for table in studies]
     assert len(set(aurocs)) == 3, "three different runs"
-    assert rows[2][5] == f"{np.mean(aurocs[:2]):.3f} ± {np.std(aurocs[:2], ddof=1):.3f}"
+    assert rows[2][5].startswith(f"{np.mean(aurocs[:2]):.3f} [")
     together = (studies[0]["probability"] + studies[1]["probability"]) / 2
     assert rows[3][5].startswith(f"{metrics.roc_auc_score(studies[0]['label'], together):.3f} [")
-    assert f"AUROC {aurocs[2] - np.mean(aurocs[:2]):.3f} [" in out and "on the same patients" in out
+    thresholds = [json.loads((Path(run) / "run.json").read_text())["threshold"] for run in runs[:2]]
+    accuracy = np.mean((together >= np.mean(thresholds)) == studies[0]["label"])
+    assert rows[3][7].startswith(f"{accuracy:.3f} ["), "at the mean of the members' thresholds"
+    assert rows[5][0] == "always Negative" and rows[5][5] == "0.500 [-]"
+    assert rows[5][7].startswith(f"{1 - studies[0]['label'].mean():.3f} [")
+    assert f"AUROC {aurocs[2] - np.mean(aurocs[:2]):.3f}, " in out and "One seed cannot tell recipes apart" in out
+    assert "threshold, temperature and seed held fixed" in out and "on the same patients" in out and "p 0." not in out
     for figure in ("0.929", "0.815", "0.887", "0.778", "0.843", "hidden test set"):
         assert figure in out
+
+
+def test_runs_of_another_learning_rate_are_no_seeds_of_one_another(runs, capsys):
+    record = json.loads((Path(runs[1]) / "run.json").read_text())
+    record["options"]["learning_rate"] *= 2
+    (Path(runs[1]) / "run.json").write_text(json.dumps(record))
+    assert model_test.main([*runs[:2], "--markdown"]) == 0
+    assert "ensemble of" not in capsys.readouterr().out
+
+
+def test_two_seeds_of_each_recipe_have_intervals_and_adjusted_p_values(runs, tmp_path, capsys):
+    shutil.copytree(runs[2], tmp_path / "d")
+    record = json.loads((tmp_path / "d" / "run.json").read_text())
+    record["options"]["seed"] = 1
+    (tmp_path / "d" / "run.json").write_text(json.dumps(record))
+    shutil.copy(Path(runs[1]) / "best.h5", tmp_path / "d" / "best.h5")
+    assert model_test.main([*runs, str(tmp_path / "d"), "--markdown"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("paper (")]
+    assert line.count(", p ") == 3 and line.count(" [") == 3
+    out = model_test.main([*runs, str(tmp_path / "d")]), capsys.readouterr().out
+    assert line in out[1] and "P values are adjusted for these 3 comparisons (Holm); intervals are not." in out[1]
 
 
 def test_several_runs_compared(runs, capsys):
     assert model_test.main(runs) == 0
     out = capsys.readouterr().out
-    assert out.count("held-out (valid/)") == 3 and out.count("minus default") == 2
+    assert out.count("held-out (valid/)") == 3 and out.count("minus default") == 1
+    assert "mean of 2 seeds), interval over patients and seeds: AUROC 0." in out and out.count("always Negative: accuracy") == 3
     assert model_test.main([*runs[:2], "--json"]) == 0
     reports = json.loads(capsys.readouterr().out)
     assert [report["studies"]["auroc"]["value"] for report in reports] == [

@@ -90,8 +90,9 @@ def test_table(small_table, tmp_path, capsys):
         )
         for row in ("base", "two-stages")
     }
-    assert base["AUROC"].startswith(f"{auroc['base']:.3f} ±")
-    assert other["AUROC minus base's [95 % CI]"].startswith(f"{auroc['two-stages'] - auroc['base']:.3f} [")
+    assert base["AUROC"].startswith(f"{auroc['base']:.3f} [")
+    assert other[ablate.GAIN].startswith(f"{auroc['two-stages'] - auroc['base']:.3f} [") and ", p " in other[ablate.GAIN]
+    assert "| always Negative |" in first and "Rows of one seed are screening" in first and "(Holm)" in first
     second_stage = json.loads((out / "two-stages-0" / "run.json").read_text())["options"]
     assert second_stage["weights"] == str(out / "two-stages-0-stage1" / "last.h5") and second_stage["epochs"] == 2
     weights = [(out / f"{row}-0" / "best.h5").read_bytes() for row in ("base", "mirrored")]
@@ -107,6 +108,15 @@ def test_table(small_table, tmp_path, capsys):
     assert ablate.main(["--record", str(tmp_path / "record"), "--seeds", "0", "1", *rows, "--table"]) == 0
     table = capsys.readouterr().out
     assert table.startswith("| Row") and first.endswith(table)
+
+
+def test_a_row_of_one_seed_has_no_interval(small_table, capsys):
+    arguments, _ = small_table
+    assert ablate.main([*arguments[:4], "--seeds", "0", "--rows", "base", "two-stages"]) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    other = dict(zip(lines[0], lines[3], strict=True))
+    assert other["Row"] == "two-stages" and other[ablate.GAIN] == "-" and "[" not in other["AUROC"]
 
 
 def test_rules_for_the_threshold():
