@@ -11,8 +11,8 @@ def options(**changes):
     return recipes.options("default", **plain | changes)
 
 
-def small():
+def small(size=16):
     """A network of one dense layer behind a normalisation."""
-    grey = keras.Input((16, 16, 1))
+    grey = keras.Input((size, size, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Flatten()(grey))
     return keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x))

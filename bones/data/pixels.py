@@ -26,8 +26,8 @@ SKIP_ADVICE = "\nUnpack them again, or pass --skip-unreadable; the run then reco
 def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, transform=None):
     """Pixels of every view, decoded in parallel on first use and mapped from a cache file from then on.
 
-    The cache file is named by a hash of every path, byte size and modification time, and of size and resize mode: a changed
-    file or setting makes a new one, and the old one can be removed at any time.
+    The cache file is named by a hash of every path, byte size, modification and change time, and of size and resize mode: a
+    changed file or setting makes a new one, and the old one can be removed at any time.
 
     Args:
         views: table of `bones.data.views.find_views`.
@@ -102,6 +102,7 @@ def cache_key(views, size, resize):
         except OSError:  # such as a broken link: decoding will report it
             state = os.stat_result([0] * 10)
         key.update(f"\n{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}".encode(errors="surrogateescape"))
+        key.update(f"\0{state.st_ctime_ns}".encode())  # tells a file that replaced another and kept its size and time
     return key.hexdigest()[:32]
 
 

@@ -83,3 +83,10 @@ def test_linear_interpolates_between_four_pixels():
     expected = ndimage.map_coordinates(grey.astype(float), np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
     found = fit_square(Image.fromarray(grey), 24, "stretch_linear")
     assert np.abs(found - expected).max() <= 1
+
+
+def test_16_bits_are_rounded(tmp_path):
+    """To the nearest of 256 levels, not down."""
+    values = np.array([[0, 128, 129, 257 * 100 - 129, 257 * 100 - 128, 257 * 100 + 128, 257 * 100 + 129, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "16.png")
+    assert np.asarray(read_grey(tmp_path / "16.png")).tolist() == [[0, 0, 1, 99, 100, 100, 101, 255]]

@@ -1,12 +1,15 @@
 """Pixels of views: what does not decode is told or left out, and the cache is mapped, renewed and built again."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from bones.data.images import fit_square, read_grey
-from bones.data.pixels import Rows, load_pixels
+from bones.data.pixels import Rows, cache_key, load_pixels
 from bones.data.views import find_views
 from bones.system.errors import DataError
 
@@ -70,6 +73,44 @@ def test_cache_is_mapped_and_renewed(small_root, tmp_path):
     assert len(list(cache.glob("*.npy"))) == 4 and not list(cache.glob(".*"))
     in_memory = load_pixels(views, 16, "pad", cache=None)[1]
     assert (in_memory[np.arange(16)] == changed[np.arange(16)]).all()
+
+
+@pytest.mark.parametrize("kept", ["size", "time", "size and time"])
+def test_a_replaced_image_gives_its_own_pixels(kept, small_root, tmp_path):
+    """Also where the file has the byte size, the modification time, or both, of the one before."""
+    views = find_views(small_root, "train")
+    path, cache = Path(views["path"][3]), tmp_path / "cache"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    images = [tmp_path / f"{value}.png" for value in (33, 77)]
+    for value, image in zip((33, 77), images, strict=True):
+        Image.new("L", (20, 16), value).save(image)
+    before, after = (image.read_bytes() for image in images)
+    after += b"" if "size" in kept else b"more"
+    assert ("size" in kept) == (len(before) == len(after))
+    path.write_bytes(before)
+    os.utime(path, ns=times)
+    assert 33 in load_pixels(views, 16, "pad", cache=cache)[1][3]
+    path.write_bytes(after)
+    if "time" in kept:
+        os.utime(path, ns=times)
+    found = load_pixels(views, 16, "pad", cache=cache)[1][3]
+    assert 77 in found and 33 not in found
+
+
+def test_images_of_other_paths_have_a_cache_of_their_own(small_root, tmp_path):
+    """Two tables whose files agree in size and times, as hard links do."""
+    views = find_views(small_root, "train")
+    cache = tmp_path / "cache"
+    order = views.iloc[::-1].reset_index(drop=True)
+    for path in views["path"][1:]:  # all alike but for their paths
+        os.remove(path)
+        os.link(views["path"][0], path)
+    names = [cache_key(table, 16, "pad") for table in (views, order, views[1:])]
+    assert len(set(names)) == 3
+    other = tmp_path / "other"
+    os.link(views["path"][0], other)
+    assert cache_key(views.assign(path=[*views["path"][:-1], str(other)]), 16, "pad") != names[0]
+    load_pixels(views, 16, "pad", cache=cache)
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged"])

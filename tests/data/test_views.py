@@ -1,10 +1,13 @@
 """The table of views of a split, and the fingerprint that tells two data sets apart."""
 
+import os
 import shutil
 
-from support import rename_study
+import pytest
+from support import rename_study, write_study
 
 from bones.data.views import find_views, fingerprint
+from bones.system.errors import DataError
 
 
 def test_table_of_views(small_root):
@@ -39,3 +42,26 @@ def test_fingerprint_tells_data_apart(small_root, tmp_path):
     assert fingerprint(find_views(moved, "train"), moved) == fingerprint(views, small_root)
     rename_study(moved, "study1_positive", "study1_negative")
     assert fingerprint(find_views(moved, "train"), moved) != fingerprint(views, small_root)
+    shutil.rmtree(moved)
+    shutil.copytree(small_root, moved)
+    last = find_views(moved, "train").iloc[-1]
+    os.rename(last.path, last.path.replace("image2", "image3"))
+    assert fingerprint(find_views(moved, "train"), moved)["sha256"] != fingerprint(views, small_root)["sha256"]
+
+
+def test_fingerprint_has_the_labels(small_root):
+    views = find_views(small_root, "train")
+    for place in (0, len(views) - 1):
+        changed = views.assign(label=[1 - label if row == place else label for row, label in enumerate(views["label"])])
+        assert fingerprint(changed, small_root)["sha256"] != fingerprint(views, small_root)["sha256"], "of any view"
+
+
+@pytest.mark.parametrize("study_types", [["XR_HAND"], ["all"], ["XR_HUMERUS", "XR_HAND"]])
+def test_patients_in_both_splits_are_found(small_root, study_types):
+    for split, label in (("train", "positive"), ("train", "negative"), ("valid", "positive"), ("valid", "negative")):
+        patient = "patient00077" if label == "positive" else None
+        write_study(small_root, split, f"study1_{label}", patient=patient, study_type="XR_HAND")
+    for split in ("train", "held-out"):
+        with pytest.raises(DataError, match=r"1 patients are in both .*: patient00077"):
+            find_views(small_root, split, study_types)
+    assert len(find_views(small_root, "train")) == 16, "of other study types"

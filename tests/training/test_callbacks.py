@@ -52,3 +52,23 @@ def test_nan_probabilities_stop_the_run(trained, phantoms):
     callback.start = time.perf_counter()
     with pytest.raises(FloatingPointError, match="a tuning probability is nan after epoch 3"):
         callback.on_epoch_end(2, {})
+
+
+def test_the_tuning_loss_is_weighted():
+    """Views of the rarer class count more, as in the training loss."""
+    network = small()
+    pixels = np.random.default_rng(0).integers(0, 3, (6, 16, 16, 1)).astype(np.uint8)  # far from probabilities of 0 and 1
+    label, weight = np.array([0, 1, 0, 0, 0, 1]), np.array([0.1, 0.9, 0.1, 0.1, 0.1, 0.9], np.float32)
+    losses = {}
+    for name, given in (("weighted", weight), ("plain", None)):
+        callback = callbacks.ScoreTuning(
+            network, Part(None, Rows(pixels, np.arange(6)), label, given), 6, options(batch_size=2)
+        )
+        callback.start, callback.learning_rate = time.perf_counter(), 0.1
+        logs = {}
+        callback.on_epoch_end(0, logs)
+        losses[name] = logs["val_loss"]
+    probability = network.predict(pixels, verbose=0)[:, 0]
+    each = -np.log(np.where(label == 1, probability, 1 - probability))
+    assert losses["plain"] == pytest.approx(each.mean(), rel=1e-3)
+    assert losses["weighted"] == pytest.approx((each * weight).mean(), rel=1e-3) != pytest.approx(losses["plain"], rel=1e-2)
