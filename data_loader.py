@@ -42,10 +42,12 @@ def main(argv=None):
     parser.add_argument("--check", required=True, metavar="ROOT", help="data root to read and check")
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
+    pairs = "picture of images that look alike in both splits or under both labels"
+    parser.add_argument("--pairs", metavar="FILE.png", help=pairs)
     options = parser.parse_args(argv)
     with scripts.importing(keras=False):
         from bones.data import check
-    report, wrong = check.check_root(options.check, options.study_type, options.labels)
+    report, wrong = check.check_root(options.check, options.study_type, options.labels, options.pairs)
     print(report)
     if not wrong:
         types = ["all"] if "all" in options.study_type else options.study_type

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
+from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, picture
 from bones.data.images import in_threads, mode, read_grey
 from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.table import STUDY
 from bones.data.views import survey
 from bones.system.errors import UnreadableImageError
-from bones.system.files import printable
+from bones.system.files import printable, whole_file
 
 # MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
 # Rajpurkar et al. 2018, arXiv 1712.06957, table 1.
@@ -39,31 +40,34 @@ MURA_HUMERUS = {"train": (587, 599), "held-out": (132, 140)}
 CONTRAST = 20  # grey levels from the 1st to the 99th percentile; with fewer an image is near-blank (radiographs: 70 or more)
 GIVES_AWAY = 0.6  # AUROC of the label from image mode or size alone, from which on it is reported as a leak
 SHOWN = 10  # maximum lines of a note
+LIMITS = "Other views of one examination cannot be found from pixels: only the source of the images knows who is one patient."
 
 
-def check_root(path, study_types=("all",), labels=None):
+def check_root(path, study_types=("all",), labels=None, pairs=None):
     """Examine every view of a data root.
 
     Args:
         path: see `data_root`.
         study_types, labels: see `survey`.
+        pairs: file for a picture of the images that look alike in both splits or under both labels, or None.
     Returns: (report, wrong), see `check`; the report begins with the path.
     Raises: DataError when the path contains no data root, or the labels cannot be read.
     """
     root = data_root(path)
     views, faults = survey(root, study_types, labels)
     described = phantom.describe(root)
-    report, wrong = check(root, views, faults, mura=not described)
+    report, wrong = check(root, views, faults, mura=not described, pairs=pairs)
     return f"{path}{phantom.mark(described)}\n\n{report}", wrong
 
 
-def check(root, views, faults, mura=True):
+def check(root, views, faults, mura=True, pairs=None):
     """Examine every view.
 
     Args:
         root: data root; paths are printed from there on.
         views, faults: what `survey` found in it.
         mura: whether to print MURA's counts beside those found.
+        pairs: file for the picture of `look_alikes`, or None.
     Returns: (report, wrong): text to print, and whether something in it would make training or its scores wrong.
     """
     images = examine(views).assign(path=[os.path.relpath(path, root) for path in views["path"]])
@@ -72,6 +76,7 @@ def check(root, views, faults, mura=True):
         *missing_parts(views),
         unreadable(images),
         *duplicates(images),
+        *look_alikes(images, views["path"], pairs),
         patients_in_both(views),
         near_blank(images),
     ]
@@ -88,20 +93,22 @@ def check(root, views, faults, mura=True):
 
 
 def examine(views):
-    """The views with columns on their files: mode, width, height, sha256 of the bytes, contrast, reason where unreadable."""
+    """The views with columns on their files, in the order of `examine_image`."""
     rows = list(in_threads(examine_image, views["path"], "Reading views"))
-    return pd.concat([views, pd.DataFrame(rows, columns=["mode", "width", "height", "sha256", "contrast", "reason"])], axis=1)
+    return pd.concat(
+        [views, pd.DataFrame(rows, columns=["mode", "width", "height", "sha256", "hash", "contrast", "reason"])], axis=1
+    )
 
 
 def examine_image(path):
-    """(mode, width, height, sha256, contrast, reason) of one image file, None where it is not known."""
+    """(mode, width, height, sha256 of the bytes, perceptual hash, contrast, reason) of one image file, None where not known."""
     try:
         grey = read_grey(path)
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         low, high = np.percentile(np.asarray(grey), [1, 99])
-        return mode(path), *grey.size, digest, high - low, None
+        return mode(path), *grey.size, digest, perceptual_hash(grey), high - low, None
     except (UnreadableImageError, OSError) as error:
-        return None, None, None, None, None, str(error)
+        return *[None] * 6, str(error)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,6 +205,37 @@ def duplicates(images):
     ):
         if len(found):
             yield kind, f"{found['count'].sum()} byte-identical images ({len(found)} groups) {where}", list(found["paths"])
+
+
+def look_alikes(images, paths, file):
+    """Findings on images that look alike in both splits or under both labels.
+
+    Args:
+        images: table of `examine`, whose paths are printed.
+        paths: the images' paths.
+        file: file for a picture of the pairs, or None.
+    """
+    clear = images.assign(name=images["path"], path=paths.to_numpy())
+    clear = clear[clear["contrast"] >= CONTRAST].reset_index(drop=True)
+    if len(clear) > MOST:
+        yield "note", f"images that look alike were not searched for: {len(clear):,} are more than {MOST:,}", []
+        return
+    pairs = near_pairs(clear) if len(clear) else []
+    names = [printable(name).replace(os.sep, "/") for name in clear["name"]]
+    for column, what in (("split", "in both splits: training images are scored"), ("label", "under different labels")):
+        apart = clear[column].to_numpy()
+        differ = [pair for pair in pairs if apart[pair[0]] != apart[pair[1]]]
+        for kind, certain, word in (("WRONG", True, "copies of one image"), ("note", False, "images that look alike")):
+            found = [pair for pair in differ if is_same(pair) == certain]
+            if found:
+                details = [f"{names[i]} = {names[j]}   {bits} bits, correlation {near:.3f}" for i, j, bits, near in found]
+                yield kind, f"{len(found)} pair{'s' * (len(found) > 1)} of {word} {what}", details
+    if pairs and file:
+        with whole_file(Path(file)) as partial:
+            picture(clear["path"], names, pairs).save(partial, "PNG")
+    drawn = f"; {file} shows them" if pairs and file else "; pass --pairs FILE.png to see them" if pairs else ""
+    count = f"{len(pairs)} pair{'s look' if len(pairs) != 1 else ' looks'} alike in both splits or under both labels"
+    yield "note", f"{count}{drawn}.\n  {LIMITS}", []
 
 
 def near_blank(images):
