@@ -35,7 +35,7 @@ from bones.scores.intervals import holm
 from bones.scores.metrics import NUMBERS, cohen_kappa
 from bones.scores.probabilities import decisions, study_probabilities
 from bones.scores.report import differences, mean_scores, score
-from bones.scores.text import as_text, difference_text, markdown_table
+from bones.scores.text import as_text, difference_text, markdown_table, value_text
 from bones.system import scripts
 from bones.system.errors import BenchmarkError
 from bones.system.files import whole_folder
@@ -297,7 +297,7 @@ def table_row(row, record, seeds, found):
 
 def mean_text(found):
     """A mean over seeds with its interval; the value alone of one seed."""
-    return as_text(found) if found["low"] is not None else f"{found['value']:.3f}"
+    return as_text(found) if found["low"] is not None else value_text(found)
 
 
 def always_negative(run):

@@ -14,7 +14,7 @@ from bones.scores.intervals import holm
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
 from bones.scores.report import differences, mean_scores, score
-from bones.scores.text import as_text, difference_text, markdown_table
+from bones.scores.text import as_text, difference_text, markdown_table, value_text
 
 SHOWN = ("auroc", "kappa", "accuracy")  # columns of the table, scores of studies
 # What the intervals of the table allow for.
@@ -173,7 +173,7 @@ def describe_difference(first, other, found):
         return f"{title(other)} was scored on different studies than {title(first)}: they cannot be compared."
     numbers = f"{title(other)} minus {title(first)}, on the same patients: "
     if min(len(first), len(other)) < 2:
-        numbers += ", ".join(f"{NUMBERS[name]} {found[name]['value']:.3f}" for name in SHOWN)
+        numbers += ", ".join(f"{NUMBERS[name]} {value_text(found[name])}" for name in SHOWN)
         return f"{numbers}. {ONE_SEED}"
     return numbers + ", ".join(f"{NUMBERS[name]} {difference_text(found[name])}" for name in SHOWN) + "."
 

@@ -10,7 +10,7 @@ from sklearn import metrics  # points of the ROC and precision-recall curves
 
 from bones.scores.metrics import bin_of
 from bones.scores.report import curves, score
-from bones.scores.text import as_text
+from bones.scores.text import as_text, value_text
 
 GRID = np.linspace(0, 1, 201)  # points where bands are computed
 BAND = 0.15  # opacity
@@ -96,7 +96,7 @@ def draw_reliability(axes, name, run):
         axes.plot(x, y, "o", color="C0", markersize=7)
         axes.annotate(str(count), (x, y), xytext=(6, -11), textcoords="offset points", fontsize=9)
     square(axes, name, "mean probability of abnormal", "share of abnormal studies")
-    numbers = f"ECE {run.scores['ece']['value']:.3f}, Brier score {as_text(run.scores['brier'])}"
+    numbers = f"ECE {value_text(run.scores['ece'])}, Brier score {as_text(run.scores['brier'])}"
     axes.set_title(f"{name}\n{numbers}", fontsize=11)
 
 

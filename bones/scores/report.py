@@ -118,7 +118,7 @@ def mean_scores(runs, names=WITH_INTERVAL, draws=intervals.DRAWS):
 
     Args:
         runs: list of (predictions, threshold), one per seed, of the same studies.
-    Returns: {name: {"value", "low", "high", "p"}}; low, high and p are None for one run.
+    Returns: {name: {"value", "low", "high", "p"}}; low, high and p are None for one run, and all where a score is undefined.
     Raises: ValueError when the studies of two runs differ.
     """
     found = contrasts(runs, np.full(len(runs), 1 / len(runs)), names, draws)
@@ -156,8 +156,10 @@ def contrasts(runs, coefficients, names, draws):
     found = {}
     for name in names:
         values, draws_of = np.split(np.stack([one[name] for one in drawn]), [1], axis=1)
-        low, high, p = intervals.over_seeds(values[:, 0], draws_of, coefficients, patient.max() + 1) or (None, None, None)
-        found[name] = {"value": float(coefficients @ values[:, 0]), "low": low, "high": high, "p": p}
+        value = float((coefficients * values[:, 0]).sum())  # nan where a run's score is undefined
+        interval = intervals.over_seeds(values[:, 0], draws_of, coefficients, patient.max() + 1) if np.isfinite(value) else None
+        low, high, p = interval or (None, None, None)
+        found[name] = {"value": value if np.isfinite(value) else None, "low": low, "high": high, "p": p}
     return found
 
 

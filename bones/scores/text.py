@@ -15,10 +15,15 @@ def markdown_table(rows):
 
 def as_text(score):
     """A score to three decimals with its interval: 0.785 [0.712, 0.849]; [-] where the interval is undefined."""
-    value, low, high = (score[name] for name in ("value", "low", "high"))
-    if value is None:
+    low, high = score["low"], score["high"]
+    if score["value"] is None:
         return "-"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
+    return value_text(score) + (f" [{low:.3f}, {high:.3f}]" if low is not None else " [-]")
+
+
+def value_text(score):
+    """A score to three decimals without an interval, or - where it is undefined."""
+    return "-" if score["value"] is None else f"{score['value']:.3f}"
 
 
 def difference_text(score):
@@ -34,7 +39,7 @@ def as_table(report):
         columns[unit] = {
             "count (positive)": f"{found['count']} ({found['positive']})",
             **{NUMBERS[name]: as_text(found[name]) for name in WITH_INTERVAL if name not in DECISIONS},
-            NUMBERS["ece"]: f"{found['ece']['value']:.3f}",
+            NUMBERS["ece"]: value_text(found["ece"]),
             **at_threshold(found, report["threshold"]),
             **at_threshold(report["at_half"][unit], 0.5),
             "always Negative: accuracy": accuracy_of_always_negative(found),

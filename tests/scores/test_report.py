@@ -130,6 +130,13 @@ def test_one_seed_gives_no_interval():
     assert mean_scores(runs[:1])["auroc"]["low"] is None
 
 
+def test_undefined_means_are_none():
+    one_class = [(predictions(label=np.ones(60, int), probability=np.full(60, share)), 0.5) for share in (0.4, 0.6)]
+    for found in (mean_scores(one_class), differences(one_class, one_class)):
+        assert found["auroc"] == found["d2_brier"] == {"value": None, "low": None, "high": None, "p": None}
+        assert found["accuracy"]["value"] is not None
+
+
 def test_a_mean_stays_within_the_scores_range():
     good = np.clip(predictions()["label"] * 0.5 + 0.4 * np.random.default_rng(0).random(60), 0, 1)
     runs = [(predictions(probability=np.abs(good - flip)), 0.5) for flip in (0, 0, np.arange(60) < 9)]
