@@ -1,15 +1,17 @@
 # make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
 # make test    lint and tests: six to eleven minutes on two cores
 # make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
+# make coverage  branch coverage of the rooms that numbers depend on: scores, splits, layouts, images, schedules, records
 # make numbers  regenerate the numbers of README.md and docs/ from their records; fails where a page differed
 # make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes
 # Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
 
 PYTHON ?= python3
 BIN := .venv/bin
+COVERED := bones/scores/*,bones/data/splits.py,bones/data/layouts.py,bones/data/images.py,bones/data/views.py,bones/training/trainer.py,bones/runs/record.py,bones/runs/options.py
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-slow numbers soak clean
+.PHONY: demo test test-slow coverage numbers soak clean
 
 demo: .venv/installed
 	$(BIN)/python mura.py --demo --out $(RUN)
@@ -24,6 +26,10 @@ test: .venv/installed-test
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -q -m slow
+
+coverage: .venv/installed-test
+	$(BIN)/python -m coverage run --branch --include='$(COVERED)' -m pytest -q tests/scores tests/data tests/runs tests/training
+	$(BIN)/python -m coverage report --show-missing
 
 numbers: .venv/installed
 	$(BIN)/python -m tools.numbers

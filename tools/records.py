@@ -1,7 +1,7 @@
-"""Print a record of docs/records/ for a page: a .csv file as a Markdown table, a .txt file as a block of text.
+"""Print a record of docs/records/ for a page: a .csv file as a Markdown table, .txt files as a block of text.
 
-    python -m tools.records docs/records/scaling.csv
-    python -m tools.records docs/records/demo.txt --lines Data Network "best.h5 is"
+    python -m tools.records docs/records/scaling_memory.csv
+    python -m tools.records docs/records/demo_training.txt --lines Data Network "best.h5 is"
 
 Exit status: 0 done; 1 the file cannot be read, or lacks a line; 2 a wrong command line.
 """
@@ -19,15 +19,20 @@ from bones.system.errors import FileError
 def main(argv=None):
     """Print a record; returns the exit status."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("file", type=Path, help="a .csv or .txt file")
-    begin = "of a .txt file, print only the lines that begin with one of these texts, in this order"
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a .csv file, or one or more .txt files")
+    begin = "of .txt files, print only the lines that begin with one of these texts, in this order"
     parser.add_argument("--lines", nargs="+", metavar="TEXT", help=begin)
     options = parser.parse_args(argv)
+    text = "".join(read(file) for file in options.files)
+    print(as_table(text) if options.files[0].suffix == ".csv" else as_block(text, options.lines))
+
+
+def read(file):
+    """The text of a record. Raises: FileError when it cannot be read."""
     try:
-        text = options.file.read_text()
+        return file.read_text()
     except (OSError, ValueError) as error:
-        raise FileError(f"{options.file} cannot be read: {error}. Expected a record in docs/records/.") from None
-    print(as_table(text) if options.file.suffix == ".csv" else as_block(options.file, text, options.lines))
+        raise FileError(f"{file} cannot be read: {error}. Expected a record in docs/records/.") from None
 
 
 def as_table(text):
@@ -35,12 +40,12 @@ def as_table(text):
     return markdown_table(list(csv.DictReader(text.splitlines())))
 
 
-def as_block(file, text, starts):
+def as_block(text, starts):
     """Lines of a text as a Markdown block. Raises: FileError when no line begins with one of `starts`."""
     lines = text.splitlines()
     for start in starts or ():
         if not any(line.startswith(start) for line in lines):
-            raise FileError(f"{file} has no line that begins with {start!r}.")
+            raise FileError(f"the record has no line that begins with {start!r}.")
     chosen = [line for start in starts for line in lines if line.startswith(start)] if starts else lines
     return "\n".join(["```", *chosen, "```"])
 

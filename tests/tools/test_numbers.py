@@ -79,5 +79,7 @@ def test_records_are_printed(in_tmp, capsys):
     (in_tmp / "b.txt").write_text("Run  a\nData b\nrest\n")
     assert records.main(["b.txt", "--lines", "Data", "Run"]) == 0
     assert capsys.readouterr().out == "```\nData b\nRun  a\n```\n"
+    (in_tmp / "c.txt").write_text("more\n")
+    assert records.main(["b.txt", "c.txt", "--lines", "more"]) == 0 and "more" in capsys.readouterr().out
     assert records.main(["b.txt", "--lines", "None"]) == 1
     assert "no line that begins with 'None'" in capsys.readouterr().err
