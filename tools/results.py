@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from bones.data.table import STUDY
-from bones.evaluation.comparison import ScoredRun, grouped, markdown, seed_rows
+from bones.evaluation.comparison import ScoredRun, always_negative_rows, grouped, markdown, run_row, seed_rows
 from bones.runs import record as records
 from bones.runs.folder import PREDICTIONS
 from bones.scores.report import report
@@ -25,7 +25,6 @@ from bones.system.errors import FileError
 from bones.system.files import read_table, whole_file
 
 VIEW = [*STUDY, "view", "label"]  # what identifies a view in a record, and its label
-SHORT = ("Network", "Recipe", "Seeds", "AUROC [95 % CI]", "Kappa [95 % CI]", "Accuracy [95 % CI]", "Training time, device")
 
 
 @scripts.command
@@ -85,9 +84,22 @@ def scored_run(file, table):
 
 
 def short_table(runs):
-    """Markdown table with the rows of each recipe's mean and ensemble, or of its only run."""
-    rows = [row for group in grouped(runs) for row in seed_rows(group)]
-    return markdown_table([{name: row[name] for name in SHORT} for row in rows])
+    """Markdown table with the rows of each recipe's mean and ensemble, and of always Negative."""
+    groups = grouped(runs)
+    rows = [short_row(row, group) for group in groups for row in (seed_rows(group) if len(group) > 1 else [run_row(group[0])])]
+    return markdown_table(rows + [short_row(row, []) for row in always_negative_rows(groups)])
+
+
+def short_row(row, group):
+    """The cells of a row that fit a narrow page, with the training times of its runs."""
+    minutes = sorted(round(run.record.training_seconds / 60) for run in group)
+    recipe = ", ".join([row["Recipe"].split(",")[0], row["Seeds"]]) if group else ""
+    return {
+        "Network": row["Network"],
+        "Recipe, seeds": recipe,
+        **{name: row[f"{name} [95 % CI]"] for name in ("AUROC", "Kappa", "Accuracy")},
+        "Training": f"{minutes[0]} to {minutes[-1]} min" if group and "mean" in recipe else "",
+    }
 
 
 if __name__ == "__main__":

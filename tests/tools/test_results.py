@@ -47,7 +47,12 @@ def test_the_short_table_has_a_mean_and_an_ensemble(scored, monkeypatch, capsys)
     capsys.readouterr()
     assert results.main(["record", "--short"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("| Network | Recipe | Seeds | AUROC") and len(lines) >= 4
+    assert lines[0] == "| Network | Recipe, seeds | AUROC | Kappa | Accuracy | Training |"
+    assert lines[2].startswith("| tiny | default, mean of 0, 1 | 0.") and lines[2].endswith(" min |")
+    assert lines[3].startswith("| tiny | default, ensemble of 0, 1 | 0.") and lines[4].startswith(
+        "| always Negative |  | 0.500"
+    )
+    assert max(map(len, lines)) <= 128
 
 
 def test_faults_are_reported(in_tmp, capsys):
