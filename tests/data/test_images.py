@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from bones.data.images import STRETCHES, fit_square, read_grey
+from bones.data.images import STRETCHES, contact_sheet, fit_square, read_grey
 
 GRADIENT = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
 COLOUR = np.stack([GRADIENT, GRADIENT[:, ::-1], np.full_like(GRADIENT, 40)], axis=-1)
@@ -90,3 +90,12 @@ def test_16_bits_are_rounded(tmp_path):
     values = np.array([[0, 128, 129, 257 * 100 - 129, 257 * 100 - 128, 257 * 100 + 128, 257 * 100 + 129, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "16.png")
     assert np.asarray(read_grey(tmp_path / "16.png")).tolist() == [[0, 0, 1, 99, 100, 100, 101, 255]]
+
+
+def test_contact_sheet_fills_rows_from_the_left():
+    films = [Image.new("L", (30, 30), value) for value in (40, 80, 120, 160, 200)]
+    sheet = np.asarray(contact_sheet(films, ["a", "b", "c", "d", "e"], columns=2, side=50))
+    head = 17 + 6
+    assert sheet.shape == (3 * (50 + head), 100)
+    places = [(row * (50 + head) + head + 22, column * 50 + 25) for row in range(3) for column in range(2)]
+    assert [int(sheet[place]) for place in places] == [40, 80, 120, 160, 200, 255]

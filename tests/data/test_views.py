@@ -65,3 +65,14 @@ def test_patients_in_both_splits_are_found(small_root, study_types):
         with pytest.raises(DataError, match=r"1 patients are in both .*: patient00077"):
             find_views(small_root, split, study_types)
     assert len(find_views(small_root, "train")) == 16, "of other study types"
+
+
+def test_five_patients_in_both_splits_are_named(small_root):
+    for patient in range(9, 16):
+        write_study(small_root, "train", "study2_positive", patient=f"patient{patient:05d}")
+        if patient > 12:
+            write_study(small_root, "valid", "study1_positive", patient=f"patient{patient:05d}")
+    with pytest.raises(DataError) as error:
+        find_views(small_root, "train")
+    assert str(error.value).startswith("7 patients are in both") and "patient00013, ..." in str(error.value)
+    assert "patient00014" not in str(error.value)

@@ -42,6 +42,12 @@ def test_undefined_scores_are_none():
     assert report["sensitivity"] == {"value": 1.0, "low": pytest.approx(0.025**0.5), "high": 1.0}, "no mistake: exact interval"
 
 
+def test_f1_is_zero_without_a_true_positive_and_undefined_without_any_positive():
+    assert score(table([1, 1, 0], [0.2, 0.3, 0.1], ["a", "b", "c"]), 0.5)["f1"]["value"] == 0.0
+    assert score(table([0, 0, 1], [0.9, 0.1, 0.2], ["a", "b", "c"]), 0.5)["f1"]["value"] == 0.0
+    assert score(table([0, 0, 0], [0.2, 0.3, 0.1], ["a", "b", "c"]), 0.5)["f1"]["value"] is None
+
+
 def test_report_by_view_study_and_type():
     views = pd.DataFrame(
         {

@@ -49,9 +49,8 @@ def test_the_short_table_has_a_mean_and_an_ensemble(scored, monkeypatch, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| Network | Recipe, seeds | AUROC | Kappa | Accuracy | Training |"
     assert lines[2].startswith("| tiny | default, mean of 0, 1 | 0.") and lines[2].endswith(" min |")
-    assert lines[3].startswith("| tiny | default, ensemble of 0, 1 | 0.") and lines[4].startswith(
-        "| always Negative |  | 0.500"
-    )
+    starts = ("| tiny | default, ensemble of 0, 1 | 0.", "| always Negative |  | 0.500")
+    assert all(line.startswith(start) for line, start in zip(lines[3:], starts, strict=True))
     assert max(map(len, lines)) <= 128
 
 
