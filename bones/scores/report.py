@@ -156,7 +156,8 @@ def contrasts(runs, coefficients, names, draws):
     found = {}
     for name in names:
         values, draws_of = np.split(np.stack([one[name] for one in drawn]), [1], axis=1)
-        value = float((coefficients * values[:, 0]).sum())  # nan where a run's score is undefined
+        with np.errstate(invalid="ignore"):  # nan where a run's score is undefined
+            value = float((coefficients * values[:, 0]).sum())
         interval = intervals.over_seeds(values[:, 0], draws_of, coefficients, patient.max() + 1) if np.isfinite(value) else None
         low, high, p = interval or (None, None, None)
         found[name] = {"value": value if np.isfinite(value) else None, "low": low, "high": high, "p": p}
