@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from bones.data.images import STRETCHES, contact_sheet, fit_square, read_grey
+from bones.data.images import STRETCHES, contact_sheet, fit_square, read_grey, shrink
 
 GRADIENT = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
 COLOUR = np.stack([GRADIENT, GRADIENT[:, ::-1], np.full_like(GRADIENT, 40)], axis=-1)
@@ -99,3 +99,9 @@ def test_contact_sheet_fills_rows_from_the_left():
     assert sheet.shape == (3 * (50 + head), 100)
     places = [(row * (50 + head) + head + 22, column * 50 + 25) for row in range(3) for column in range(2)]
     assert [int(sheet[place]) for place in places] == [40, 80, 120, 160, 200, 255]
+
+
+def test_shrink_only_shrinks():
+    assert shrink(Image.new("L", (300, 100)), 150).size == (150, 50)
+    assert shrink(Image.new("L", (100, 300)), 150).size == (50, 150)
+    assert shrink(Image.new("L", (30, 10)), 150).size == (30, 10) and shrink(Image.new("L", (900, 1)), 9).size == (9, 1)

@@ -44,6 +44,18 @@ def test_nobody_is_in_both_parts(studies, fraction, seed):
         assert abs(group.index.isin(tuning["patient"]).sum() - fraction * len(group)) <= 1
 
 
+def test_a_share_of_the_patients_is_for_tuning():
+    rows = [(f"p{n}", "train", "XR_HUMERUS", f"patient{n // 2:02}", f"study{n}", "image1.png", n // 2 % 2) for n in range(80)]
+    views = pd.DataFrame(rows, columns=COLUMNS)
+    train, tuning = split_by_patient(views, 0.2, seed=0)
+    assert (train["patient"].nunique(), tuning["patient"].nunique()) == (32, 8)
+    assert tuning.drop_duplicates("patient")["label"].sum() == 4
+    kept, seen = ["patient00", "patient01", "absent"], ["patient02", "patient03"]
+    train, tuning = split_by_patient(views, 0.25, seed=0, kept=kept, seen=seen)
+    assert {"patient00", "patient01"} <= set(tuning["patient"]) and {"patient02", "patient03"} <= set(train["patient"])
+    assert tuning["patient"].nunique() == 2 + 9, "a quarter of the 36 others, beside those kept"
+
+
 def test_split_keeps_the_make_up(fracatlas):
     views = find_views(fracatlas, "train", ["all"])
     train, tuning = split_by_patient(views, 0.2, seed=0)

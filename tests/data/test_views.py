@@ -6,7 +6,7 @@ import shutil
 import pytest
 from support import rename_study, write_study
 
-from bones.data.views import find_views, fingerprint
+from bones.data.views import find_views, fingerprint, is_same, survey
 from bones.system.errors import DataError
 
 
@@ -47,6 +47,19 @@ def test_fingerprint_tells_data_apart(small_root, tmp_path):
     last = find_views(moved, "train").iloc[-1]
     os.rename(last.path, last.path.replace("image2", "image3"))
     assert fingerprint(find_views(moved, "train"), moved)["sha256"] != fingerprint(views, small_root)["sha256"]
+
+
+def test_fingerprints_of_earlier_versions_have_fewer_keys(small_root):
+    found = fingerprint(find_views(small_root, "train"), small_root)
+    earlier = {name: found[name] for name in ("views", "sha256")}
+    assert is_same(found, found) and is_same(earlier, found)
+    assert not is_same(earlier | {"views": 1}, found) and not is_same(None, found) and not is_same({"other": 1}, found)
+
+
+def test_a_root_of_one_split_is_surveyed(small_root):
+    shutil.rmtree(small_root / "valid")
+    views, faults = survey(small_root)
+    assert len(views) == 16 and not faults
 
 
 def test_fingerprint_has_the_labels(small_root):
