@@ -90,6 +90,8 @@ def test_16_bits_are_rounded(tmp_path):
     values = np.array([[0, 128, 129, 257 * 100 - 129, 257 * 100 - 128, 257 * 100 + 128, 257 * 100 + 129, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "16.png")
     assert np.asarray(read_grey(tmp_path / "16.png")).tolist() == [[0, 0, 1, 99, 100, 100, 101, 255]]
+    Image.fromarray(values[:, 3:]).save(tmp_path / "bright.png")
+    assert np.asarray(read_grey(tmp_path / "bright.png")).tolist() == [[99, 100, 100, 101, 255]]
 
 
 def test_contact_sheet_fills_rows_from_the_left():
