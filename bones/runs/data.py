@@ -13,6 +13,7 @@ from bones.data.splits import class_weights, split_at, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
 from bones.runs.record import Data
 from bones.system.errors import DataError
+from bones.system.files import printable
 
 
 @dataclasses.dataclass
@@ -49,11 +50,16 @@ def load_parts(options, tuning_patients=None, stage=None):
     views = find_views(options.data, "train", options.study_type, options.labels)
     kept, pixels = load_pixels(views, options.size, options.resize, options.skip_unreadable)
     if tuning_patients is not None:
-        train, tuning = split_at(kept, tuning_patients)
+        train, tuning = split_at(kept, named(kept, tuning_patients))
     else:
-        fixed = (stage.kept, stage.seen) if stage else ()
+        fixed = [named(kept, names) for names in (stage.kept, stage.seen)] if stage else ()
         train, tuning = split_by_patient(kept, options.tuning_fraction, options.seed, *fixed)
     return (train, pixels.of(kept, train)), (tuning, pixels.of(kept, tuning)), len(views) - len(kept)
+
+
+def named(views, recorded):
+    """The patients of a table whose names, as `printable` writes them, run.json records."""
+    return {patient for patient in views["patient"].unique() if printable(patient) in recorded}
 
 
 def load_train_and_tuning(options, tuning_patients=None, stage=None):
@@ -111,7 +117,7 @@ def describe(options, train, tuning, left_out, stage=None):
         train=fingerprint(train.views, options.data),
         tuning=fingerprint(tuning.views, options.data),
         left_out=left_out,
-        tuning_patients=tuple(sorted({*tuning.views["patient"], *kept})),
+        tuning_patients=tuple(sorted({*map(printable, tuning.views["patient"]), *kept})),
         trained_types=tuple(sorted({*train.views["study_type"], *types})),
     )
 

@@ -11,11 +11,12 @@ from bones.data.splits import split_by_patient
 from bones.data.views import find_views, fingerprint, is_same
 from bones.runs import record as records
 from bones.system.errors import RunError
+from bones.system.files import printable
 
 
 @dataclasses.dataclass(frozen=True)
 class FirstStage:
-    """Patients of a run that another one starts from; none where its data root is another."""
+    """Patients of a run that another one starts from, as `printable` writes them; none where its data root is another."""
 
     folder: Path
     root: str  # its data root
@@ -40,7 +41,7 @@ def find(options):
     if not root.is_dir() or data_root(root).resolve() != data_root(options.data).resolve():
         return FirstStage(folder, record.data.root, same_root=False)
     types = record.data.trained_types or record.options.study_type
-    patients = set(find_views(root, "train", types)["patient"])
+    patients = set(map(printable, find_views(root, "train", types)["patient"]))
     kept = tuning_patients(folder, record)
     return FirstStage(folder, record.data.root, True, kept, tuple(sorted(patients - {*kept})), types)
 
@@ -57,4 +58,4 @@ def tuning_patients(folder, record):
             f"{folder}/run.json does not record the tuning patients, and {root} is no longer the data that it was trained on.\n"
             "Expected the same files, so that its tuning patients stay out of training. Restore them, or train that run again."
         )
-    return tuple(sorted(set(tuning["patient"])))
+    return tuple(sorted(set(map(printable, tuning["patient"]))))
