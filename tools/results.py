@@ -98,7 +98,7 @@ def short_row(row, group):
         "Network": row["Network"],
         "Recipe, seeds": recipe,
         **{name: row[f"{name} [95 % CI]"] for name in ("AUROC", "Kappa", "Accuracy")},
-        "Training": f"{minutes[0]} to {minutes[-1]} min" if group and "mean" in recipe else "",
+        "Training": f"{minutes[0]}-{minutes[-1]} min" if group and "mean" in recipe else "",
     }
 
 

@@ -275,7 +275,8 @@ def test_two_processes_build_one_cache(phantoms, tmp_path):
 
 
 def test_every_row_of_the_table_has_its_test():
-    rows = [line for line in (ROOT / "docs/reliability.md").read_text().splitlines() if line.startswith("| ")]
+    faults = (ROOT / "docs/reliability.md").read_text().split("## Mutations")[0]
+    rows = [line for line in faults.splitlines() if line.startswith("| ")]
     rows = [line for line in rows if not line.startswith(("| ---", "| Fault"))]
     assert len(rows) > 30
     for row in rows:
