@@ -23,6 +23,8 @@ def main(argv=None):
     begin = "of .txt files, print only the lines that begin with one of these texts, in this order"
     parser.add_argument("--lines", nargs="+", metavar="TEXT", help=begin)
     options = parser.parse_args(argv)
+    if options.lines and options.files[0].suffix == ".csv":
+        parser.error("--lines chooses lines of .txt files; a .csv file is printed whole.")
     text = "".join(read(file) for file in options.files)
     print(as_table(text) if options.files[0].suffix == ".csv" else as_block(text, options.lines))
 

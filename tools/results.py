@@ -44,7 +44,7 @@ def main(argv=None):
 def add(folder, run):
     """Add a scored run to a record: its run.json without paths of this machine, and its predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.loads((run / "run.json").read_text())
+    content = records.read_json(run / "run.json")
     for part, name in (("data", "root"), ("options", "data")):
         content[part][name] = Path(content[part][name]).name
     table = read_table(run / "predictions.csv", PREDICTIONS, "model_test.py writes it.")

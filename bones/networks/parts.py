@@ -61,10 +61,7 @@ def load_weights(network, path, base=None):
     Returns: network.
     Raises: WeightsError naming the file when it is missing, not a weights file, or of another network.
     """
-    path = Path(path) / "best.h5" if Path(path).is_dir() else Path(path)
-    if not path.is_file():
-        takes = "none, imagenet, the path of a .h5 or .keras file, or a run folder"
-        raise WeightsError(f"{path}: no such weights file; --weights takes {takes}.")
+    path = weights_file(path)
     try:
         if is_whole_model(path):
             network.set_weights(keras.models.load_model(path, compile=False, safe_mode=True).get_weights())
@@ -76,6 +73,15 @@ def load_weights(network, path, base=None):
             f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
         ) from None
     return network
+
+
+def weights_file(path):
+    """The file of a path of weights: of a run folder its best.h5. Raises: WeightsError when it is missing."""
+    path = Path(path) / "best.h5" if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        takes = "none, imagenet, the path of a .h5 or .keras file, or a run folder"
+        raise WeightsError(f"{path}: no such weights file; --weights takes {takes}.")
+    return path
 
 
 def is_whole_model(path):

@@ -11,7 +11,7 @@ from bones.data.phantoms import sets as phantom
 from bones.networks import catalogue
 from bones.networks.acceleration import accelerate
 from bones.networks.batches import Batches, predict
-from bones.networks.parts import with_stochastic_depth
+from bones.networks.parts import weights_file, with_stochastic_depth
 from bones.runs import card, checkpoints, first_stage
 from bones.runs import data as run_data
 from bones.runs.folder import ReadOnlyRun, RunFolder
@@ -51,6 +51,8 @@ def train_run(run, options, resume, scope):
     """From options to a finished run folder; `scope` is devices.distribution_scope's."""
     keras.utils.set_random_seed(options.seed)
     keras.mixed_precision.set_global_policy(options.precision)
+    if not resume and options.weights not in ("none", "imagenet"):
+        weights_file(options.weights)  # reports a wrong path before images are drawn or decoded
     if options.data is None:
         options = options.changed(data=str(phantom.ensure(demo=options.demo)))
     stage = None if resume else find_first_stage(options)
