@@ -2,7 +2,7 @@
 
     python -m tools.ablation --data ROOT --out runs/ablation                    every row, seeds 0 1 2; resumes
     python -m tools.ablation --data ROOT --out runs/ablation --rows base ema    some rows
-    python -m tools.ablation --record docs/records/ablation --table           the table of recorded runs
+    python -m tools.ablation --record docs/records/ablation --table             the table of recorded runs
 
 A quarter of train/'s patients is held out in --out/develop and scored. ROOT/valid/ is not used, so that it stays unseen while
 a recipe is chosen with this table. Every row changes one setting of the base. Differences are between means over seeds, with a
@@ -31,10 +31,9 @@ from bones.data.views import find_views
 from bones.runs.folder import RunFolder
 from bones.runs.options import from_text
 from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to_half
-from bones.scores.intervals import holm
 from bones.scores.metrics import NUMBERS, cohen_kappa
 from bones.scores.probabilities import decisions, study_probabilities
-from bones.scores.report import differences, mean_scores, score
+from bones.scores.report import adjust, always_negative, differences, mean_scores
 from bones.scores.text import as_text, difference_text, markdown_table, value_text
 from bones.system import scripts
 from bones.system.errors import BenchmarkError
@@ -259,25 +258,23 @@ def run_script(arguments, folder, own_cores):
 
 def tables(record, rows, seeds):
     """Markdown tables of the trained rows and of the threshold rules."""
-    rows = [row for row in rows if record.scored(row, seeds)]
+    scored = {row: record.scored(row, seeds) for row in ROWS}
+    rows = [row for row in rows if scored[row]]
     if not rows:
         return f"{record.folder} contains no run of these rows and seeds."
-    runs = [run for row in rows for run in record.scored(row, seeds).values()]
-    gains = {row: gain(row, record, seeds) for row in rows}
-    tested = [one for one in gains.values() if one and one["p"] is not None]
-    for one, adjusted in zip(tested, holm([one["p"] for one in tested]), strict=True):
-        one["p"] = adjusted
-    by_row = [table_row(row, record, seeds, gains[row]) for row in rows]
-    always = {"Row": "always Negative", "Added to the base": "", "Seeds": ""} | always_negative(runs[0])
-    by_row.append(always | {GAIN: ""})
-    notes = f"{SCREENING} P values are adjusted for the {len(tested)} differences of rows with several seeds (Holm)."
+    runs = [run for row in rows for run in scored[row].values()]
+    gains = {row: gain(row, scored) for row in rows}
+    tested = adjust(one for one in gains.values() if one)
+    by_row = [table_row(row, scored[row], gains[row]) for row in rows]
+    always = always_negative(study_probabilities(runs[0].views), SHOWN)
+    by_row.append({"Row": "always Negative", "Added to the base": "", "Seeds": ""} | mean_cells(always) | {GAIN: ""})
+    notes = f"{SCREENING} P values are adjusted for the {tested} differences of rows with several seeds (Holm)."
     return "\n\n".join([markdown_table(by_row), notes, markdown_table([rule_row(rule, runs) for rule in RULES])])
 
 
-def gain(row, record, seeds):
+def gain(row, scored):
     """The AUROC of a row minus its base's, means over the seeds that both have; None where there are none."""
-    other = COMPARED_WITH.get(row, "base")
-    runs, base = record.scored(row, seeds), record.scored(other, seeds)
+    runs, base = scored[row], scored[COMPARED_WITH.get(row, "base")]
     both = sorted(runs.keys() & base.keys())
     if row in ("base", *COMPARED_WITH.values()) or not both:
         return None
@@ -285,26 +282,17 @@ def gain(row, record, seeds):
     return differences(before, after, ("auroc",))["auroc"]
 
 
-def table_row(row, record, seeds, found):
+def table_row(row, runs, found):
     """A row's mean scores over seeds, and the difference of its AUROC from the base's."""
-    runs = record.scored(row, seeds)
     added = f"`{' then '.join(part or '(nothing)' for part in ROWS[row])}`" + ", images stretched" * (row in STRETCHED)
     means = mean_scores([run.predictions_and_threshold() for run in runs.values()], SHOWN)
-    scores = {NUMBERS[name]: mean_text(means[name]) for name in SHOWN}
     difference = "" if found is None else "-" if found["p"] is None else difference_text(found)
-    return {"Row": row, "Added to the base": added, "Seeds": len(runs)} | scores | {GAIN: difference}
+    return {"Row": row, "Added to the base": added, "Seeds": len(runs)} | mean_cells(means) | {GAIN: difference}
 
 
-def mean_text(found):
-    """A mean over seeds with its interval; the value alone of one seed."""
-    return as_text(found) if found["low"] is not None else value_text(found)
-
-
-def always_negative(run):
-    """Cells of the scores of a classifier that predicts Negative for every study."""
-    studies = study_probabilities(run.views).assign(probability=0.0)
-    found = score(studies, 0.5, SHOWN)
-    return {NUMBERS[name]: mean_text(found[name]) for name in SHOWN}
+def mean_cells(found):
+    """Cells of mean scores with their intervals; the values alone of one seed."""
+    return {NUMBERS[name]: (value_text if found[name]["low"] is None else as_text)(found[name]) for name in SHOWN}
 
 
 def rule_row(rule, runs):

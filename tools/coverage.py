@@ -1,7 +1,7 @@
 """Measure on simulated studies how often 95 % intervals contain the truth: of one run, and of the difference of two recipes.
 
-    python -m tools.coverage --out docs/records/coverage          about ten minutes on one core
-    python -m tools.coverage --out docs/records/coverage --table   the tables of recorded simulations
+    python -m tools.coverage --out docs/records/coverage            about forty minutes on one core
+    python -m tools.coverage --out docs/records/coverage --table    the tables of recorded simulations
 
 A run's studies are of MURA's held-out humerus' size, 132 patients. Recipes are compared on 400 studies of 195 patients. Both
 recipes are equally good, so the true difference is 0. Each seed of a recipe is better or worse than its mean by chance, with

@@ -16,7 +16,6 @@ Exit status: 0 all pages are up to date; 1 a page differed and was written, or h
 import contextlib
 import importlib
 import io
-import os
 import re
 import shlex
 import sys
@@ -27,7 +26,7 @@ from bones.system.errors import PageError
 from bones.system.files import whole_file
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"^<!-- numbers: (?P<command>[^\n]+) -->\n(?P<content>.*?)^<!-- /numbers -->$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^<!-- numbers: (?P<command>[^\n]+) -->\n.*?^<!-- /numbers -->$", re.MULTILINE | re.DOTALL)
 QUOTATION = re.compile(r"^>.*$", re.MULTILINE)
 NUMBER = re.compile(r"(?<![\d.])0\.\d{3}(?!\d)|\[-?\d+(?:\.\d+)?, -?\d+(?:\.\d+)?\]|±")
 MARKER = re.compile(r"<!-- /?numbers")
@@ -61,9 +60,9 @@ def commands():
 
 
 def run_all(lines):
-    """{command: its output}, each run in this process, whose working folder becomes the repository's root."""
-    os.chdir(ROOT)
-    return {line: output_of(line) for line in lines}
+    """{command: its output}, each run in this process, in the repository's root."""
+    with contextlib.chdir(ROOT):
+        return {line: output_of(line) for line in lines}
 
 
 def output_of(line):

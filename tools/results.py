@@ -93,7 +93,7 @@ def short_table(runs):
 def short_row(row, group):
     """The cells of a row that fit a narrow page, with the training times of its runs."""
     minutes = sorted(round(run.record.training_seconds / 60) for run in group)
-    recipe = ", ".join([row["Recipe"].split(",")[0], row["Seeds"]]) if group else ""
+    recipe = f"{group[0].record.options.recipe}, {row['Seeds']}" if group else ""
     return {
         "Network": row["Network"],
         "Recipe, seeds": recipe,

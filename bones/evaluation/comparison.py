@@ -10,10 +10,9 @@ from bones.data.table import STUDY
 from bones.runs.options import SHARED
 from bones.runs.record import RunRecord
 from bones.scores import probabilities
-from bones.scores.intervals import holm
 from bones.scores.metrics import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
-from bones.scores.report import differences, mean_scores, score
+from bones.scores.report import adjust, always_negative, differences, mean_scores, score
 from bones.scores.text import as_text, difference_text, markdown_table, value_text
 
 SHOWN = ("auroc", "kappa", "accuracy")  # columns of the table, scores of studies
@@ -121,8 +120,12 @@ def seed_rows(group):
 def mean_line(group):
     """One line on the mean scores of the seeds of a recipe."""
     found = mean_scores([run.predictions_and_threshold() for run in group], SHOWN)
-    numbers = ", ".join(f"{NUMBERS[name]} {as_text(found[name])}" for name in SHOWN)
-    return f"{title(group)}, interval over patients and seeds: {numbers}."
+    return f"{title(group)}, interval over patients and seeds: {in_line(found, as_text)}."
+
+
+def in_line(found, text):
+    """Scores in one line: AUROC 0.785 [0.712, 0.849], ... Args: text: f(score), such as `as_text`."""
+    return ", ".join(f"{NUMBERS[name]} {text(found[name])}" for name in SHOWN)
 
 
 def always_negative_rows(groups):
@@ -132,7 +135,7 @@ def always_negative_rows(groups):
         studies = study_probabilities(run.predictions)
         if not any(same_studies(studies, other) for other in seen):
             seen.append(studies)
-            found = score(studies.assign(probability=0.0), 0.5, SHOWN)
+            found = always_negative(studies, SHOWN)
             first = row(run, "", [as_text(found[name]) for name in SHOWN], "", "")
             rows.append(first | {"Network": "always Negative", "Recipe": ""})
     return rows
@@ -152,11 +155,9 @@ def comparisons(groups):
     """Lines on the scores of each group minus those of the first, on the same patients, with p values adjusted together."""
     first, *others = groups
     found = [difference(first, other) for other in others]
-    tested = [one for each in found if each for one in each.values() if one["p"] is not None]
-    for one, adjusted in zip(tested, holm([one["p"] for one in tested]), strict=True):
-        one["p"] = adjusted
+    tested = adjust(one for each in found if each for one in each.values())
     lines = [describe_difference(first, other, each) for other, each in zip(others, found, strict=True)]
-    note = f"P values are adjusted for these {len(tested)} comparisons (Holm); intervals are not."
+    note = f"P values are adjusted for these {tested} comparisons (Holm); intervals are not."
     return lines + [note] * bool(tested)
 
 
@@ -171,11 +172,10 @@ def describe_difference(first, other, found):
     """One line on a difference."""
     if found is None:
         return f"{title(other)} was scored on different studies than {title(first)}: they cannot be compared."
-    numbers = f"{title(other)} minus {title(first)}, on the same patients: "
+    subject = f"{title(other)} minus {title(first)}, on the same patients: "
     if min(len(first), len(other)) < 2:
-        numbers += ", ".join(f"{NUMBERS[name]} {value_text(found[name])}" for name in SHOWN)
-        return f"{numbers}. {ONE_SEED}"
-    return numbers + ", ".join(f"{NUMBERS[name]} {difference_text(found[name])}" for name in SHOWN) + "."
+        return f"{subject}{in_line(found, value_text)}. {ONE_SEED}"
+    return f"{subject}{in_line(found, difference_text)}."
 
 
 def title(group):

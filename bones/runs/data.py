@@ -59,6 +59,7 @@ def load_parts(options, tuning_patients=None, stage=None):
 
 def named(views, recorded):
     """The patients of a table whose names, as `printable` writes them, run.json records."""
+    recorded = set(recorded)
     return {patient for patient in views["patient"].unique() if printable(patient) in recorded}
 
 

@@ -33,7 +33,7 @@ def intervals(statistics, patient, draws=DRAWS, seed=0):
 
 
 def evaluate(statistics, chunks):
-    """Statistics of every row of weights, computed by chunk. Returns: {name: (weightings,)}."""
+    """Statistics of every row of weights, computed by chunk. Returns: {name: (weightings, ...)}, as `statistics` has them."""
     with np.errstate(divide="ignore", invalid="ignore"):  # undefined: nan
         parts = [statistics(weight) for weight in chunks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

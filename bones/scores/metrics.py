@@ -4,7 +4,7 @@ import numpy as np
 from scipy import special  # entropy
 from sklearn import metrics  # AUROC, kappa and the rest
 
-from bones.scores.probabilities import decisions
+from bones.scores.probabilities import clipped, decisions
 
 NUMBERS = {
     "auroc": "AUROC",
@@ -45,7 +45,7 @@ def auroc(label, probability):
 
 def log_losses(label, probability):
     """-ln(probability given to the true class) of each, with probabilities clipped to 1e-7 from 0 and 1 as in Keras: (n,)."""
-    label, probability = np.asarray(label), np.clip(probability, 1e-7, 1 - 1e-7)
+    label, probability = np.asarray(label), clipped(probability)
     return -np.log(np.where(label == 1, probability, 1 - probability))
 
 
@@ -170,7 +170,7 @@ def point_scores(label, probability, threshold):
         "specificity": tn / (tn + fp) if tn + fp else None,
         "f1": float(metrics.f1_score(label, decision)) if tp + fp + fn else None,
         "log_loss": log_loss(label, probability),
-        "d2_log_loss": float(metrics.d2_log_loss_score(label, np.clip(probability, 1e-7, 1 - 1e-7))) if both else None,
+        "d2_log_loss": float(metrics.d2_log_loss_score(label, clipped(probability))) if both else None,
         "brier": float(metrics.brier_score_loss(label, probability)),
         "d2_brier": float(metrics.d2_brier_score(label, probability)) if both else None,
         "ece": calibration_error(label, probability),

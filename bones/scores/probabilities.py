@@ -32,7 +32,12 @@ def calibrate(probability, temperature):
     """
     if temperature == 1.0:
         return np.asarray(probability, float)
-    return special.expit(special.logit(np.clip(np.asarray(probability, float), 1e-7, 1 - 1e-7)) / temperature)
+    return special.expit(special.logit(clipped(np.asarray(probability, float))) / temperature)
+
+
+def clipped(probability):
+    """Probabilities at least 1e-7 from 0 and 1, as Keras clips them, so that logits and log losses are finite."""
+    return np.clip(probability, 1e-7, 1 - 1e-7)
 
 
 def same_studies(one, other):

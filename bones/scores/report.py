@@ -144,24 +144,35 @@ def contrasts(runs, coefficients, names, draws):
     """Sums of the runs' scores with coefficients; see `mean_scores`."""
     tables = studies_of([predictions for predictions, _ in runs])
     label, patient = tables[0]["label"].to_numpy(int), np.unique(tables[0]["patient"], return_inverse=True)[1]
-    drawn = [
-        intervals.evaluate(
-            lambda weight, table=table, threshold=threshold: all_scores(
-                label, table["probability"].to_numpy(), threshold, weight, names
-            ),
-            [np.ones((1, len(label))), *intervals.draw_patients(patient, draws)],
-        )
-        for table, (_, threshold) in zip(tables, runs, strict=True)
-    ]
+    scored = [(table["probability"].to_numpy(), threshold) for table, (_, threshold) in zip(tables, runs, strict=True)]
+
+    def statistics(weight):  # {name: (draws, runs)}
+        by_run = [all_scores(label, probability, threshold, weight, names) for probability, threshold in scored]
+        return {name: np.stack([one[name] for one in by_run], axis=1) for name in names}
+
+    drawn = intervals.evaluate(statistics, [np.ones((1, len(label))), *intervals.draw_patients(patient, draws)])
     found = {}
     for name in names:
-        values, draws_of = np.split(np.stack([one[name] for one in drawn]), [1], axis=1)
+        values, of_draws = drawn[name][0], drawn[name][1:].T
         with np.errstate(invalid="ignore"):  # nan where a run's score is undefined
-            value = float((coefficients * values[:, 0]).sum())
-        interval = intervals.over_seeds(values[:, 0], draws_of, coefficients, patient.max() + 1) if np.isfinite(value) else None
+            value = float((coefficients * values).sum())
+        interval = intervals.over_seeds(values, of_draws, coefficients, patient.max() + 1) if np.isfinite(value) else None
         low, high, p = interval or (None, None, None)
         found[name] = {"value": value if np.isfinite(value) else None, "low": low, "high": high, "p": p}
     return found
+
+
+def adjust(found):
+    """Adjust the p values of differences reported together, in place (`intervals.holm`). Returns: how many have one."""
+    tested = [one for one in found if one["p"] is not None]
+    for one, adjusted in zip(tested, intervals.holm([one["p"] for one in tested]), strict=True):
+        one["p"] = adjusted
+    return len(tested)
+
+
+def always_negative(studies, names):
+    """`score` of a classifier that predicts Negative for every study. Args: studies: table of `study_probabilities`."""
+    return score(studies.assign(probability=0.0), 0.5, names)
 
 
 def studies_of(tables):
