@@ -14,7 +14,7 @@ from bones.networks.catalogue import NETWORKS, Entry
 from bones.networks.parts import load_weights, standardise_layer
 
 
-def tiny(size, weights="none", standardise=False, dropout=0.1):
+def tiny(size, weights="none", standardise=False, dropout=0.1, pooling="avg"):
     """Three convolutions with everything that a run must carry along: batch statistics, dropout's random state, L2 losses."""
     grey = keras.Input((size, size, 1), name="grey")
     x = standardise_layer(grey) if standardise else layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(grey)
@@ -27,7 +27,7 @@ def tiny(size, weights="none", standardise=False, dropout=0.1):
     return network if weights == "none" else load_weights(network, weights)
 
 
-NETWORKS["tiny"] = Entry("tiny:tiny", least_size=8)
+NETWORKS["tiny"] = Entry("tiny:tiny", 8, ("relu0", "relu1"))
 TINY = ["--network", "tiny", "--weights", "none", "--size", "32", "--precision", "float32", "--set", "dropout=0.1"]
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def compiled(engine, precision, size):
         from bones.training import trainer as training
 
         options = recipes.options("default")
-        return training.build_trainer(network, options, steps_an_epoch=159)
+        return training.build_trainer(accelerate(network), options, steps_an_epoch=159)
     network.compile(keras.optimizers.Adam(3e-4), "binary_crossentropy", metrics=["accuracy", keras.metrics.AUC()])
     return network
 

@@ -6,7 +6,7 @@ A builder takes the side of the square input, a choice of weights, and settings 
 import keras
 from keras import layers, regularizers
 
-from bones.networks.parts import load_weights, output_layer, standardise_layer
+from bones.networks.parts import load_weights, output_layer, pooled, standardise_layer
 from bones.system.errors import WeightsError
 
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
@@ -15,7 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def densenet169(size, weights="none", standardise=False, dropout=0.0):
+def densenet169(size, weights="none", standardise=False, dropout=0.0, pooling="avg"):
     """DenseNet-169 of keras.applications with one grey input channel; 12,644,545 parameters.
 
     The grey channel is repeated three times and scaled per copy as ImageNet's colours were, so that the first convolution
@@ -26,42 +26,44 @@ def densenet169(size, weights="none", standardise=False, dropout=0.0):
         weights: "none", "imagenet", or the path of a weights file (see `build`).
         standardise: scale each view to mean 0 and standard deviation 1 in place of ImageNet's constants.
         dropout: share of features dropped before the output layer.
+        pooling: "avg" or "avg_max", see `parts.pooled`.
     Source: Huang et al. 2017, arXiv 1608.06993; as MURA's baseline uses it, arXiv 1712.06957.
     """
     scale = [1 / (255 * std) for std in IMAGENET_STD]
     offset = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
-    network = build("densenet169", keras.applications.DenseNet169, size, weights, standardise, scale, offset, dropout)
+    base = keras.applications.DenseNet169
+    network = build("densenet169", base, size, weights, standardise, scale, offset, dropout, pooling)
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.9  # as in the authors' Torch code; with Keras's 0.99 statistics lag for hundreds of steps
     return network
 
 
-def inception_v3(size, weights="none", standardise=False, dropout=0.3):
+def inception_v3(size, weights="none", standardise=False, dropout=0.3, pooling="avg"):
     """InceptionV3 as a fixed feature extractor with dropout and one trainable unit, the second system; 21,804,833 parameters.
 
     Args:
         size: side of the square input, pixels, at least 75.
         weights: "none", "imagenet", or the path of a weights file (see `build`). With "none" the frozen features are random.
-        standardise, dropout: see `densenet169`; a constant scale otherwise.
+        standardise, dropout, pooling: see `densenet169`; a constant scale otherwise.
     Source: Szegedy et al. 2016, arXiv 1512.00567.
     """
     base, scale, offset = keras.applications.InceptionV3, [1 / 127.5] * 3, [-1.0] * 3
     decay = regularizers.L2(1e-4)
-    network = build("inception_v3", base, size, weights, standardise, scale, offset, dropout, kernel_regularizer=decay)
+    network = build("inception_v3", base, size, weights, standardise, scale, offset, dropout, pooling, decay)
     for layer in network.layers[:-1]:
         layer.trainable = False
     return network
 
 
-def build(name, base_builder, size, weights, standardise, scale, offset, dropout, kernel_regularizer=None):
+def build(name, base_builder, size, weights, standardise, scale, offset, dropout, pooling, kernel_regularizer=None):
     """A network of keras.applications between a repeated grey channel and one sigmoid unit.
 
     Args:
         base_builder: builder of keras.applications, or one with its arguments.
         weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
             either of this whole network, as best.h5, or of the base alone, as keras.applications publishes it.
-        standardise, dropout: see `densenet169`.
+        standardise, dropout, pooling: see `densenet169`.
         scale, offset: three values each; channel c becomes grey * scale[c] + offset[c] where views are not standardised.
     Raises: WeightsError when the weights cannot be downloaded or read, or do not fit.
     """
@@ -71,9 +73,9 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
     if not standardise:
         colour = layers.Rescaling(scale, offset, name="scale")(colour)
     try:
-        base = base_builder(
-            input_tensor=colour, include_top=False, pooling="avg", weights="imagenet" if weights == "imagenet" else None
-        )
+        base = base_builder(input_tensor=colour, include_top=False, weights="imagenet" if weights == "imagenet" else None)
+    except WeightsError:
+        raise
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be downloaded ({error}).\n"
@@ -81,7 +83,8 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
             "Pass --weights none to start from random weights, or --weights FILE with a local file."
         ) from None
     name_layers(base)
-    network = keras.Model(grey, output_layer(base.output, dropout, kernel_regularizer=kernel_regularizer), name=name)
+    features = pooled(base.output, pooling)
+    network = keras.Model(grey, output_layer(features, dropout, kernel_regularizer=kernel_regularizer), name=name)
     return network if weights in ("none", "imagenet") else load_weights(network, weights, base)
 
 

@@ -3,10 +3,10 @@
 import keras
 from keras import layers, regularizers
 
-from bones.networks.parts import load_weights, output_layer, standardise_layer
+from bones.networks.parts import load_weights, output_layer, pooled, standardise_layer
 
 
-def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
+def densenet169_k12(size, weights="none", standardise=False, dropout=0.0, pooling="avg"):
     """The first system's narrow DenseNet: blocks of 6, 12, 32, 32 layers, growth 12, stem 16; 1,219,385 parameters.
 
     Differences from DenseNet-169: bottlenecks as narrow as the growth, transitions that keep all channels, no pooling after the
@@ -15,7 +15,7 @@ def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
     Args:
         size: side of the square input, pixels, at least 16.
         weights: "none" or the path of a weights file; there are no ImageNet weights.
-        standardise, dropout: see `applications.densenet169`; a constant scale otherwise.
+        standardise, dropout, pooling: see `applications.densenet169`; a constant scale otherwise.
     Source: https://github.com/ag-piyush/Bone-Fracture-Detection---MURA, densenet.py.
     """
     decay = regularizers.L2(1e-4)
@@ -43,8 +43,7 @@ def densenet169_k12(size, weights="none", standardise=False, dropout=0.0):
             new = layers.Dropout(0.2, name=f"{name}_dropout")(new)
             x = layers.Concatenate(name=f"{name}_concat")([x, new])
     x = normalised_relu(x, decay, "last")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    probability = output_layer(x, dropout, kernel_regularizer=decay, bias_regularizer=decay)
+    probability = output_layer(pooled(x, pooling), dropout, kernel_regularizer=decay, bias_regularizer=decay)
     network = keras.Model(grey, probability, name="densenet169_k12")
     return network if weights == "none" else load_weights(network, weights)
 

@@ -1,9 +1,10 @@
-"""Faster implementations of DenseNet's layers and Adam for TensorFlow on a CPU; network, weights and files remain Keras's.
+"""Faster implementations of some layers and Adam for TensorFlow on a CPU; network, weights and files remain Keras's.
 
 Keras computes batch normalisation in a dozen operations that each read and write whole feature maps: 60 % of a training step of
 DenseNet-169. `fuse` replaces how the layers of one network compute, in this process, with equal results (docs/performance.md):
 
 - Batch normalisation and the ReLU after it are one pass over memory forward and one or two back (kernels/batch_norm.py).
+  Where no ReLU follows, as in EfficientNet-Lite0, batch normalisation is TensorFlow's one operation.
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
 - The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
 
@@ -61,16 +62,22 @@ def fuse(network, least_size=LEAST_SIZE):
     for layer in graph.all_layers(network):
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue
-        if network.input_shape[1] < least_size:
-            if isinstance(layer, layers.BatchNormalization) and is_of_films(layer) and layer.scale and layer.center:
-                layer.call = functools.partial(normalise_in_one_operation, layer)
-        elif isinstance(layer, layers.BatchNormalization) and is_fusable(layer):
-            layer.call = functools.partial(batch_norm_relu, layer, passes_on=len(consumers(layer.input)) > 1)
-            following_relu(layer).call = lambda inputs: inputs  # the ReLU is already applied
-        elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
+        large = network.input_shape[1] >= least_size
+        if isinstance(layer, layers.BatchNormalization):
+            fuse_normalisation(layer, large)
+        elif large and isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
-        elif isinstance(layer, layers.Conv2D) and is_pointwise(layer):
+        elif large and isinstance(layer, layers.Conv2D) and is_pointwise(layer):
             layer.call = functools.partial(convolve_pointwise, layer)
+
+
+def fuse_normalisation(layer, large):
+    """Replace how a BatchNormalization layer computes; `large`: whether images are large enough for our kernels."""
+    if large and is_fusable(layer):
+        layer.call = functools.partial(batch_norm_relu, layer, passes_on=len(consumers(layer.input)) > 1)
+        following_relu(layer).call = lambda inputs: inputs  # the ReLU is already applied
+    elif is_of_films(layer) and layer.scale and layer.center:
+        layer.call = functools.partial(normalise_in_one_operation, layer)
 
 
 def is_fusable(layer):

@@ -18,8 +18,8 @@ def source(tensor):
 
 
 def consumers(tensor):
-    """The layers that have a symbolic tensor as input."""
-    return [node.operation for node in source(tensor)._outbound_nodes]
+    """The layers that have a symbolic tensor as input, each once."""
+    return list(dict.fromkeys(node.operation for node in source(tensor)._outbound_nodes))
 
 
 def following_relu(layer):

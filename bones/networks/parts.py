@@ -1,4 +1,4 @@
-"""Parts that network builders share: standardisation, the output layer, stochastic depth, and weights from a file."""
+"""Parts that network builders share: standardisation, pooling, the output layer, stochastic depth, and weights from a file."""
 
 from pathlib import Path
 
@@ -13,6 +13,18 @@ def standardise_layer(grey):
     """Each view with mean 0 and standard deviation 1, in float32; a constant view becomes 0."""
     # Not LayerNormalization: of its three axes, a .h5 file restores only the last.
     return layers.GroupNormalization(1, center=False, scale=False, dtype="float32", name="standardise")(grey)
+
+
+def pooled(x, pooling):
+    """One vector a view from its last features, (n, rows, columns, channels).
+
+    Args:
+        pooling: "avg", their mean over the positions, or "avg_max", the mean and beside it the maximum.
+    """
+    mean = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    if pooling == "avg":
+        return mean
+    return layers.Concatenate(name="avg_max_pool")([mean, layers.GlobalMaxPooling2D(name="max_pool")(x)])
 
 
 def output_layer(x, dropout, **regularizers):

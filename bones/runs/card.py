@@ -137,6 +137,8 @@ def training_time(record):
         return "but not finished"
     minutes = (record.training_seconds or 0) / 60
     epochs = record.options.epochs
+    if not epochs:
+        return f"by fitting the output layer alone ({minutes:.0f} min)"
     return f"for {epochs} epoch{'s' * (epochs > 1)} ({minutes:.0f} min), epoch {record.best_epoch} selected,"
 
 

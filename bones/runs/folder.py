@@ -153,7 +153,7 @@ class RunFolder:
         """history.csv: one row per epoch, from 1."""
         hint = "It is written by mura.py after the first epoch."
         history = files.read_table(self / "history.csv", HISTORY, hint)[HISTORY].apply(pd.to_numeric, errors="coerce")
-        if history.empty or history.isna().any(axis=None):
+        if history.isna().any(axis=None) or (history.empty and self.record().options.epochs):
             raise RunError(f"{self / 'history.csv'} has no rows, or cells that are not numbers. {hint}")
         return history
 

@@ -99,7 +99,7 @@ class Options(BaseModel):
         ),
     ]
 
-    epochs: Annotated[int, option("number of epochs", "training", metavar="N", gt=0, le=1_000_000)]
+    epochs: Annotated[int, option("number of epochs; 0 fits the output layer alone", "training", metavar="N", ge=0, le=1_000_000)]
     batch_size: Annotated[int, option("views per step and device", "training", metavar="N", gt=0, le=1_000_000)]
     learning_rate: Annotated[float, option("Adam's, before the recipe's schedule", "training", metavar="X", gt=0, le=1e38)]
     accumulation: Annotated[
@@ -153,6 +153,13 @@ class Options(BaseModel):
     l2: Annotated[float, setting("L2 penalty: this times the sum of squared kernels is added to the loss", ge=0)] = 0.0
     ema: Annotated[float, setting("momentum of the averaged weights that are scored and saved; 0: none", **SHARE)] = 0.0
     dropout: Annotated[float, setting("share of features dropped before the output layer", **SHARE)] = 0.0
+    pooling: Annotated[
+        Literal["avg", "avg_max"], setting("last features pooled over positions by their mean, or by mean and maximum")
+    ] = "avg"
+    frozen: Annotated[int, setting("blocks of the network, from its input, that training does not change", ge=0)] = 0
+    head_first: Annotated[
+        bool, setting("fit the output layer to the starting network's features before the first epoch")
+    ] = False
     chosen: Annotated[
         Literal["best", "last", "lowest_loss"],
         setting("epoch saved as best.h5: best by tuning AUROC, last, or of the lowest tuning loss"),

@@ -68,6 +68,7 @@ class ScoreTuning(keras.callbacks.Callback):
     def __init__(self, network, tuning, num_train_views, options):
         super().__init__()
         self.network, self.tuning, self.num_train_views = network, tuning, num_train_views
+        self.pixels = tuning.pixels  # or what the network has in place of them, see frozen.features
         self.how = {"batch_size": options.batch_size, "flip_averaging": options.flip_averaging}
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -85,7 +86,7 @@ class ScoreTuning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs):
         training_seconds = time.perf_counter() - self.start
-        probability = predict(self.network, self.tuning.pixels, **self.how)
+        probability = predict(self.network, self.pixels, **self.how)
         if not np.isfinite(probability).all():
             raise NotFiniteError(
                 NOT_A_NUMBER.format(what="a tuning probability", value="nan", place=f"after epoch {epoch + 1}")

@@ -60,7 +60,10 @@ class SaveRun(keras.callbacks.Callback):
 
     def variables(self):
         """Weights, states of random layers and optimizer state, in a fixed order."""
-        return [*self.trainer.variables, *self.trainer.optimizer.variables]
+        trained = self.trainer.variables
+        known = {id(variable) for variable in trained}
+        constant = [variable for variable in self.network.variables if id(variable) not in known]  # see frozen.split
+        return [*trained, *self.trainer.optimizer.variables, *constant]
 
     def best(self):
         """The history row of the selected epoch."""

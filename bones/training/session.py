@@ -8,19 +8,19 @@ import time
 import keras
 
 from bones.data.phantoms import sets as phantom
-from bones.networks import catalogue
+from bones.networks import catalogue, frozen
 from bones.networks.acceleration import accelerate
 from bones.networks.batches import Batches, predict
 from bones.networks.parts import weights_file, with_stochastic_depth
 from bones.runs import card, checkpoints, first_stage
 from bones.runs import data as run_data
-from bones.runs.folder import ReadOnlyRun, RunFolder
+from bones.runs.folder import ReadOnlyRun, RunFolder, selected_epoch
 from bones.runs.options import SHARED
 from bones.runs.record import RunRecord
 from bones.scores.fitting import fit
 from bones.system import backend, collectives, devices, machine
 from bones.system.errors import BonesError, DataError, DeviceMemoryError, HostsError, MissingPackageError, UsageError
-from bones.training import callbacks, saving, summary, trainer
+from bones.training import callbacks, head, saving, summary, trainer
 
 
 def train(request):
@@ -62,17 +62,31 @@ def train_run(run, options, resume, scope):
     check_batch_fits_data(options, data)
     record = resumed_record(run, options, data) if resume else new_record(options, data)
 
-    global_batch_size = options.global_batch_size
-    order = {"shuffle_seed": options.seed, "mixup": options.mixup, "readers": devices.readers(options.devices)}
-    batches = Batches(train.pixels, global_batch_size, train.label, train.weight, **order)
     # A resumed network gets its weights from the saved state: the original file or download may be gone.
     weights = "none" if checkpoints.has_state(run) else options.weights
     with scope():
         network = build_network(options, weights)
-        model = trainer.build_trainer(network, options, steps_an_epoch=len(batches))
+    learn = train_epochs if options.epochs else fit_output_layer
+    history, seconds = learn(run, record, network, train, tuning, resume, scope)
+    if history is None:
+        return
+    if collectives.is_first():
+        with collectives.on_this_host():
+            finish(run, record, history, seconds, tuning)
+    collectives.barrier()  # wait for the first host
+
+
+def train_epochs(run, record, network, train, tuning, resume, scope):
+    """Train to the last epoch. Returns: (history, seconds), or (None, None) when stopped."""
+    options = record.options
+    below, learner = constant_part(network, options, len(train.views) + len(tuning.views)) or (None, network)
+    order = {"shuffle_seed": options.seed, "mixup": options.mixup, "readers": devices.readers(options.devices)}
+    batches = Batches(train.pixels, options.global_batch_size, train.label, train.weight, **order)
+    with scope():
+        model = trainer.build_trainer(learner, options, steps_an_epoch=len(batches))
     stall = [trainer.plateau()] if options.schedule == "plateau" else []
     views_an_epoch = min(len(batches) * batches.batch_size, len(train.pixels))
-    tuning_scores = callbacks.ScoreTuning(network, tuning, views_an_epoch, options)
+    tuning_scores = callbacks.ScoreTuning(learner, tuning, views_an_epoch, options)
     stop = saving.StopSignal()
     saver = saving.SaveRun(run, network, model, tuning_scores, options.chosen, stop, *stall)
     done = saver.restore() if resume else (0, 0)
@@ -80,33 +94,48 @@ def train_run(run, options, resume, scope):
     run.write_record(record)
     print(summary.summary(record, network, run, done), flush=True)
 
-    touches = callbacks.weight_callbacks(network, train.pixels, options, done)
+    if options.head_first and not any(done):
+        head.fit(network, train)
+    if below:
+        batches.pixels, tuning_scores.pixels = (frozen.features(below, part.pixels) for part in (train, tuning))
+    touches = callbacks.weight_callbacks(learner, batches.pixels, options, done)
     callback_list = [*touches, tuning_scores, *stall, callbacks.StopOnFault(steps_done=done[1]), saver]
     try:
         with stop.listen():
             trainer.fit(model, batches, options.epochs, done, callback_list)
     except saving.StoppedError:
-        summary.print_stopped(run, options, saver)
-        return
-    if collectives.is_first():
-        with collectives.on_this_host():
-            finish(run, record, saver, tuning)
-    collectives.barrier()  # wait for the first host
+        steps = saver.partial_epoch["steps"] if saver.partial_epoch else 0
+        summary.print_stopped(run, options, len(saver.history), steps)
+        return None, None
+    return saver.history, sum(row["seconds"] for row in saver.history)
 
 
-def finish(run, record, saver, tuning):
+def fit_output_layer(run, record, network, train, tuning, resume, scope):
+    """Fit the output layer alone, for a run of no epochs. Returns: (history, seconds), of which the first is empty."""
+    run.write_record(record)
+    print(summary.summary(record, network, run, (0, 0)), flush=True)
+    start = time.perf_counter()
+    head.fit(network, train)
+    for name in ("best.h5", "last.h5"):
+        checkpoints.save_network(run, network, name)
+    run.write_history([])
+    return [], time.perf_counter() - start
+
+
+def finish(run, record, history, seconds, tuning):
     """Fit threshold and temperature, and write the run's record and model card."""
     options = record.options
+    best = history[selected_epoch(history, options.chosen)] if history else None
     if not record.finished:
-        record = record.changed(**summary.training_outcome(saver.history, saver.best()))
+        record = record.changed(**summary.training_outcome(seconds, best))
     try:
         record = record.changed(**fit_decisions(run, tuning, options.flip_averaging))
     except KeyboardInterrupt:  # everything it depends on is saved
-        summary.print_stopped(run, options, saver)
+        summary.print_stopped(run, options, len(history))
         return
     run.write_record(record)
     card.write(run)
-    summary.print_finished(run, record, saver.best())
+    summary.print_finished(run, record, best)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -145,10 +174,21 @@ def open_folder(path, resume):
 
 
 def build_network(options, weights):
-    """The uncompiled network of a run's options, with initial weights."""
-    settings = {"standardise": options.standardise, "dropout": options.dropout}
+    """The uncompiled network of a run's options, accelerated, with initial weights."""
+    settings = {"standardise": options.standardise, "dropout": options.dropout, "pooling": options.pooling}
     network = catalogue.build(options.network, options.size, weights, **settings)
-    return with_stochastic_depth(network, options.stochastic_depth) if options.stochastic_depth else network
+    if options.stochastic_depth:
+        network = with_stochastic_depth(network, options.stochastic_depth)
+    frozen.freeze(network, options.frozen)
+    return accelerate(network)
+
+
+def constant_part(network, options, count):
+    """See frozen.split; None also where its output depends on the epoch, for so many views is large, or on several devices."""
+    if options.devices * options.hosts > 1 or options.mixup or options.flip_averaging or trainer.augmentation(options):
+        return None
+    parts = frozen.split(network)
+    return parts if parts and frozen.can_store(parts[0], count) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -22,16 +22,23 @@ def summary(record, network, run, done):
         )
     if data.left_out:
         lines.append(f"  {data.left_out} unreadable views left out, with their labels")
-    epochs, steps = done
-    lines += [
-        f"Network   {network.name}, {network.count_params():,} parameters, weights {options.weights}, {options.size} px",
-        f"Training  {options.epochs} epochs, batch {batch_in_words(options)}, {options.precision} on {record.device}"
-        + (f"; {epochs} epochs" + (f" and {steps} steps" if steps else "") + " done" if any(done) else ""),
+    lines.append(f"Network   {network.name}, {network.count_params():,} parameters, weights {options.weights}, {options.size} px")
+    return "\n".join([*lines, *training_lines(record, *done)])
+
+
+def training_lines(record, epochs, steps):
+    """How a run trains, and what is done of it."""
+    options = record.options
+    where = f"{options.precision} on {record.device}"
+    if options.epochs == 0:
+        return [f"Training  the output layer alone, by logistic regression on the features of every view; {where}"]
+    done = f"; {epochs} epochs" + f" and {steps} steps" * bool(steps) + " done" if epochs or steps else ""
+    return [
+        f"Training  {options.epochs} epochs, batch {batch_in_words(options)}, {where}{done}",
         "The first step takes a minute or so: the network is traced and compiled."
         if epochs < options.epochs
         else "Nothing is left to train.",
     ]
-    return "\n".join(lines)
 
 
 def batch_in_words(options):
@@ -42,27 +49,29 @@ def batch_in_words(options):
     return "".join([str(options.batch_size), *parts, whole])
 
 
-def training_outcome(history, best):
-    """The entries of run.json for a finished training."""
+def training_outcome(seconds, best):
+    """The entries of run.json for a finished training; `best` is the history row of the selected epoch, if any."""
     return {
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "training_seconds": round(sum(row["seconds"] for row in history), 1),
-        "best_epoch": best["epoch"],
+        "training_seconds": round(seconds, 1),
+        "best_epoch": best["epoch"] if best else None,
     }
 
 
-def print_stopped(run, options, saver):
+def print_stopped(run, options, epochs, steps=0):
     """Print what is saved of a stopped training, and the command that resumes it."""
-    steps = saver.partial_epoch["steps"] if saver.partial_epoch else 0
     begun = f" and {steps} step{'s' * (steps > 1)} of the next" if steps else ""
-    print(f"Stopped; {len(saver.history)} of {options.epochs} epochs{begun} are saved.")
+    print(f"Stopped; {epochs} of {options.epochs} epochs{begun} are saved.")
     print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
 
 
 def print_finished(run, record, best):
-    """Print the outcome and the next command."""
-    scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
-    print(f"best.h5 is of epoch {best['epoch']}: {scored}.")
+    """Print the outcome and the next command; `best` is the history row of the selected epoch, if any."""
+    if best:
+        scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
+        print(f"best.h5 is of epoch {best['epoch']}: {scored}.")
+    else:
+        print("best.h5 has the starting weights and an output layer fitted to the training views.")
     print(f"Fitted on the tuning studies: threshold {record.threshold:.3f}, temperature {record.temperature:.2f}.")
     print(f"{run.path} contains best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")

@@ -5,7 +5,7 @@ import sys
 import keras
 import numpy as np
 
-from bones.networks.acceleration import accelerate, adam, synchronise
+from bones.networks.acceleration import adam, synchronise
 from bones.networks.batches import RestOfEpoch
 from bones.system import machine
 
@@ -14,8 +14,11 @@ STEPS_PER_EXECUTION = 16
 
 
 def build_trainer(network, options, steps_an_epoch):
-    """The network preceded by augmentation, compiled. The saved network has no augmentation, so scoring does not apply it."""
-    accelerate(network)
+    """The network preceded by augmentation, compiled. The saved network has no augmentation, so scoring does not apply it.
+
+    Args:
+        network: keras.Model that `accelerate` has changed.
+    """
     if options.synchronised:
         synchronise(network)
     if options.l2:

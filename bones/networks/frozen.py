@@ -1,0 +1,71 @@
+"""The layers of a network that training does not change: which they are, and their output, computed once."""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers
+
+from bones.networks import graph
+from bones.networks.batches import outputs
+from bones.networks.catalogue import NETWORKS
+from bones.system.errors import WeightsError
+
+LARGEST = 1 << 30  # bytes of features that are kept in memory
+
+
+def freeze(network, blocks):
+    """Keep the first blocks of a network, with all before them, as they are; their batch normalisation in inference mode.
+
+    Raises: WeightsError when the network has fewer blocks.
+    """
+    ends = NETWORKS[network.name].blocks
+    if blocks > len(ends):
+        raise WeightsError(f"{network.name} has {len(ends)} blocks; pass --set frozen={len(ends)} or less, not {blocks}.")
+    if blocks:
+        last = network.layers.index(network.get_layer(ends[blocks - 1]))
+        for layer in network.layers[: last + 1]:
+            layer.trainable = False
+
+
+def split(network):
+    """The constant part of a network, and the part that training changes.
+
+    Args:
+        network: keras.Model from one input to one output.
+    Returns: (below, above), keras.Models of the same layers, with above(below(x)) = network(x); None where there is no
+        constant part.
+    """
+    cut = last_constant(network)
+    if cut is None:
+        return None
+    return keras.Model(network.input, cut.output), keras.Model(cut.output, network.output, name=network.name)
+
+
+def last_constant(network):
+    """The last layer that all paths pass and up to which no layer is trainable or random; None where none has weights."""
+    places = {layer: place for place, layer in enumerate(network.layers)}
+    found, last_reader, has_weights = None, 0, False
+    for place, layer in enumerate(network.layers):
+        if layer.trainable_weights or isinstance(layer, layers.Dropout):
+            break
+        has_weights |= bool(layer.weights)
+        if last_reader <= place and has_weights:
+            found = layer
+        last_reader = max(last_reader, *(places.get(reader, 0) for reader in graph.consumers(layer.output)))
+    return found
+
+
+def can_store(below, count):
+    """Whether the output of a constant part for so many views is small enough to keep in memory."""
+    return 4 * math.prod(below.output_shape[1:]) * count <= LARGEST
+
+
+def features(below, pixels):
+    """The output of a part of a network for each view, (n, ...) float32, without dropout."""
+    return outputs(below, pixels).astype(np.float32)
+
+
+def pooled_features(network, pixels):
+    """The input of a network's output layer for each view, (n, features) float32, without dropout."""
+    return features(keras.Model(network.input, network.layers[-1].input), pixels)
