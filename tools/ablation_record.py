@@ -10,28 +10,29 @@ from bones.data.table import STUDY
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.fitting import fit_threshold
 from bones.scores.metrics import point_scores
-from bones.scores.probabilities import study_probabilities
+from bones.scores.probabilities import calibrate, study_probabilities
 from bones.system.files import read_table, whole_file
 
 
 class Record:
     """Two tables and their files.
 
-    runs.csv has one row per run, with the columns RUN. probabilities.csv has one row per view, with the columns VIEW, and one
-    column per run, "row-seed", with the view's probability, for held-out views and the run's own tuning views.
+    runs.csv has one row per run, with the columns RUN. probabilities.csv has one row per fold and view, with the columns VIEW,
+    and one column per row and seed, "row-seed", with the view's probability, for held-out views and the run's own tuning views.
     """
 
-    RUN = ("row", "seed", "settings", "seconds", "device", "keras")
-    VIEW = ("split", *STUDY, "view", "label")
+    RUN = ("row", "seed", "fold", "settings", "seconds", "device", "keras")
+    VIEW = ("fold", "split", *STUDY, "view", "label")
 
-    def __init__(self, folder, settings):
+    def __init__(self, folder, settings, folds):
         """
         Args:
             folder: of the two files.
             settings: f(row) -> training settings of a row as text; runs with other settings are ignored.
+            folds: number of folds of a complete row.
         Raises: FileError when a file is damaged.
         """
-        self.folder, self.settings, self.lock = Path(folder), settings, threading.Lock()
+        self.folder, self.settings, self.folds, self.lock = Path(folder), settings, folds, threading.Lock()
         self.runs = self.read("runs.csv", self.RUN)
         self.views = self.read("probabilities.csv", self.VIEW)
 
@@ -45,26 +46,31 @@ class Record:
             return pd.DataFrame(columns=[*columns])
         return read_table(file, columns, "Restore it, or remove it and train again.")
 
-    def holds(self, row, seed):
+    def holds(self, row, seed, fold):
         """Whether a run of the row with its current settings is recorded."""
-        return bool((self.is_run(row, seed) & (self.runs["settings"] == self.settings(row))).any())
+        return bool((self.is_run(row, seed, fold) & (self.runs["settings"] == self.settings(row))).any())
 
-    def is_run(self, row, seed):
+    def is_run(self, row, seed, fold):
         """Mask of a run's row in runs.csv: a boolean pandas.Series."""
-        return (self.runs["row"] == row) & (self.runs["seed"] == seed)
+        return (self.runs["row"] == row) & (self.runs["seed"] == seed) & (self.runs["fold"] == fold)
 
-    def add(self, row, seed, folder, training_seconds):
+    def add(self, row, seed, fold, folder, training_seconds):
         """Record a scored run folder."""
         run = RunFolder.open(folder)
         said = run.record()
-        kept = [row, seed, self.settings(row), training_seconds, said.device, said.versions["keras"]]
-        views = read_table(run / "predictions.csv", PREDICTIONS, "It is written by model_test.py.").set_index([*self.VIEW])
-        views = views["probability"].round(5).rename(f"{row}-{seed}")
+        kept = [row, seed, fold, self.settings(row), training_seconds, said.device, said.versions["keras"]]
+        views = read_table(run / "predictions.csv", PREDICTIONS, "It is written by model_test.py.").assign(fold=fold)
+        # As the network predicts them: temperatures, each fitted on few tuning patients, would differ between folds.
+        views["probability"] = calibrate(views["probability"], 1 / said.temperature)
+        views = views.set_index([*self.VIEW])["probability"].round(5)
+        column = f"{row}-{seed}"
         with self.lock:
-            others = self.runs[~self.is_run(row, seed)].to_numpy().tolist()
+            others = self.runs[~self.is_run(row, seed, fold)].to_numpy().tolist()
             self.runs = pd.DataFrame([*others, kept], columns=[*self.RUN])
-            before = self.views.drop(columns=views.name, errors="ignore").set_index([*self.VIEW])
-            self.views = before.join(views, how="outer").reset_index()
+            before = self.views.set_index([*self.VIEW])
+            known = before[column].drop(fold, errors="ignore").dropna() if column in before else pd.Series(dtype=float)
+            after = pd.concat([known, views]) if len(known) else views
+            self.views = before.drop(columns=column, errors="ignore").join(after.rename(column), how="outer").reset_index()
             self.write()
 
     def write(self):
@@ -75,22 +81,34 @@ class Record:
                 table.to_csv(partial, index=False)
 
     def scored(self, row, seeds):
-        """{seed: Trained} of a row's runs."""
-        return {seed: self.trained(row, seed) for seed in seeds if self.holds(row, seed)}
+        """{seed: Trained} of the seeds of a row whose folds are all recorded."""
+        complete = [seed for seed in seeds if all(self.holds(row, seed, fold) for fold in range(self.folds))]
+        return {seed: self.trained(row, seed) for seed in complete}
 
     def trained(self, row, seed):
-        """The record of one run."""
+        """The record of the runs of one row and seed."""
         views = self.views.rename(columns={f"{row}-{seed}": "probability"})[[*self.VIEW, "probability"]].dropna()
         tuning, held_out = (views[views["split"] == split] for split in ("tuning", "held-out"))
+        # A patient can be a tuning patient of several folds, with a probability of each.
+        tuning = tuning.assign(patient=tuning["fold"].astype(str) + tuning["patient"])
         return Trained(held_out, study_probabilities(tuning))
 
 
 @dataclasses.dataclass
 class Trained:
-    """A recorded run."""
+    """The recorded runs of one row and seed."""
 
     views: pd.DataFrame  # held-out views
     tuning: pd.DataFrame  # scores.probabilities.study_probabilities
+
+    def selected(self, study_type=None, maximum=False):
+        """The same of one study type alone, or with the maximum over a study's views as the probability of each."""
+        views, tuning = self.views, self.tuning
+        if study_type:
+            views, tuning = (table[table["study_type"] == study_type] for table in (views, tuning))
+        if maximum:
+            views = views.assign(probability=views.groupby([*STUDY])["probability"].transform("max"))
+        return Trained(views, tuning)
 
     def scores(self, rule=fit_threshold):
         """{name: score} of the held-out studies, at the threshold that a rule fits to the tuning studies."""

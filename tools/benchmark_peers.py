@@ -52,6 +52,7 @@ def compiled(engine, precision, size):
 
     network = keras_network(precision, size)
     if engine == "ours":
+        from bones.networks.acceleration import accelerate
         from bones.runs import recipes
         from bones.training import trainer as training
 

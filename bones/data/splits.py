@@ -1,4 +1,4 @@
-"""The split of patients into training and tuning, and the weights of views."""
+"""The split of patients into training and tuning, folds, and the weights of views."""
 
 import numpy as np
 
@@ -33,14 +33,35 @@ def split_by_patient(views, tuning_fraction, seed, kept=(), seen=()):
 
 def draw_patients(views, share, seed):
     """A share of the patients of a table, stratified by study types and label. Returns: their names."""
+    patients = in_strata(views, seed)
+    # Systematic sampling: of the sorted patients, take one each time the cumulative share reaches the next integer.
+    reached = np.floor(np.arange(1, len(patients) + 1) * share + 0.5)
+    return patients[np.diff(reached, prepend=0) > 0]
+
+
+def in_strata(views, seed):
+    """The patients of a table, sorted by study types and label, in random order within these: a pandas.Index."""
     patients = views.groupby("patient").agg(
         types=("study_type", lambda types: " ".join(sorted(set(types)))), label=("label", "max")
     )
     patients["order"] = np.random.default_rng(seed).permutation(len(patients))
-    patients = patients.sort_values(["types", "label", "order"])
-    # Systematic sampling: of the sorted patients, take one each time the cumulative share reaches the next integer.
-    reached = np.floor(np.arange(1, len(patients) + 1) * share + 0.5)
-    return patients.index[np.diff(reached, prepend=0) > 0]
+    return patients.sort_values(["types", "label", "order"]).index
+
+
+def folds(views, count, seed):
+    """Divide the patients of a table into folds of equal size, stratified by their study types and label.
+
+    Args:
+        views: table of `bones.data.views.find_views`.
+        count: number of folds.
+        seed: random seed; the same seed and table give the same folds.
+    Returns: (n,) int, the fold of each view, from 0. All views of a patient are in one fold.
+    Raises: DataError when there are fewer patients than folds.
+    """
+    patients = in_strata(views, seed)
+    if len(patients) < count:
+        raise DataError(f"{len(patients)} patients cannot be divided into {count} folds. Pass fewer --folds, or add studies.")
+    return views["patient"].map({patient: place % count for place, patient in enumerate(patients)}).to_numpy()
 
 
 def split_at(views, patients):

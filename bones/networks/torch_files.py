@@ -7,7 +7,6 @@ ordered dict, tensors and two kinds of storage, by data, and refuses every other
 import collections
 import functools
 import pickle
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +75,7 @@ def read(path):
         return {name: array(tensor, values[tensor.storage.key]) for name, tensor in dict.items(tensors)}
     except Exception as error:  # a damaged pickle raises almost any
         raise WeightsError(
-            f"{Path(path)} does not contain tensors in PyTorch's format of before version 1.6 ({error or type(error).__name__}).\n"
+            f"{path} does not contain tensors in PyTorch's format of before version 1.6 ({error or type(error).__name__}).\n"
             "Expected a file of torch.save with names and tensors alone. Nothing in it was run."
         ) from None
 

@@ -99,7 +99,9 @@ class Options(BaseModel):
         ),
     ]
 
-    epochs: Annotated[int, option("number of epochs; 0 fits the output layer alone", "training", metavar="N", ge=0, le=1_000_000)]
+    epochs: Annotated[
+        int, option("number of epochs; 0 fits the output layer alone", "training", metavar="N", ge=0, le=1_000_000)
+    ]
     batch_size: Annotated[int, option("views per step and device", "training", metavar="N", gt=0, le=1_000_000)]
     learning_rate: Annotated[float, option("Adam's, before the recipe's schedule", "training", metavar="X", gt=0, le=1e38)]
     accumulation: Annotated[
@@ -157,9 +159,9 @@ class Options(BaseModel):
         Literal["avg", "avg_max"], setting("last features pooled over positions by their mean, or by mean and maximum")
     ] = "avg"
     frozen: Annotated[int, setting("blocks of the network, from its input, that training does not change", ge=0)] = 0
-    head_first: Annotated[
-        bool, setting("fit the output layer to the starting network's features before the first epoch")
-    ] = False
+    head_first: Annotated[bool, setting("fit the output layer to the starting network's features before the first epoch")] = (
+        False
+    )
     chosen: Annotated[
         Literal["best", "last", "lowest_loss"],
         setting("epoch saved as best.h5: best by tuning AUROC, last, or of the lowest tuning loss"),

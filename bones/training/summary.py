@@ -22,7 +22,9 @@ def summary(record, network, run, done):
         )
     if data.left_out:
         lines.append(f"  {data.left_out} unreadable views left out, with their labels")
-    lines.append(f"Network   {network.name}, {network.count_params():,} parameters, weights {options.weights}, {options.size} px")
+    lines.append(
+        f"Network   {network.name}, {network.count_params():,} parameters, weights {options.weights}, {options.size} px"
+    )
     return "\n".join([*lines, *training_lines(record, *done)])
 
 
