@@ -37,9 +37,10 @@ def __getattr__(name):
 
 @scripts.command
 def main(argv=None):
-    """Check a data root; returns the exit status."""
+    """Check a data root, or several as one; returns the exit status."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("--check", required=True, metavar="ROOT", help="data root to read and check")
+    roots = "data root to read and check; several are checked as one"
+    parser.add_argument("--check", required=True, nargs="+", metavar="ROOT", help=roots)
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
     pairs = "picture of images that look alike in both splits or under both labels"
@@ -52,7 +53,7 @@ def main(argv=None):
     if not wrong:
         types = ["all"] if "all" in options.study_type else options.study_type
         labels = ["--labels", options.labels] if options.labels else []
-        scripts.print_next("mura.py", "--data", options.check, "--study-type", *types, *labels)
+        scripts.print_next("mura.py", "--data", *options.check, "--study-type", *types, *labels)
     return int(wrong)
 
 

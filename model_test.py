@@ -1,10 +1,12 @@
 """Score trained networks on held-out studies, or classify studies as Positive or Negative.
 
     python model_test.py runs/NAME                              the held-out split of the data that the run was trained on
-    python model_test.py runs/NAME --data ROOT                  the held-out split of another data root
+    python model_test.py runs/NAME --data ROOT                  the held-out split of another data root, or of several
     python model_test.py runs/A runs/B runs/C                   several runs and their differences on the same patients
     python model_test.py runs/NAME --suspects 20                the studies that disagree most with their labels
     python model_test.py runs/NAME --audit                      how scores change when corners, borders or sides change
+    python model_test.py runs/NAME --groups tags.csv            also the scores of groups of images, such as with hardware
+    python model_test.py runs/NAME --pointing --boxes FILE.csv  whether heat maps point at annotated fractures
     python model_test.py runs/NAME path/to/study1_positive      one study: its images are its views
     python model_test.py runs/NAME image1.png image2.png        each image as a study of its own
     python model_test.py runs/NAME FOLDER                       every study below a folder, written to predictions.csv
@@ -43,9 +45,9 @@ def main(argv=None):
     elif options.audit:
         audit.show_audit(runs[0], selection)
     elif options.pointing:
-        pointing.show_pointing(runs[0], selection)
+        pointing.show_pointing(runs[0], selection, options.boxes)
     else:
-        scored = [split.score_split(run, Classifier(run), selection) for run in runs]
+        scored = [split.score_split(run, Classifier(run), selection, options.groups or ()) for run in runs]
         form = "json" if options.json else "markdown" if options.markdown else "text"
         split.show_scores(scored, form, options.labels)
 
@@ -59,7 +61,7 @@ def parse_options(argv):
         parser.error(f"{' '.join(repeated)} is named twice.")
     runs = [path for place, path in enumerate(options.paths) if place == 0 or record.is_run(path)]
     options.runs, options.studies = runs, [path for path in options.paths[1:] if not record.is_run(path)]
-    whole = ("data", "study_type", "split", "labels", "markdown", "json", "suspects", "audit", "pointing")
+    whole = ("data", "study_type", "split", "labels", "groups", "markdown", "json", "suspects", "audit", "pointing", "boxes")
     given = ["--" + name.replace("_", "-") for name in whole if getattr(options, name)]
     if options.studies and given:
         parser.error(f"{', '.join(given)} is for scoring a whole split: remove it, or name no study.")
@@ -67,6 +69,10 @@ def parse_options(argv):
         parser.error(f"{' '.join(options.studies)}: a study is classified by one run; name one run, or no study.")
     single = [name for name in ("--suspects", "--audit", "--pointing") if name in given]
     single += ["--split tuning"] * (options.split == "tuning")
+    if options.groups and set(given) & {"--suspects", "--audit", "--pointing"}:
+        parser.error("--groups is for the scores of a split: leave out --suspects, --audit and --pointing.")
+    if options.boxes and not options.pointing:
+        parser.error("--boxes needs --pointing, which compares heat maps with the boxes.")
     if (options.csv or options.heatmap) and not options.studies:
         parser.error("--csv and --heatmap need named studies: name a folder of studies, a study, or an image.")
     if len(runs) > 1 and single:
@@ -85,7 +91,8 @@ def build_parser():
         help="one or more run folders of mura.py; after one run also studies to classify: folders of views, or images",
     )
     split = parser.add_argument_group("a whole split (no study named)")
-    split.add_argument("--data", metavar="ROOT", help="data root (default: the run's training data)")
+    data = "data root, or several as one (default: the run's training data)"
+    split.add_argument("--data", nargs="+", metavar="ROOT", help=data)
     split.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types, or all (default: the run's)")
     split.add_argument(
         "--split", choices=("held-out", "tuning"), help="MURA's valid/ folder, or the tuning patients (default held-out)"
@@ -96,6 +103,14 @@ def build_parser():
         metavar="FILE.csv",
         help="study paths and labels that override those of folder names (default: the run's, on its training data)",
     )
+    split.add_argument(
+        "--groups",
+        nargs="+",
+        metavar="FILE.csv",
+        help="also score groups: a column path or study, and a column for each grouping, such as hardware",
+    )
+    boxes = "boxes around abnormalities, for --pointing: path, left, top, right, bottom in pixels (default: those of phantoms)"
+    split.add_argument("--boxes", nargs="+", metavar="FILE.csv", help=boxes)
     parser.add_argument("--skip-unreadable", action="store_true", help="skip views that do not decode instead of stopping")
     called = parser.add_argument_group("named studies")
     called.add_argument(
@@ -114,7 +129,7 @@ def build_parser():
         help="list the N studies whose probability disagrees most with the label",
     )
     form.add_argument("--audit", action="store_true", help="also score changed images: does the network rely on the bones?")
-    form.add_argument("--pointing", action="store_true", help="on phantoms: do heat maps locate the abnormality?")
+    form.add_argument("--pointing", action="store_true", help="do heat maps locate the abnormality?")
     return parser
 
 

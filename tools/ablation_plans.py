@@ -17,7 +17,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Ablation:
     """One study."""
 
     base: str  # arguments of mura.py for all rows
@@ -33,7 +33,7 @@ def added(arguments, **more):
     return Row((arguments,), **more)
 
 
-DENSENET = Plan(
+DENSENET = Ablation(
     "--weights none --size 64 --epochs 12 --set chosen=last statistics_views=160 standardise=false",
     {
         "base": Row(against=None),
@@ -67,7 +67,7 @@ DENSENET = Plan(
     },
 )
 
-LIGHT = Plan(
+LIGHT = Ablation(
     "--network efficientnet_lite0 --weights imagenet --size 320 --epochs 5 --batch-size 16 --learning-rate 1e-4 --precision "
     "float32 --set schedule=cosine chosen=last standardise=true rotation=10 shift=0.04 zoom=0.05 statistics_views=160",
     {

@@ -45,8 +45,8 @@ def add(folder, run):
     """Add a scored run to a record: its run.json without paths of this machine, and its predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     content = records.read_json(run / "run.json")
-    for part, name in (("data", "root"), ("options", "data")):
-        content[part][name] = Path(content[part][name]).name
+    for part, name in (("data", "roots"), ("options", "data")):
+        content[part][name] = [Path(root).name for root in content[part][name]]
     table = read_table(run / "predictions.csv", PREDICTIONS, "model_test.py writes it.")
     table = table[table["split"] == "held-out"].set_index(VIEW)["probability"].round(5).rename(run.name)
     file = folder / "predictions.csv"
@@ -72,7 +72,7 @@ def scored_run(file, table):
     if predictions["probability"].isna().any():
         raise FileError(f"{file.with_suffix('')}: predictions.csv lacks views of this run. Add the runs again.")
     content = {
-        "data": record.data.root,
+        "data": list(record.data.roots),
         "phantom": record.data.phantom,
         "split": "held-out",
         "study_types": sorted(predictions["study_type"].unique()),

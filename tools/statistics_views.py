@@ -43,7 +43,7 @@ def compare(run):
     from bones.training.batch_statistics import Averager
 
     record = run.record()
-    trained = record.options.changed(data=record.data.root)
+    trained = record.options.changed(data=record.data.roots)
     (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained, record.data.tuning_patients)
     label = tuning["label"].to_numpy()
     network = accelerate(checkpoints.load_network(run, "last.h5"))

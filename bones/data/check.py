@@ -10,9 +10,9 @@ from sklearn import metrics  # AUROC of image mode and size
 
 from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, picture
 from bones.data.images import in_threads, mode, read_grey
-from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
-from bones.data.table import STUDY
+from bones.data.roots import as_list, data_roots, paths_from_root
+from bones.data.table import STUDY, root_of
 from bones.data.views import survey
 from bones.system.errors import UnreadableImageError
 from bones.system.files import printable, whole_file
@@ -44,33 +44,33 @@ LIMITS = "Other views of one examination cannot be found from pixels: only the s
 
 
 def check_root(path, study_types=("all",), labels=None, pairs=None):
-    """Examine every view of a data root.
+    """Examine every view of a data root, or of several as one.
 
     Args:
-        path: see `data_root`.
+        path: see `data_roots`.
         study_types, labels: see `survey`.
         pairs: file for a picture of the images that look alike in both splits or under both labels, or None.
     Returns: (report, wrong), see `check`; the report begins with the path.
     Raises: DataError when the path contains no data root, or the labels cannot be read.
     """
-    root = data_root(path)
-    views, faults = survey(root, study_types, labels)
-    described = phantom.describe(root)
-    report, wrong = check(root, views, faults, mura=not described, pairs=pairs)
-    return f"{path}{phantom.mark(described)}\n\n{report}", wrong
+    roots = data_roots(path)
+    views, faults = survey(path, study_types, labels)
+    described = phantom.describe(path)
+    report, wrong = check(roots, views, faults, mura=not described, pairs=pairs)
+    return f"{', '.join(map(str, as_list(path)))}{phantom.mark(described)}\n\n{report}", wrong
 
 
-def check(root, views, faults, mura=True, pairs=None):
+def check(roots, views, faults, mura=True, pairs=None):
     """Examine every view.
 
     Args:
-        root: data root; paths are printed from there on.
+        roots: of `data_roots`; paths are printed from there on.
         views, faults: what `survey` found in it.
         mura: whether to print MURA's counts beside those found.
         pairs: file for the picture of `look_alikes`, or None.
     Returns: (report, wrong): text to print, and whether something in it would make training or its scores wrong.
     """
-    images = examine(views).assign(path=[os.path.relpath(path, root) for path in views["path"]])
+    images = examine(views).assign(path=paths_from_root(views, roots))
     findings = [
         ("WRONG", f"{len(faults)} layout errors", faults) if faults else None,
         *missing_parts(views),
@@ -117,14 +117,17 @@ def examine_image(path):
 
 def count_table(views, mura):
     """Counts by split and study type as text, with MURA v1.1's in brackets."""
+    root = views["patient"].map(root_of).rename("root")
     rows = [
-        count(part, split, study_type, mura_counts(split, [study_type] if mura else [None]))
-        for (split, study_type), part in views.groupby(["split", "study_type"], sort=False)
+        count(part, name, split, study_type, mura_counts(split, [study_type] if mura else [None]))
+        for (name, split, study_type), part in views.groupby([root, "split", "study_type"], sort=False)
     ]
     for split, part in views.groupby("split", sort=False):
         types = sorted(set(part["study_type"]))
         if len(types) > 1:
-            rows.append(count(part, split, "all", mura_counts(split, types if mura and len(types) == 7 else [None])))
+            rows.append(count(part, "all", split, "all", mura_counts(split, types if mura and len(types) == 7 else [None])))
+    if not any(root):
+        rows = [{name: cell for name, cell in row.items() if name != "root"} for row in rows]
     table = pd.DataFrame(rows).to_string(index=False)
     note = "\n(in brackets: MURA v1.1; other data may have other numbers; MURA with others is incomplete)"
     return table + note * ("(" in table)
@@ -140,7 +143,7 @@ def mura_counts(split, study_types):
     return [studies, patients, positive_studies, views, positive_views]
 
 
-def count(part, split, study_type, known):
+def count(part, root, split, study_type, known):
     """One row of the table of counts, with those that are known in brackets."""
     studies = part.drop_duplicates(STUDY)
     counts = {
@@ -154,7 +157,7 @@ def count(part, split, study_type, known):
         name: f"{found:,}" + (f" ({true:,})" if true is not None else "")
         for (name, found), true in zip(counts.items(), known, strict=True)
     }
-    return {"split": split, "study type": study_type, **cells}
+    return {"root": root, "split": split, "study type": study_type, **cells}
 
 
 def missing_parts(views):

@@ -1,28 +1,29 @@
 """Labels of studies: from the names of their folders, and corrections from a file."""
 
-import os
+import posixpath
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bones.data.layouts import FOLDERS, LABELS, label_of
+from bones.data.layouts import LABELS, label_of
+from bones.data.roots import data_roots, path_in_roots, paths_from_root
 from bones.system.errors import DataError
 
 WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of corrections
 
 
-def correct_labels(views, root, file):
-    """The table with the labels of a file, see `read_labels`, for the studies that it names."""
-    labels = read_labels(file, root)
+def correct_labels(views, roots, file):
+    """The table with the labels of a file, see `read_labels`, for the studies that it names. Args: roots: of `data_roots`."""
+    labels = read_labels(file, list(roots.values()))
     return views.assign(
-        label=[labels.get(study, label) for study, label in zip(study_paths(views, root), views["label"], strict=True)]
+        label=[labels.get(study, label) for study, label in zip(study_paths(views, roots), views["label"], strict=True)]
     )
 
 
-def study_paths(views, root):
+def study_paths(views, roots):
     """Study folder of each view as a file of label corrections names it: valid/XR_HUMERUS/patient11185/study1_positive."""
-    return [Path(path).parent.relative_to(root).as_posix() for path in views["path"]]
+    return [posixpath.dirname(path) for path in paths_from_root(views, roots)]
 
 
 def folder_labels(views):
@@ -36,7 +37,7 @@ def read_labels(file, root):
     Args:
         file: .csv with the columns study and label, or without a header as MURA's own valid_labeled_studies.csv. A study is a
             path that contains train/ or valid/ and what follows; a label is 1, 0, positive or negative.
-        root: data root that contains the studies.
+        root: data root that contains the studies, or several; a study that is in two of them has the root's name in front.
     Returns: {"valid/XR_HUMERUS/patient11185/study1_positive": 0 or 1}.
     Raises: DataError when the file cannot be read, names a path that is not a study of the root, or gives a study two labels.
     """
@@ -55,12 +56,13 @@ def read_labels(file, root):
         rows = rows.iloc[1:, [header.index("study"), header.index("label")]]
     if len(rows.columns) != 2:
         raise DataError(f"{file} has {len(rows.columns)} columns and no header with study and label. {form}")
-    labels = {}
+    labels, roots = {}, data_roots(root)
     for line, study, word in rows.itertuples():
         where = f"{file}, line {line + 1}"
-        key, label = study_key(study, root), WORDS.get(word.strip().lower())
+        key, label = study_key(study, roots), WORDS.get(word.strip().lower())
         if key is None:
-            raise DataError(f"{where}: {study[:200]!r} is not a study folder of {root}. {form}")
+            found = ", ".join(map(str, roots.values()))
+            raise DataError(f"{where}: {study[:200]!r} is not a study folder of {found}. {form}")
         if label is None:
             raise DataError(f"{where}: {word!r} is not a label; expected 1, 0, positive or negative.")
         if labels.setdefault(key, label) != label:
@@ -68,11 +70,6 @@ def read_labels(file, root):
     return labels
 
 
-def study_key(path, root):
-    """A study's path from train/ or valid/ on, or None where it is not a study folder of a data root."""
-    parts = [part for part in path.strip().replace("\\", "/").split("/") if part]
-    starts = [place for place, part in enumerate(parts) if part in FOLDERS.values()]
-    if not starts or ".." in parts or not parts[-1].endswith(tuple(LABELS)):
-        return None
-    key = "/".join(parts[starts[-1] :])
-    return key if os.path.isdir(root / key) else None  # pathlib's raises where a path is too long
+def study_key(path, roots):
+    """A study's path from its data root on, or None where it is not a study folder of a data root, see `path_in_roots`."""
+    return path_in_roots(path, roots) if path.strip("/\\ ").endswith(tuple(LABELS)) else None

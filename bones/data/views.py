@@ -2,29 +2,50 @@
 
 import hashlib
 import os
-from pathlib import Path
 
 import pandas as pd
 
 from bones.data.labels import correct_labels
-from bones.data.layouts import FOLDERS, data_root, split_folder, subfolders, walk
+from bones.data.layouts import FOLDERS, split_folder, subfolders, walk
+from bones.data.roots import data_roots, in_root, paths_from_root, with_split
 from bones.data.table import STUDY
 from bones.system.errors import DataError
 
 
 def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
-    """One row a view of a split of a data root in MURA's layout.
+    """One row a view of a split of a data root in MURA's layout, or of several roots as one.
 
     Args:
         root: folder that contains train/ and valid/, or whose only such subfolder does. Below them are an optional XR_* level,
-            patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm).
+            patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm). A list of such folders:
+            patients of equal name in two of them are two patients, see `roots.data_roots`.
         split: "train" (MURA's train/) or "held-out" (MURA's valid/).
         study_types: XR_* names, or ["all"].
         labels: .csv of study paths and labels that override those of the folders' names, see `labels.read_labels`.
     Returns: pandas.DataFrame with the columns path, split, study_type, patient, study, view, label (1 positive), sorted.
     Raises: DataError when the layout is not MURA's, the split is empty or has one class only, or a patient is in both splits.
     """
-    root = data_root(root)
+    roots = data_roots(root)
+    used = with_split(roots, split)
+    tables = [find_in_root(name, path, split, types_of(path, split, study_types, used)) for name, path in used.items()]
+    views = pd.concat(tables, ignore_index=True)
+    if labels is not None:
+        views = correct_labels(views, roots, labels)
+    folders = ", ".join(str(split_folder(path, split)) for path in used.values())
+    check_both_classes(views, f"{folders} ({' '.join(study_types)})")
+    return views
+
+
+def types_of(root, split, study_types, roots):
+    """Which of the study types a root is searched for: those that it has, where several roots together have them."""
+    if len(roots) == 1 or "all" in study_types:
+        return study_types
+    missing = [name for name in study_types if not any((path / FOLDERS[split] / name).is_dir() for path in roots.values())]
+    return [name for name in study_types if name in missing or (root / FOLDERS[split] / name).is_dir()] or study_types
+
+
+def find_in_root(name, root, split, study_types):
+    """The views of one data root, see `find_views`; `name` begins the names of its patients."""
     folder = split_folder(root, split)
     views = walk(folder, split, study_types)
     if views.empty:
@@ -32,20 +53,30 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
             f"{folder} contains no views of {' '.join(study_types)}.\n"
             "Expected patient*/study*_positive|negative/image*.png below it; unpack MURA again, or check --data."
         )
-    if labels is not None:
-        views = correct_labels(views, root, labels)
-    check_both_classes(views, f"{folder} ({' '.join(study_types)})")
     check_patients_apart(root, split, study_types, views)
-    return views
+    return of_root(name, views)
+
+
+def of_root(name, views):
+    """A table of views whose patients' names begin with their data root's."""
+    return views.assign(patient=[in_root(name, patient) for patient in views["patient"]]) if name else views
+
+
+def find_patients(root, split, study_types):
+    """Names of the patients of a split of one data root, of those of the study types that it has."""
+    folder = split_folder(root, split)
+    found = [name for name in study_types if (folder / name).is_dir()]
+    return set(walk(folder, split, found or study_types)["patient"])
 
 
 def survey(root, study_types=("all",), labels=None):
     """Every view of both splits that can be found, and all layout errors, where `find_views` raises the first.
 
+    Args: see `find_views`.
     Returns: (views, faults): a table like that of `find_views`, and a list of messages.
-    Raises: DataError when the root contains neither train/ nor valid/.
+    Raises: DataError when a root contains neither train/ nor valid/.
     """
-    root, faults = data_root(root), []
+    roots, faults = data_roots(root), []
 
     def attempt(function, *arguments):
         try:
@@ -54,9 +85,13 @@ def survey(root, study_types=("all",), labels=None):
             faults.append(str(fault))
             return []
 
-    tables = [walk(root / name, split, study_types, attempt) for split, name in FOLDERS.items() if (root / name).is_dir()]
+    tables = []
+    for split, folder in FOLDERS.items():
+        used = {name: path for name, path in roots.items() if (path / folder).is_dir()}
+        for name, path in used.items():
+            tables.append(of_root(name, walk(path / folder, split, types_of(path, split, study_types, used), attempt)))
     views = pd.concat(tables, ignore_index=True)
-    return (views if labels is None else correct_labels(views, root, labels)), faults
+    return (views if labels is None else correct_labels(views, roots, labels)), faults
 
 
 def check_both_classes(views, where):
@@ -89,12 +124,11 @@ def check_patients_apart(root, split, study_types, views):
 def fingerprint(views, root):
     """Fingerprint of a table of views, to compare data sets: counts and a hash of relative paths and labels.
 
+    Args: see `find_views`.
     Returns: dict with views, studies, patients, positive_views, bytes (of all image files) and sha256.
     """
-    root = data_root(root)
-    lines = [
-        f"{Path(path).relative_to(root).as_posix()} {label}" for path, label in zip(views["path"], views["label"], strict=True)
-    ]
+    paths = paths_from_root(views, data_roots(root))
+    lines = [f"{path} {label}" for path, label in zip(paths, views["label"], strict=True)]
     return {
         "views": len(views),
         "studies": len(views.drop_duplicates(STUDY)),

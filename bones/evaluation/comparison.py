@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bones.data.roots import in_words
 from bones.data.table import STUDY
 from bones.runs.options import SHARED
 from bones.runs.record import RunRecord
@@ -82,7 +83,7 @@ def row(run, seed, numbers, training, command):
     """One row of the table. Args: run: the first run of a group, or a single run."""
     options, report = run.record.options, run.report
     weights = {"none": "random", "imagenet": "ImageNet"}.get(options.weights, Path(options.weights).name)
-    data = f"{Path(report['data']).resolve().name} {' '.join(report['study_types'])}, {report['split']}"
+    data = f"{in_words(report['data'])} {' '.join(report['study_types'])}, {report['split']}"
     marks = [" (phantom)"] * bool(report["phantom"]) + [" (labels corrected)"] * bool(report["corrected"])
     return {
         "Network": options.network,

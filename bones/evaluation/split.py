@@ -5,37 +5,40 @@ import json
 import keras
 import pandas as pd
 
+from bones.data.annotations import read_groups
 from bones.data.labels import folder_labels
-from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
+from bones.data.roots import data_roots
 from bones.data.table import STUDY
 from bones.evaluation.comparison import ScoredRun, comparisons, grouped, markdown, mean_line
 from bones.runs import card
 from bones.runs.data import load_split
 from bones.runs.folder import PREDICTIONS
-from bones.scores.report import report
-from bones.scores.text import DISCLAIMER, as_table, type_table
+from bones.scores.report import MOST_GROUPS, group_scores, report
+from bones.scores.text import DISCLAIMER, as_table, groups_table, parts_table
 from bones.system import scripts
 
 
-def score_split(run, classifier, selection):
+def score_split(run, classifier, selection, groups=()):
     """Score a split and write predictions.csv and scores.json.
 
     Args:
         run: RunFolder.
         classifier: its Classifier.
         selection: runs.data.Selection.
+        groups: .csv files of groups of views, see `annotations.read_groups`.
     Returns: comparison.ScoredRun.
     Raises: DataError when the data is invalid.
     """
     record = classifier.record
     views, pixels, left_out = load_split(run, record, selection)
+    roots = list(selection.data or record.data.roots)
+    grouped_by = read_groups(groups, views, data_roots(roots)) if groups else None  # its errors come before the work
     predictions = views.assign(probability=classifier.predict(pixels))
-    root = selection.data or record.data.root
     by_folder = folder_labels(views)
     content = {
-        "data": root,
-        "phantom": phantom.describe(data_root(root)),
+        "data": roots,
+        "phantom": phantom.describe(roots),
         "split": selection.split,
         "study_types": sorted(predictions["study_type"].unique()),
         "left_out": left_out,
@@ -47,6 +50,9 @@ def score_split(run, classifier, selection):
     }
     if content["corrected"]:
         content["folder_labels"] = report(predictions.assign(label=by_folder), record.threshold)
+    if groups:
+        content["groups"] = group_scores(predictions, grouped_by, record.threshold)
+        content["not_grouped"] = int(grouped_by.isna().all(axis=1).sum())
     run.write_predictions(predictions[PREDICTIONS])
     run.write_json("scores.json", content)
     card.write(run)
@@ -81,7 +87,7 @@ def print_report(run, labels):
     name = {"held-out": "held-out (valid/)", "tuning": "tuning (used to choose epoch and threshold, so scores are optimistic)"}
     mark = " (PHANTOMS: this tests the code and says nothing about patients)" if report["phantom"] else ""
     fitted = "fitted on the tuning studies" if record.finished else "not fitted: the training has not finished"
-    print(f"{run.name}: {name[report['split']]} of {report['data']}{mark}")
+    print(f"{run.name}: {name[report['split']]} of {', '.join(report['data'])}{mark}")
     print(f"{report['patients']} patients, resampled for the 95 % intervals, which hold threshold, temperature and seed fixed")
     decided = f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}"
     print(f"{decided}; scored on {report['backend']}\n")
@@ -91,8 +97,11 @@ def print_report(run, labels):
         table = pd.concat([table.add_suffix(", corrected"), by_folder], axis=1)
         print(f"{report['corrected']} studies have corrected labels; beside them, the scores with labels from folder names.\n")
     print(table.to_string())
-    if len(report["by_study_type"]) > 1:
-        print(f"\n{type_table(report).to_string()}")
+    for part in ("by_study_type", "by_root"):
+        if len(report.get(part, ())) > 1:
+            print(f"\n{parts_table(report[part]).to_string()}")
+    if "groups" in report:
+        print_groups(report)
     if labels and not report["corrected"]:
         print(f"\n{labels} changes no label of this split.")
     if report["left_out"]:
@@ -100,9 +109,19 @@ def print_report(run, labels):
     print(f"\nWrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}. {DISCLAIMER}")
 
 
+def print_groups(report):
+    """Print the scores of groups of views, or why there are none."""
+    if report["groups"]:
+        print(f"\nStudies of the views in each group, and of the others\n{groups_table(report['groups']).to_string()}")
+    else:
+        print(f"\nNo groups: each column has one value, or more than {MOST_GROUPS}.")
+    if report["not_grouped"]:
+        print(f"{report['not_grouped']} views are in no group, because the files have no row of them.")
+
+
 def print_again(run, selection, *more):
     """Print a command line that scores the same data with other options."""
-    words = ["--data", selection.data] if selection.data else []
+    words = ["--data", *selection.data] if selection.data else []
     words += ["--study-type", *selection.study_type] if selection.study_type else []
     words += ["--split", "tuning"] if selection.split == "tuning" else []
     words += ["--skip-unreadable"] if selection.skip_unreadable else []

@@ -6,7 +6,7 @@ import numpy as np
 
 from bones.data import images
 from bones.data.labels import study_paths
-from bones.data.layouts import data_root
+from bones.data.roots import data_roots
 from bones.evaluation.classifier import Classifier
 from bones.evaluation.split import print_again, score_split
 from bones.scores.probabilities import study_probabilities
@@ -19,7 +19,7 @@ def show_suspects(run, selection, count):
     """
     scored = score_split(run, Classifier(run), selection)
     views = scored.predictions
-    views = views.assign(study=study_paths(views, data_root(scored.report["data"])))
+    views = views.assign(study=study_paths(views, data_roots(scored.report["data"])))
     called = study_probabilities(views)
     order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[:count]
     table = called.iloc[order][["study", "label", "probability", "views"]].round(3)

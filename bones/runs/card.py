@@ -3,10 +3,9 @@
 Source: Mitchell et al. 2019, arXiv 1810.03993, for the content of a card.
 """
 
-from pathlib import Path
-
+from bones.data.roots import in_words
 from bones.runs.options import SHARED
-from bones.scores.text import as_table, markdown_table
+from bones.scores.text import as_table, groups_table, markdown_table, parts_table, pointing_table
 from bones.system.errors import RunError
 
 IN_WORDS = {"demo", "weights"}  # options that the text of the card describes
@@ -37,7 +36,7 @@ Recipe `{recipe}`, trained {finished} on {device}; {versions}; commit {commit}.
 A study is Positive at a probability of {threshold:.4f} or more (temperature {temperature:.4f} included); both were fitted on
 the tuning studies.
 
-## Limits
+{pointed}## Limits
 
 - The network assumes images like its training images and the same prevalence. On images of another hospital, machine, body
   part or age group its scores are unknown, and usually lower.
@@ -72,21 +71,18 @@ RESIZE = {
 
 def write(run):
     """Write MODEL_CARD.md of a RunFolder from its current content."""
-    run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.record(), read_scores(run)))
+    found = [run.read_json(name) if (run / name).is_file() else None for name in ("scores.json", "pointing.json")]
+    run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.record(), *found))
 
 
-def read_scores(run):
-    """Content of scores.json, or None where the run has not been scored."""
-    return run.read_json("scores.json") if (run / "scores.json").is_file() else None
-
-
-def card(name, record, report):
+def card(name, record, report, pointed=None):
     """The card as Markdown.
 
     Args:
         name: the run's.
         record: RunRecord.
         report: scores.json, or None.
+        pointed: pointing.json, or None.
     """
     options, data = record.options, record.data
     return CARD.format(
@@ -94,7 +90,7 @@ def card(name, record, report):
         network=f"`{options.network}` at {options.size} px",
         study_types=" ".join(options.study_type),
         phantom=PHANTOM if data.phantom else "",
-        data=data.phantom or f"`{Path(data.root).name}`",
+        data=data.phantom or f"`{in_words(data.roots)}`",
         counts=counts_table(data),
         left_out=f"{data.left_out} unreadable views were left out. " if data.left_out else "",
         weights=options.weights if options.weights in ("none", "imagenet") else "a local file",
@@ -105,6 +101,7 @@ def card(name, record, report):
         commit=record.commit or "unknown",
         options=options_table(options),
         scores=scores_section(report),
+        pointed=pointing_section(pointed),
         averaging=AVERAGING if options.flip_averaging else "",
         threshold=record.threshold,
         temperature=record.temperature,
@@ -147,11 +144,33 @@ def scores_section(report):
     if report is None:
         return "Not scored yet: `python model_test.py RUN` scores the held-out studies and writes them here."
     try:
-        table = as_table(report)
-        rows = [{"": name} | row for name, row in table.to_dict("index").items()]
-        scored = f"{report['split']} studies of `{Path(report['data']).name}`, {report['patients']} patients"
+        table = frame_table(as_table(report))
+        scored = f"{report['split']} studies of `{in_words(report['data'])}`, {report['patients']} patients"
         mark = " (phantoms)" if report.get("phantom") else ""
     except (KeyError, TypeError) as error:
         raise RunError(f"scores.json lacks {error}, or has it in another form. Score again with model_test.py.") from None
     optimistic = " These studies selected epoch and threshold: scores are optimistic." if report["split"] == "tuning" else ""
-    return f"{scored}{mark}; in brackets, 95 % intervals over patients.{optimistic}\n\n" + markdown_table(rows)
+    parts = [f"{scored}{mark}; in brackets, 95 % intervals over patients.{optimistic}", table]
+    for part, title in (("by_study_type", "Studies by type"), ("by_root", "Studies by data root")):
+        if len(report.get(part, ())) > 1:
+            parts += [f"{title}:", frame_table(parts_table(report[part]))]
+    if report.get("groups"):
+        parts += ["Studies of the views in a group, and of the others:", frame_table(groups_table(report["groups"]))]
+    return "\n\n".join(parts)
+
+
+def pointing_section(pointed):
+    """How often heat maps point at abnormalities; empty where it was not measured."""
+    if pointed is None:
+        return ""
+    try:
+        views = f"{pointed['views']} abnormal {pointed['split']} views of `{pointed['data']}`"
+        table = frame_table(pointing_table(pointed["maps"]))
+    except (KeyError, TypeError) as error:
+        raise RunError(f"pointing.json lacks {error}, or has it in another form. Measure again with model_test.py.") from None
+    return f"Heat maps, {views}: whether a map's maximum is in a box around an abnormality.\n\n{table}\n\n"
+
+
+def frame_table(table):
+    """A Markdown table of a pandas.DataFrame."""
+    return markdown_table([{"": name} | row for name, row in table.to_dict("index").items()])

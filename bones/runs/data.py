@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bones.data.layouts import data_root
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows, load_pixels
+from bones.data.roots import data_roots
 from bones.data.splits import class_weights, split_at, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
 from bones.runs.record import Data
@@ -31,7 +31,7 @@ class Selection:
     """Which views of which data are scored; None means as in training."""
 
     split: str = "held-out"  # or "tuning"
-    data: str | None = None
+    data: list | None = None  # data roots
     study_type: list | None = None
     labels: str | None = None
     skip_unreadable: bool = False
@@ -70,9 +70,9 @@ def load_train_and_tuning(options, tuning_patients=None, stage=None):
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
 
-def has_held_out(root):
-    """Whether a data root contains held-out studies."""
-    return (data_root(root) / "valid").is_dir()
+def has_held_out(roots):
+    """Whether a data root, or one of several, contains held-out studies."""
+    return any((root / "valid").is_dir() for root in data_roots(roots).values())
 
 
 def load_held_out(options):
@@ -94,18 +94,18 @@ def load_split(run, record, selection):
     Raises: DataError when they are invalid.
     """
     trained = record.options
-    root = selection.data or record.data.root
+    roots = tuple(selection.data or record.data.roots)
     labels = selection.labels or (None if selection.data else trained.labels)
-    asked = {"data": str(root), "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
+    asked = {"data": roots, "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
     if selection.split == "tuning":  # split again as in training
         skip = selection.skip_unreadable or trained.skip_unreadable
         _, (kept, pixels), left_out = load_parts(trained.changed(**asked, skip_unreadable=skip), record.data.tuning_patients)
         advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
-        check_same(run, record, root, "tuning", fingerprint(kept, root), advice)
+        check_same(run, record, roots, "tuning", fingerprint(kept, roots), advice)
     else:
         views, kept, pixels = load_held_out(trained.changed(**asked, skip_unreadable=selection.skip_unreadable))
         left_out = len(views) - len(kept)
-    check_both_classes(kept, f"the readable views of {root}")
+    check_both_classes(kept, f"the readable views of {', '.join(roots)}")
     return kept, pixels, left_out
 
 
@@ -113,8 +113,8 @@ def describe(options, train, tuning, left_out, stage=None):
     """The data of a run: its location, counts and hashes, the number of views left out, and its tuning patients."""
     kept, types = (stage.kept, stage.types) if stage else ((), ())
     return Data(
-        root=str(Path(options.data).absolute()),  # absolute: a run may be scored from another folder
-        phantom=phantom.describe(data_root(options.data)),
+        roots=tuple(str(Path(root).absolute()) for root in options.data),  # absolute: a run may be scored from another folder
+        phantom=phantom.describe(options.data),
         train=fingerprint(train.views, options.data),
         tuning=fingerprint(tuning.views, options.data),
         left_out=left_out,
@@ -123,7 +123,7 @@ def describe(options, train, tuning, left_out, stage=None):
     )
 
 
-def check_same(run, record, root, part, found, advice):
+def check_same(run, record, roots, part, found, advice):
     """Raise DataError unless a part of the data has the fingerprint recorded in run.json.
 
     Args:
@@ -134,5 +134,6 @@ def check_same(run, record, root, part, found, advice):
     recorded = getattr(record.data, part)
     if not is_same(recorded, found):
         raise DataError(
-            f"{root} is not the data that {run.path} was trained on.\nIts {part} views were {recorded},\nnow {found}.\n{advice}"
+            f"{', '.join(roots)} is not the data that {run.path} was trained on.\n"
+            f"Its {part} views were {recorded},\nnow {found}.\n{advice}"
         )

@@ -7,8 +7,10 @@ import dataclasses
 from pathlib import Path
 
 from bones.data.layouts import data_root
+from bones.data.roots import data_roots, in_root, names
 from bones.data.splits import split_by_patient
-from bones.data.views import find_views, fingerprint, is_same
+from bones.data.table import root_of
+from bones.data.views import find_patients, find_views, fingerprint, is_same
 from bones.runs import record as records
 from bones.system.errors import RunError
 from bones.system.files import printable
@@ -16,11 +18,14 @@ from bones.system.files import printable
 
 @dataclasses.dataclass(frozen=True)
 class FirstStage:
-    """Patients of a run that another one starts from, as `printable` writes them; none where its data root is another."""
+    """Patients of a run that another one starts from, as `printable` writes them; none where its data roots are others.
+
+    They have the names that they have in the new run.
+    """
 
     folder: Path
-    root: str  # its data root
-    same_root: bool
+    roots: tuple  # its data roots
+    same_root: bool  # whether the two have a data root in common
     kept: tuple = ()  # its tuning patients
     seen: tuple = ()  # patients whom it, or the runs before it, may have been trained on
     types: tuple = ()  # study types that it, or the runs before it, were trained on
@@ -37,25 +42,38 @@ def find(options):
     if folder is None or options.weights in ("none", "imagenet"):
         return None
     record = records.read(folder)
-    root = Path(record.data.root)
-    if not root.is_dir() or data_root(root).resolve() != data_root(options.data).resolve():
-        return FirstStage(folder, record.data.root, same_root=False)
+    common = roots_in_common(record.data.roots, options.data)
+    if not common:
+        return FirstStage(folder, record.data.roots, same_root=False)
     types = record.data.trained_types or record.options.study_type
-    patients = set(map(printable, find_views(root, "train", types)["patient"]))
-    kept = tuning_patients(folder, record)
-    return FirstStage(folder, record.data.root, True, kept, tuple(sorted(patients - {*kept})), types)
+    here = {earlier: name for earlier, name, _ in common}
+    kept = [(root_of(patient), patient.rpartition("/")[2]) for patient in tuning_patients(folder, record)]
+    kept = {in_root(here[root], patient) for root, patient in kept if root in here}
+    patients = {
+        printable(in_root(name, patient)) for _, name, root in common for patient in find_patients(root, "train", types)
+    }
+    return FirstStage(folder, record.data.roots, True, tuple(sorted(kept)), tuple(sorted(patients - kept)), types)
+
+
+def roots_in_common(earlier, now):
+    """Data roots of an earlier run that a new one has, too: a list of (name in the earlier run, name in the new one, Path)."""
+    places = [data_root(path).resolve() if Path(path).is_dir() else Path(path) for path in earlier]
+    of_earlier = dict(zip(places, names(places), strict=True))
+    roots = data_roots(now)
+    return [(of_earlier[root.resolve()], name, root) for name, root in roots.items() if root.resolve() in of_earlier]
 
 
 def tuning_patients(folder, record):
     """The tuning patients of a run; for one of an earlier version, which does not record them, by splitting again."""
     if record.data.tuning_patients is not None:
         return record.data.tuning_patients
-    options, root = record.options, record.data.root
-    views = find_views(root, "train", options.study_type, options.labels)
+    options, roots = record.options, record.data.roots
+    views = find_views(roots, "train", options.study_type, options.labels)
     _, tuning = split_by_patient(views, options.tuning_fraction, options.seed)
-    if not is_same(record.data.tuning, fingerprint(tuning, root)):
+    if not is_same(record.data.tuning, fingerprint(tuning, roots)):
         raise RunError(
-            f"{folder}/run.json does not record the tuning patients, and {root} is no longer the data that it was trained on.\n"
-            "Expected the same files, so that its tuning patients stay out of training. Restore them, or train that run again."
+            f"{folder}/run.json does not record the tuning patients, and {', '.join(roots)} is no longer the data that it was "
+            "trained on.\nExpected the same files, so that its tuning patients stay out of training. Restore them, or train that "
+            "run again."
         )
     return tuple(sorted(set(map(printable, tuning["patient"]))))

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Annotated, Literal, get_args, get_origin
 
 import annotated_types  # pydantic's constraints
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError  # types and ranges, strictly
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError  # types and ranges, strictly
 
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 SHARE = {"ge": 0, "lt": 1}
@@ -33,6 +33,11 @@ def option(help, group="recipe", flag=True, resume=False, path=False, takes=None
     return Field(description=help, json_schema_extra=extra | {"requested": requested}, **rule)
 
 
+def as_tuple(value):
+    """A list as a tuple, which JSON does not have, and a text as a tuple of one, as earlier versions recorded a data root."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 def setting(help, **more):
     """An option without its own command-line option."""
     return option(help, flag=False, **more)
@@ -44,13 +49,14 @@ class Options(BaseModel):
     model_config = STRICT
 
     data: Annotated[
-        str | None,
+        tuple[str, ...] | None,
+        BeforeValidator(as_tuple),
         option(
-            "folder with train/ and valid/ as in MURA; default: phantoms are generated",
+            "folder with train/ and valid/ as in MURA, or several as one; default: phantoms are generated",
             "data",
             resume=True,
             path=True,
-            takes="a folder, or null",
+            takes="a list of folders, or null",
             metavar="ROOT",
         ),
     ] = None

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError  # types and ranges, strictly
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError  # types and ranges, strictly
 
-from bones.runs.options import STRICT, Options, expected
+from bones.runs.options import STRICT, Options, as_tuple, expected
 from bones.system.errors import RunError
 
 
@@ -23,7 +23,12 @@ class Data(BaseModel):
 
     model_config = STRICT
 
-    root: Annotated[str, Field(description="a folder")]
+    roots: Annotated[
+        tuple[str, ...],
+        BeforeValidator(as_tuple),
+        # Earlier versions recorded one data root, as `root`.
+        Field(description="a list of folders", min_length=1, validation_alias=AliasChoices("roots", "root")),
+    ]
     phantom: Annotated[str | None, Field(description="a text, or null")] = None
     train: Annotated[dict | None, Field(description="an object")] = None
     tuning: Annotated[dict | None, Field(description="an object")] = None

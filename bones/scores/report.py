@@ -2,9 +2,12 @@
 
 import numpy as np
 
+from bones.data.table import root_of
 from bones.scores import intervals
 from bones.scores.metrics import DECISIONS, HIGHEST, LOWEST, NUMBERS, WITH_INTERVAL, all_scores, point_scores
 from bones.scores.probabilities import same_studies, study_probabilities
+
+MOST_GROUPS = 20  # values of a column that groups views; with more it is a name or a measurement
 
 
 def curves(table, grid, draws=intervals.DRAWS):
@@ -76,20 +79,48 @@ def report(predictions, threshold):
         predictions: one row per view, with study_type, patient, study, label and probability.
         threshold: the run's, fitted on the tuning studies.
     Returns: {"threshold", "views": score, "studies": score, "by_study_type": {type: {"views", "studies"}},
-        "at_half": {"views", "studies"}}; the last: the threshold-dependent scores at 0.5.
+        "by_root": {name: {"views", "studies"}}, "at_half": {"views", "studies"}}; by_root is empty where there is one data
+        root; at_half: the threshold-dependent scores at 0.5.
     """
 
     def both(table, *options):
         return {"views": score(table, *options), "studies": score(study_probabilities(table), *options)}
 
     by_type = list(predictions.groupby("study_type"))
+    by_root = list(predictions.groupby(predictions["patient"].map(root_of)))
     whole = both(predictions, threshold)
     return {
         "threshold": threshold,
         **whole,
         "at_half": both(predictions, 0.5, DECISIONS),
         "by_study_type": {name: both(table, threshold) if len(by_type) > 1 else whole for name, table in by_type},
+        "by_root": {name: both(table, threshold) for name, table in by_root if len(by_root) > 1},
     }
+
+
+def group_scores(predictions, groups, threshold, names=("auroc", "accuracy", "sensitivity", "specificity")):
+    """Scores of the studies of each group of views, and of the studies without these views.
+
+    Args:
+        predictions: as for `report`.
+        groups: pandas.DataFrame with the same index and a column for each grouping; missing where a view is in no group.
+        threshold: the run's.
+    Returns: {grouping: {value: {"studies": score, "without": score}}} of the columns with 2 to MOST_GROUPS values.
+    """
+    found = {}
+    for name, values in groups.items():
+        if 1 < values.nunique() <= MOST_GROUPS:
+            found[name] = {
+                value: within_and_without(predictions, values == value, threshold, names)
+                for value in sorted(set(values.dropna()))
+            }
+    return found
+
+
+def within_and_without(predictions, mask, threshold, names):
+    """Scores of the studies of the views of a mask, and of all other views."""
+    parts = {"studies": predictions[mask], "without": predictions[~mask]}
+    return {name: score(study_probabilities(table), threshold, names) for name, table in parts.items()}
 
 
 def changes(before, after, threshold, names=WITH_INTERVAL, draws=intervals.DRAWS):

@@ -64,14 +64,35 @@ def at_threshold(found, threshold):
     }
 
 
-def type_table(report, names=("auroc", "kappa", "accuracy")):
-    """Study scores of each study type as text in a pandas.DataFrame."""
+def groups_table(groups):
+    """Study scores of `report.group_scores` as text in a pandas.DataFrame."""
+    parts = {f"{name} = {value}": found for name, values in groups.items() for value, found in values.items()}
+    without = [as_text(found["without"]["auroc"]) for found in parts.values()]
+    return parts_table(parts, ("auroc", "accuracy")).assign(**{"AUROC of the others": without})
+
+
+def pointing_table(maps):
+    """Text of the scores of heat maps as a pandas.DataFrame. Args: maps: {kind: result of evaluation.pointing, with cells}."""
     rows = {
-        study_type: {
+        kind: {
+            "cells": f"{one['cells'][0]} x {one['cells'][1]}",
+            "inside the box": as_text(one["hits"]),
+            "in other images' boxes": f"{one['other_films']:.3f}",
+            "gain": as_text(one["gain"]),
+        }
+        for kind, one in maps.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def parts_table(parts, names=("auroc", "kappa", "accuracy")):
+    """Study scores of each part of the data as text in a pandas.DataFrame. Args: parts: {name: {"studies": score}}."""
+    rows = {
+        part: {
             "studies (positive)": f"{found['studies']['count']} ({found['studies']['positive']})",
             **{NUMBERS[name]: as_text(found["studies"][name]) for name in names},
             "accuracy of always Negative": accuracy_of_always_negative(found["studies"]),
         }
-        for study_type, found in report["by_study_type"].items()
+        for part, found in parts.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")

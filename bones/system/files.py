@@ -79,17 +79,18 @@ def reason(error):
     return os.strerror(found[-1]) if found else str(error)
 
 
-def read_table(path, columns, hint):
+def read_table(path, columns, hint, **options):
     """A CSV file with at least some columns, as a pandas.DataFrame.
 
     Args:
         hint: sentence at the end of every message: where the file comes from, or what to do.
+        options: of pandas.read_csv.
     Raises: FileError when it cannot be read, is not a CSV table, or lacks a column.
     """
     import pandas as pd  # here: importing it takes half a second, which writing files does not need
 
     try:
-        table = pd.read_csv(path, encoding_errors="surrogateescape")
+        table = pd.read_csv(path, encoding_errors="surrogateescape", **options)
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors

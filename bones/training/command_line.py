@@ -87,7 +87,7 @@ def add_option(group, name, field):
     elif name in REGISTRIES or choices(name):
         group.add_argument(flag, choices=REGISTRIES.get(name) or choices(name), help=text)
     else:
-        many = {"nargs": "+"} if name == "study_type" else {}
+        many = {"nargs": "+"} if name in ("data", "study_type") else {}
         convert = os.path.abspath if name == "labels" else str if many else checked(name)
         group.add_argument(flag, type=convert, metavar=field.json_schema_extra["metavar"], help=text, **many)
 
@@ -143,7 +143,7 @@ def resumed_options(parser, given):
         parser.error(f"--resume uses the run's own options; it cannot change {names}. Start a new run for that.")
     if kept.options.network not in NETWORKS:
         raise RunError(f"{given['out']}/run.json: the network {kept.options.network!r} is unknown. Restore it from a copy.")
-    return kept.options.changed(data=given.get("data", kept.data.root))
+    return kept.options.changed(data=as_field(given.get("data", kept.data.roots)))
 
 
 def as_field(value):

@@ -54,7 +54,7 @@ def train_run(run, options, resume, scope):
     if not resume and options.weights not in ("none", "imagenet"):
         weights_file(options.weights)  # reports a wrong path before images are drawn or decoded
     if options.data is None:
-        options = options.changed(data=str(phantom.ensure(demo=options.demo)))
+        options = options.changed(data=(str(phantom.ensure(demo=options.demo)),))
     stage = None if resume else find_first_stage(options)
     train, tuning, left_out = load_views(options, run.record().data.tuning_patients if resume else None, stage)
     data = run_data.describe(options, train, tuning, left_out, stage)
@@ -201,10 +201,8 @@ def find_first_stage(options):
     if stage and stage.same_root:
         print(f"Weights of {stage.folder}: its tuning patients stay tuning patients.")
     elif stage:
-        print(
-            f"mura.py: {stage.folder} was trained on another data root ({stage.root}): its tuning patients have no effect.",
-            file=sys.stderr,
-        )
+        other = f"another data root ({', '.join(stage.roots)})"
+        print(f"mura.py: {stage.folder} was trained on {other}: its tuning patients have no effect.", file=sys.stderr)
     return stage
 
 
@@ -214,7 +212,9 @@ def load_views(options, tuning_patients, stage):
     if run_data.has_held_out(options.data):
         run_data.load_held_out(options)  # reports its errors before training, not after
     else:
-        print(f"mura.py: {options.data} contains no valid/ folder: there will be no held-out score.", file=sys.stderr)
+        print(
+            f"mura.py: {', '.join(options.data)} contains no valid/ folder: there will be no held-out score.", file=sys.stderr
+        )
     return parts
 
 
@@ -259,7 +259,7 @@ def resumed_record(run, options, data):
     record = run.record()
     for part in ("train", "tuning"):
         advice = "Pass the folder with the same files as --data, or start a new run."
-        run_data.check_same(run, record, data.root, part, getattr(data, part), advice)
+        run_data.check_same(run, record, data.roots, part, getattr(data, part), advice)
     recorded = {name: getattr(record.data, name) for name in ("tuning_patients", "trained_types")}
     return record.changed(options=options, data=data.model_copy(update={k: v for k, v in recorded.items() if v is not None}))
 

@@ -12,7 +12,7 @@ def summary(record, network, run, done):
     options, data = record.options, record.data
     lines = [
         f"Run       {run.path} (recipe {options.recipe}, seed {options.seed})",
-        f"Data      {data.root}: {' '.join(options.study_type)}{phantom.mark(data.phantom)}",
+        f"Data      {', '.join(data.roots)}: {' '.join(options.study_type)}{phantom.mark(data.phantom)}",
     ]
     for split in ("train", "tuning"):
         counts = getattr(data, split)

@@ -32,7 +32,7 @@ def test_same_seed_same_films(tmp_path):
         phantom.draw_set(tmp_path / "a")
 
 
-def test_set_is_a_data_root(phantoms):
+def test_set_is_a_data_root(phantoms, small_root):
     train = find_views(phantoms, "train")
     valid = find_views(phantoms, "held-out")
     assert len(train.drop_duplicates(STUDY)) == 40 and len(valid.drop_duplicates(STUDY)) == 24
@@ -45,7 +45,8 @@ def test_set_is_a_data_root(phantoms):
         with Image.open(phantoms / row.path) as image:
             assert (image.mode, *image.size) == (row.mode, row.width, row.height)
     assert phantom.describe(phantoms).startswith("phantom, ")
-    assert phantom.describe(phantoms / "train") is None
+    assert phantom.describe(small_root) is None
+    assert phantom.describe([small_root, phantoms]) == phantom.describe(phantoms)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_pointing_counts_hits():
     views = pd.DataFrame({"patient": ["a", "a", "b", "c"]})
     boxes = np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.4, 0.4, 0.6, 0.6], [0.8, 0.0, 1.0, 0.1]])
     peaks = [(0.1, 0.1), (0.45, 0.45), (0.5, 0.5), (1.0, 0.05)]  # in; out; in; on the edge, which is out
-    found = pointing.pointing(views, peaks, boxes)
+    found = pointing.pointing(views, peaks, boxes[:, None], [(1, 1)] * 4)
     assert found["hits"]["value"] == 0.5
     # In others' boxes: none; the first and the third of three; the second of three; none.
     assert found["other_films"] == pytest.approx((0 + 2 / 3 + 1 / 3 + 0) / 4)
@@ -52,8 +52,19 @@ def test_pointing_counts_hits():
     assert found["area"] == pytest.approx((0.25 + 0.25 + 0.04 + 0.02) / 4) and found["middle"] == 0.5
 
 
+def test_several_boxes_and_a_margin():
+    """A hit is in any box of the image; a margin is in pixels of each image."""
+    views = pd.DataFrame({"patient": ["a", "b"]})
+    boxes = [np.array([[0, 0, 10, 10], [80, 80, 90, 90]]), np.array([[100, 100, 120, 120]])]
+    sides, peaks = [(100, 100), (200, 400)], [(0.85, 0.85), (0.63, 0.27)]  # pixels (85, 85) and (126, 108)
+    assert pointing.pointing(views, peaks, boxes, sides)["hits"]["value"] == 0.5
+    assert pointing.pointing(views, peaks, boxes, sides, margin=5)["hits"]["value"] == 0.5
+    found = pointing.pointing(views, peaks, boxes, sides, margin=7)
+    assert found["hits"]["value"] == 1.0 and found["area"] > pointing.pointing(views, peaks, boxes, sides)["area"]
+
+
 def test_one_view_alone():
-    found = pointing.pointing(pd.DataFrame({"patient": ["a"]}), [(0.5, 0.5)], np.array([[0.4, 0.4, 0.6, 0.6]]))
+    found = pointing.pointing(pd.DataFrame({"patient": ["a"]}), [(0.5, 0.5)], [np.array([[40, 40, 60, 60]])], [(100, 100)])
     assert found["hits"] == {"value": 1.0, "low": None, "high": None} and found["other_films"] == 0
 
 
@@ -70,7 +81,7 @@ def test_pointing_by_loops():
 
     hits = sum(inside(peaks[place], boxes[place]) for place in range(count)) / count
     others = [inside(peaks[one], boxes[other]) for one in range(count) for other in range(count) if one != other]
-    found = pointing.pointing(pd.DataFrame({"patient": patient}), peaks, boxes)
+    found = pointing.pointing(pd.DataFrame({"patient": patient}), peaks, boxes[:, None], np.ones((count, 2)))
     assert found["hits"]["value"] == pytest.approx(hits) and 0.3 < hits < 1
     assert found["other_films"] == pytest.approx(np.mean(others))
     assert found["gain"]["value"] == pytest.approx(hits - np.mean(others))
@@ -118,13 +129,13 @@ def test_a_trained_network_points_at_what_it_has_learned():
     called = predict(network, pixels) > 0.5
     assert (called == label).mean() > 0.85, "it has not learned the task"
     abnormal = np.flatnonzero(label)
-    views = pd.DataFrame({"patient": abnormal})
+    views, truth = pd.DataFrame({"patient": abnormal}), (boxes[abnormal][:, None], np.ones((len(abnormal), 2)))
 
     def play(network):
         kinds = heatmaps.map_function(network)(pixels[abnormal])
         assert {kind: maps.shape[1:] for kind, maps in kinds.items()} == {"class activation": (8, 8), "LayerCAM": (32, 32)}
         return {
-            kind: pointing.pointing(views, [pointing.maximum_position(one, 64, 64, "pad") for one in maps], boxes[abnormal])
+            kind: pointing.pointing(views, [pointing.maximum_position(one, 64, 64, "pad") for one in maps], *truth)
             for kind, maps in kinds.items()
         }
 

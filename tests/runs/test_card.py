@@ -33,7 +33,7 @@ def test_training_writes_a_card(trained):
         row = f"| {part} | {counts['studies']} | {counts['patients']} | {counts['views']} | {counts['positive_views']} |"
         assert row in text
     assert f"epoch {settings['best_epoch']} selected" in text and f"| seed | `{settings['options']['seed']}` |" in text
-    assert settings["data"]["root"] not in text, "a path of the trainer's"
+    assert settings["data"]["roots"][0] not in text, "a path of the trainer's"
 
 
 def test_scoring_puts_the_scores_into_it(run, capsys):

@@ -20,7 +20,7 @@ def tuning_of(run):
 
 def options(run, root, **more):
     """Options of a training that starts from a run's weights."""
-    return record.read(run).options.changed(weights=str(run), data=str(root), **more)
+    return record.read(run).options.changed(weights=str(run), data=(str(root),), **more)
 
 
 def test_tuning_patients_are_recorded(trained, phantoms):
@@ -57,7 +57,7 @@ def test_other_study_types_tune_on_patients_that_nobody_was_trained_on(small_roo
             small_root, "train", f"study2_{'positive' if patient % 2 else 'negative'}", patient=name, study_type="XR_HAND"
         )
     content = json.loads((run / "run.json").read_text())
-    content["data"] |= {"root": str(small_root), "tuning_patients": ["patient00001", "patient00007"]}
+    content["data"] |= {"roots": [str(small_root)], "tuning_patients": ["patient00001", "patient00007"]}
     (run / "run.json").write_text(json.dumps(content))
     stage = first_stage.find(options(run, small_root, study_type=("XR_HAND",)))
     assert stage.kept == ("patient00001", "patient00007") and "patient00002" in stage.seen
@@ -80,7 +80,7 @@ def test_a_run_of_an_earlier_version_is_split_again(run, phantoms, in_tmp):
     shutil.copytree(phantoms, changed)
     patient = sorted(expected)[0]
     shutil.rmtree(changed / "train" / "XR_HUMERUS" / patient)
-    (run / "run.json").write_text(json.dumps(content | {"data": content["data"] | {"root": str(changed)}}))
+    (run / "run.json").write_text(json.dumps(content | {"data": content["data"] | {"roots": [str(changed)]}}))
     with pytest.raises(RunError, match="no longer the data"):
         first_stage.find(options(run, changed))
 

@@ -41,7 +41,7 @@ def test_a_word_of_the_command_line_becomes_a_value(name, text, value):
     ("name", "text", "takes"),
     [
         ("size", "0", "a whole number above 0 and at most 100,000"),
-        ("epochs", "1.5", "a whole number above 0"),
+        ("epochs", "1.5", "a whole number from 0"),
         ("ema", "1", "a number from 0 and below 1"),
         ("learning_rate", "nan", "a number above 0"),
         ("l2", "inf", "a number from 0"),

@@ -105,7 +105,7 @@ def test_the_default_recipe():
     found = (recipe.network, recipe.weights, recipe.size, recipe.epochs, recipe.batch_size, recipe.learning_rate)
     assert found == ("densenet169", "imagenet", 320, 52, 8, 3e-4)
     assert (recipe.schedule, recipe.resize, recipe.chosen, recipe.standardise) == ("cosine", "pad", "last", True)
-    assert set(recipes.RECIPES) == {"default", *SOURCES}
+    assert set(recipes.RECIPES) == {"default", "probe", *SOURCES}
 
 
 def test_every_recipe_can_be_built():

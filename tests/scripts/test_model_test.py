@@ -51,7 +51,7 @@ def test_split_scores(run, phantoms, capsys):
     pairs = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     assert report["studies"]["auroc"]["value"] == pytest.approx(pairs.mean())
     assert report["studies"]["count"] == 24 and report["views"]["count"] == len(predictions)
-    assert report["split"] == "held-out" and report["data"] == str(phantoms)
+    assert report["split"] == "held-out" and report["data"] == [str(phantoms)]
     assert report["threshold"] == settings["threshold"] != 0.5 and report["temperature"] == settings["temperature"] != 1
     assert report["studies"]["ece"]["low"] is report["studies"]["ece"]["high"] is None
     for name in WITH_INTERVAL:
@@ -168,7 +168,7 @@ def test_a_data_root_is_a_folder_of_studies(run, phantoms, capsys):
 def test_pointing(run, phantoms, capsys):
     assert model_test.main([str(run), "--pointing"]) == 0
     out = capsys.readouterr().out
-    kinds = json.loads((run / "pointing.json").read_text())
+    kinds = json.loads((run / "pointing.json").read_text())["maps"]
     assert list(kinds) == ["Grad-CAM", "LayerCAM"]
     found = kinds["Grad-CAM"]
     truth = pd.read_csv(phantoms / "truth.csv")
@@ -232,9 +232,9 @@ def test_run_faults(fault, run, capsys):
         ("options", "labels", 3),
         ("options", "weights", None),
         ("options", "recipe", None),
-        ("options", "epochs", 0),
+        ("options", "epochs", -1),
         ("options", "size", 2.5),
-        ("data", "root", 1),
+        ("data", "roots", 1),
         ("data", "train", "x"),
     ),
 )
@@ -367,7 +367,7 @@ def test_several_runs_compared(runs, capsys):
 
 def test_runs_on_other_data_are_not_compared(runs, small_root, capsys):
     record = json.loads((Path(runs[1]) / "run.json").read_text())
-    record["data"]["root"] = str(small_root)
+    record["data"]["roots"] = [str(small_root)]
     (Path(runs[1]) / "run.json").write_text(json.dumps(record))
     for form in ([], ["--markdown"]):
         assert model_test.main([*runs[:2], *form]) == 0

@@ -37,7 +37,7 @@ def test_the_record_names_no_folder_of_this_machine(scored, monkeypatch):
     monkeypatch.chdir(scored)
     results.main(["record", "--add", "runs/tiny-0"])
     content = json.loads(Path("record/tiny-0.json").read_text())
-    assert content["data"]["root"] == content["options"]["data"] == "phantoms"
+    assert content["data"]["roots"] == content["options"]["data"] == ["phantoms"]
     assert "path" not in pd.read_csv("record/predictions.csv")
 
 

@@ -18,6 +18,7 @@ from bones.data import images
 from bones.data.phantoms.anatomy import draw_arm
 from bones.data.phantoms.films import draw_film, draw_framing
 from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
+from bones.data.roots import data_roots
 from bones.system import files
 from bones.system.errors import DataError, PhantomError
 
@@ -123,12 +124,11 @@ def contact_sheet(root, file, columns=6, side=200):
     images.contact_sheet([images.read_grey(path) for path in paths], films["kind"], columns, side).save(file)
 
 
-def describe(root):
-    """One line on a phantom data root, or None for any other."""
-    note = Path(root) / NOTE
-    if not note.is_file():
-        return None
-    return "phantom, " + ", ".join(f"{name} {value}" for name, value in json.loads(note.read_text()).items())
+def describe(roots):
+    """One line on the phantoms in a data root, or in several; None where all are others."""
+    notes = [root / NOTE for root in data_roots(roots).values() if (root / NOTE).is_file()]
+    found = [", ".join(f"{name} {value}" for name, value in json.loads(note.read_text()).items()) for note in notes]
+    return "phantom, " + "; ".join(found) if found else None
 
 
 def mark(described):
@@ -136,19 +136,12 @@ def mark(described):
     return " (PHANTOMS)" if described else ""
 
 
-def boxes(root, paths):
-    """Bounding boxes of abnormalities, from truth.csv.
-
-    Returns: (boxes, sides): the boxes of `draw_film`, (n, 4) left, top, right, bottom as shares of the image's sides, or nan;
-        and the images' widths and heights, (n, 2) pixels.
-    Raises: DataError when the root is not a phantom set.
-    """
-    truth = Path(root) / "truth.csv"
-    if not truth.is_file():
-        raise DataError(f"{root} contains no truth.csv: only phantoms (tools/phantoms.py) have positions of abnormalities.")
-    found = pd.read_csv(truth).set_index("path").loc[[Path(path).relative_to(root).as_posix() for path in paths]]
-    sides = found[["width", "height"]].to_numpy()
-    return found[["left", "top", "right", "bottom"]].to_numpy() / np.tile(sides, 2), sides
+def truth(root):
+    """Path of the table with the box around each abnormality. Raises: DataError when the root is not a phantom set."""
+    file = root / "truth.csv"
+    if not file.is_file():
+        raise DataError(f"{root} contains no truth.csv, as phantoms do: pass --boxes FILE.csv with boxes around abnormalities.")
+    return file
 
 
 # Many easy images rather than few hard ones: a network learns them from scratch in three minutes.
