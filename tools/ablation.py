@@ -69,6 +69,8 @@ def parse_options(argv):
     parser = scripts.parser(__doc__)
     parser.add_argument("--plan", choices=PLANS, default="light", help="the rows and their base (default light)")
     parser.add_argument("--data", metavar="ROOT", help="data root whose train/ is divided (default: phantoms)")
+    also = "data root whose train/ the rows named *also train on as well; none of it is scored"
+    parser.add_argument("--also", type=os.path.abspath, metavar="ROOT", help=also)
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--out", metavar="FOLDER", help="folder for the folds' data and the run folders")
     parser.add_argument("--record", metavar="FOLDER", help="folder of runs.csv and probabilities.csv (default: --out)")
@@ -79,10 +81,13 @@ def parse_options(argv):
     parser.add_argument("--table", action="store_true", help="only print the table of recorded runs")
     options = parser.parse_args(argv)
     rows = PLANS[options.plan].rows
-    options.rows = options.rows or list(rows)
+    options.rows = options.rows or [name for name, row in rows.items() if not row.also or options.also or options.table]
     unknown = [name for name in options.rows if name not in rows]
     if unknown:
         parser.error(f"{', '.join(unknown)}: no row of the plan {options.plan}, which has {', '.join(rows)}.")
+    lacking = [name for name in options.rows if rows[name].also and not options.also and not options.table]
+    if lacking:
+        parser.error(f"{', '.join(lacking)} need --also ROOT; pass it, or name the other --rows.")
     if options.folds < 2:
         parser.error("--folds must be 2 or more: each fold is scored by a network trained on the others.")
     if not options.out and not (options.table and options.record):
@@ -142,7 +147,7 @@ def train_all(runs, plan, record, out, options):
             except IndexError:  # another thread took the last one
                 return
             try:
-                record.add(*run, *train_row(*run, plan, out, options.study_type, own_cores))
+                record.add(*run, *train_row(*run, plan, out, options, own_cores))
             except subprocess.CalledProcessError:
                 failed.append(name_of(*run))
             except KeyboardInterrupt:
@@ -161,18 +166,19 @@ def train_all(runs, plan, record, out, options):
     return failed
 
 
-def train_row(name, seed, fold, plan, out, study_types, own_cores):
+def train_row(name, seed, fold, plan, out, options, own_cores):
     """Train and score one row with one seed on one fold, and skip finished steps.
 
     Returns: (folder, seconds): of the scored run, and of the training of all stages.
     """
     row, weights = plan.rows[name], ""
+    root, also = fold_root(out, fold, row.stretched), [options.also] * row.also
     stages = [stage_folder(out, name, seed, fold, len(row.stages) - 1 - left) for left in reversed(range(len(row.stages)))]
     for folder, arguments in zip(stages, row.stages, strict=True):
         if row.trained_as:
             reuse_training(stage_folder(out, row.trained_as, seed, fold, 0), folder, arguments)
         if not is_finished(folder):
-            data = ["--data", fold_root(out, fold, row.stretched), "--study-type", *study_types]
+            data = ["--data", root, *also, "--study-type", *options.study_type]
             fresh = [*data, *f"{plan.base} {arguments} {weights} --seed {seed}".split()]
             has_begun = (folder / "run.json").is_file()
             if not has_begun:
@@ -182,8 +188,8 @@ def train_row(name, seed, fold, plan, out, study_types, own_cores):
                 raise KeyboardInterrupt
         weights = f"--weights {folder / 'last.h5'}"
     if not (folder / "scores.json").is_file():
-        for split in ("tuning", "held-out"):
-            run_script(["model_test.py", folder, "--json", "--split", split], folder, own_cores)
+        for split, data in (("tuning", []), ("held-out", ["--data", root])):
+            run_script(["model_test.py", folder, "--json", "--split", split, *data], folder, own_cores)
     return folder, sum(training_seconds(stage) for stage in stages)
 
 

@@ -12,6 +12,7 @@ class Row:
     trained_as: str | None = None  # row that it differs from in scoring alone, so that its training is reused
     recorded_as: str | None = None  # row whose recorded probabilities it uses
     stretched: bool = False  # on images whose darkest and brightest 1 % are black and white
+    also: bool = False  # on the images of --also, too
     maximum: bool = False  # a study's probability is the maximum over its views, not the mean
     study_type: str | None = None  # scored on this study type alone
 
@@ -77,6 +78,8 @@ LIGHT = Ablation(
         "frozen-448": added("--epochs 0 --size 448", against="frozen"),
         "frozen-avg-max": added("--epochs 0 --set pooling=avg_max", against="frozen"),
         "frozen-constant": added("--epochs 0 --set standardise=false", against="frozen"),
+        "frozen-also": added("--epochs 0", against="frozen", also=True),
+        "frozen-448-also": added("--epochs 0 --size 448", against="frozen-448", also=True),
         # All layers.
         "base": Row(against="frozen"),
         "448-px": added("--size 448"),
@@ -94,6 +97,7 @@ LIGHT = Ablation(
         "dropout": added("--set dropout=0.3"),
         "mixup": added("--set mixup=0.2"),
         "ema": added("--set ema=0.99"),
+        "also": Row(also=True),
         "view-maximum": Row(recorded_as="base", maximum=True),
         "hand-from-all-types": Row(against=None, recorded_as="base", study_type="XR_HAND"),
         "hand-alone": added("--study-type XR_HAND", against="hand-from-all-types", study_type="XR_HAND"),
