@@ -45,6 +45,7 @@ def main(argv=None):
     options = parse_options(argv)
     plan = PLANS[options.plan]
     record = Record(options.record or options.out, plan.settings, options.folds)
+    options.seeds = options.seeds or (sorted({*record.runs["seed"]}) if options.table else [0])
     if not options.table:
         out = Path(options.out).absolute()
         trained = [name for name in options.rows if not plan.rows[name].recorded_as]
@@ -75,7 +76,7 @@ def parse_options(argv):
     parser.add_argument("--out", metavar="FOLDER", help="folder for the folds' data and the run folders")
     parser.add_argument("--record", metavar="FOLDER", help="folder of runs.csv and probabilities.csv (default: --out)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="rows of the plan (default: all)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="seeds (default 0)")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds (default 0; with --table all)")
     parser.add_argument("--folds", type=scripts.positive(int), default=5, metavar="K", help="folds of patients (default 5)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="parallel runs, each on its share of the CPU cores")
     parser.add_argument("--table", action="store_true", help="only print the table of recorded runs")
@@ -88,7 +89,7 @@ def parse_options(argv):
     lacking = [name for name in options.rows if rows[name].also and not options.also and not options.table]
     if lacking:
         parser.error(f"{', '.join(lacking)} need --also ROOT; pass it, or name the other --rows.")
-    if options.folds < 2:
+    if options.folds < 2 and not options.table:
         parser.error("--folds must be 2 or more: each fold is scored by a network trained on the others.")
     if not options.out and not (options.table and options.record):
         parser.error("--out, the folder for run folders, is required; with --table, --record is enough.")
@@ -173,7 +174,7 @@ def train_row(name, seed, fold, plan, out, options, own_cores):
     """
     row, weights = plan.rows[name], ""
     root, also = fold_root(out, fold, row.stretched), [options.also] * row.also
-    stages = [stage_folder(out, name, seed, fold, len(row.stages) - 1 - left) for left in reversed(range(len(row.stages)))]
+    stages = [stage_folder(out, name, seed, fold, left) for left in reversed(range(len(row.stages)))]
     for folder, arguments in zip(stages, row.stages, strict=True):
         if row.trained_as:
             reuse_training(stage_folder(out, row.trained_as, seed, fold, 0), folder, arguments)

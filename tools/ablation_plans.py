@@ -88,6 +88,17 @@ LIGHT = Ablation(
         "rate-3e-5": added("--learning-rate 3e-5"),
         "rate-3e-4": added("--learning-rate 3e-4"),
         "head-first": added("--set head_first=true"),
+        "frozen-norm": added("--set frozen_normalisation=true"),
+        "frozen-norm-head-first": added("--set frozen_normalisation=true head_first=true", against="frozen-norm"),
+        "frozen-norm-10-epochs": added(
+            "--epochs 10 --set frozen_normalisation=true head_first=true", against="frozen-norm-head-first"
+        ),
+        "frozen-norm-rate-3e-4": added(
+            "--learning-rate 3e-4 --set frozen_normalisation=true head_first=true", against="frozen-norm-head-first"
+        ),
+        "frozen-norm-rate-3e-5": added(
+            "--learning-rate 3e-5 --set frozen_normalisation=true head_first=true", against="frozen-norm-head-first"
+        ),
         "frozen-5-blocks": added("--set frozen=5"),
         "frozen-9-blocks": added("--set frozen=9"),
         "moving-statistics": added("--set statistics_views=0"),

@@ -14,9 +14,12 @@ from bones.system.errors import WeightsError
 LARGEST = 1 << 30  # bytes of features that are kept in memory
 
 
-def freeze(network, blocks):
+def freeze(network, blocks, normalisation=False):
     """Keep the first blocks of a network, with all before them, as they are; their batch normalisation in inference mode.
 
+    Args:
+        blocks: how many.
+        normalisation: whether to do so with the batch normalisation of all layers.
     Raises: WeightsError when the network has fewer blocks.
     """
     ends = NETWORKS[network.name].blocks
@@ -25,6 +28,9 @@ def freeze(network, blocks):
     if blocks:
         last = network.layers.index(network.get_layer(ends[blocks - 1]))
         for layer in network.layers[: last + 1]:
+            layer.trainable = False
+    for layer in graph.all_layers(network) if normalisation else ():
+        if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
 
 

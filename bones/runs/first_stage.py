@@ -73,7 +73,7 @@ def tuning_patients(folder, record):
     if not is_same(record.data.tuning, fingerprint(tuning, roots)):
         raise RunError(
             f"{folder}/run.json does not record the tuning patients, and {', '.join(roots)} is no longer the data that it was "
-            "trained on.\nExpected the same files, so that its tuning patients stay out of training. Restore them, or train that "
-            "run again."
+            "trained on.\nExpected the same files, so that its tuning patients stay out of training. "
+            "Restore them, or train that run again."
         )
     return tuple(sorted(set(map(printable, tuning["patient"]))))

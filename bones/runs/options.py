@@ -165,6 +165,9 @@ class Options(BaseModel):
         Literal["avg", "avg_max"], setting("last features pooled over positions by their mean, or by mean and maximum")
     ] = "avg"
     frozen: Annotated[int, setting("blocks of the network, from its input, that training does not change", ge=0)] = 0
+    frozen_normalisation: Annotated[
+        bool, setting("batch normalisation keeps the starting network's statistics, scale and offset, also in training")
+    ] = False
     head_first: Annotated[bool, setting("fit the output layer to the starting network's features before the first epoch")] = (
         False
     )

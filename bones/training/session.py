@@ -179,7 +179,7 @@ def build_network(options, weights):
     network = catalogue.build(options.network, options.size, weights, **settings)
     if options.stochastic_depth:
         network = with_stochastic_depth(network, options.stochastic_depth)
-    frozen.freeze(network, options.frozen)
+    frozen.freeze(network, options.frozen, options.frozen_normalisation)
     return accelerate(network)
 
 
