@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from bones.evaluation import score_figures
 from bones.runs.folder import RunFolder, selected_epoch
 from bones.scores.probabilities import study_probabilities
-from bones.system.errors import FileError
+from bones.system.errors import FileError, RunError
 from bones.system.files import whole_file
 
 # Column of history.csv: (file, title, label of the vertical axis).
@@ -48,37 +48,45 @@ def draw(paths, folder):
         paths: run folders; several are overlaid.
         folder: Path for the figures, created if missing.
     Returns: paths of the files.
-    Raises: RunError or FileError when a run cannot be read, or a figure cannot be written.
+    Raises: RunError or FileError when a run cannot be read, there is nothing to draw, or a figure cannot be written.
     """
     histories, scored = read_runs(paths)
+    if not histories and not scored:
+        raise RunError(
+            f"{' '.join(map(str, paths))}: nothing to draw. A run of no epochs has no curves, and is not scored yet: "
+            "run model_test.py first."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(STYLE):
-            files = draw_figures(histories, folder)
+            files = draw_figures(histories, folder) if histories else []
             return files + (draw_scores(scored, folder) if scored else [])
     except OSError as error:
         raise FileError(f"{folder} cannot be written ({error.strerror}). Make room, or pass another --out.") from None
 
 
 def read_runs(paths):
-    """Read ({label: history}, {label: (studies, threshold)}) of run folders, the second only of scored runs.
+    """Read ({label: history}, {label: (studies, threshold)}) of run folders.
 
+    The first has only runs of one epoch or more, the second only scored runs.
     A history has an additional column, `kept`, which is true at the epoch of best.h5. The label is the folder's name, marked
     if the data are phantoms.
     Raises: RunError when one cannot be read.
     """
-    histories, scored = {}, {}
+    histories, scored, labels = {}, {}, set()
     for path in paths:
         run = RunFolder.open(path)
         record = run.record()
         mark = " (phantoms)" if record.data.phantom else ""
         name = run.path.resolve().name
-        label = name if name + mark not in histories else str(path)
+        label = name if name + mark not in labels else str(path)
         label = f"run {label}" if label.startswith("_") else label  # matplotlib hides labels that start with an underscore
         label = label.replace("$", r"\$") + mark  # and reads dollars as mathematics
+        labels.add(label)
         history = run.read_history()
-        kept = selected_epoch(history, record.options.chosen)
-        histories[label] = history.assign(kept=np.arange(len(history)) == kept)
+        if len(history):
+            kept = selected_epoch(history, record.options.chosen)
+            histories[label] = history.assign(kept=np.arange(len(history)) == kept)
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()
             studies = study_probabilities(predictions)

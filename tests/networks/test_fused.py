@@ -68,6 +68,19 @@ def twins():
     return keras.Model(grey, layers.Dense(1)(layers.Flatten()(layers.Add()(both))))
 
 
+def inverted_residuals():
+    """Blocks of EfficientNet-Lite: batch normalisation before ReLU6, before nothing, and in inference mode."""
+    grey = keras.Input((8, 8, 6))
+    x = grey
+    for trainable in (True, False):
+        inputs = x
+        for layer in (layers.Conv2D(24, 1, use_bias=False), layers.DepthwiseConv2D(3, padding="same", use_bias=False)):
+            x = layers.ReLU(6.0)(layers.BatchNormalization(epsilon=1e-3, trainable=trainable)(layer(x)))
+        x = layers.BatchNormalization(epsilon=1e-3, trainable=trainable)(layers.Conv2D(6, 1, use_bias=False)(x))
+        x = layers.Add()([x, inputs])
+    return keras.Model(grey, layers.Dense(1)(layers.GlobalAveragePooling2D()(x)))
+
+
 def training_step(network, pixels, label):
     """(outputs, gradients, moving statistics) of one training step, as arrays."""
 
@@ -88,7 +101,7 @@ def same_draws(monkeypatch):
     monkeypatch.setitem(globals(), "RNG", np.random.default_rng(1))
 
 
-@pytest.mark.parametrize("build", [two_norms, dense_block, branches, twins])
+@pytest.mark.parametrize("build", [two_norms, dense_block, branches, twins, inverted_residuals])
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
 def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size, monkeypatch):
