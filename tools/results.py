@@ -23,6 +23,7 @@ from bones.scores.text import markdown_table
 from bones.system import scripts
 from bones.system.errors import FileError
 from bones.system.files import read_table, whole_file
+from tools.publish import without_paths
 
 VIEW = [*STUDY, "view", "label"]  # what identifies a view in a record, and its label
 
@@ -44,9 +45,7 @@ def main(argv=None):
 def add(folder, run):
     """Add a scored run to a record: its run.json without paths of this machine, and its predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = records.read_json(run / "run.json")
-    for part, name in (("data", "roots"), ("options", "data")):
-        content[part][name] = [Path(root).name for root in content[part][name]]
+    content = without_paths(records.read_json(run / "run.json"))
     table = read_table(run / "predictions.csv", PREDICTIONS, "model_test.py writes it.")
     table = table[table["split"] == "held-out"].set_index(VIEW)["probability"].round(5).rename(run.name)
     file = folder / "predictions.csv"
