@@ -1,6 +1,7 @@
 """A web page that classifies one study: upload its views, and see their probabilities, heat maps and the study's decision.
 
-    python app.py runs/NAME                       http://127.0.0.1:7860, on this machine only
+    python app.py                                 weights/fracatlas on http://127.0.0.1:7860, on this machine only
+    python app.py runs/NAME                       a run of yours
     python app.py runs/NAME --host 0.0.0.0        for everyone who can reach this machine
 
 Views are decoded and checked as in model_test.py, and removed after the response. The page loads nothing from other hosts.
@@ -11,6 +12,7 @@ Exit status: 0 stopped by Ctrl-C; 1 an error of checkpoint, address or packages;
 import os
 import sys
 
+from bones.runs import record
 from bones.system import scripts
 
 
@@ -18,7 +20,8 @@ from bones.system import scripts
 def main(argv=None):
     """Run the command line; returns the exit status."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("run", metavar="RUN", help="run folder of mura.py")
+    shipped = "run folder of mura.py (default: weights/fracatlas, which comes with this repository)"
+    parser.add_argument("run", nargs="?", default=str(record.SHIPPED), metavar="RUN", help=shipped)
     parser.add_argument(
         "--host",
         default="127.0.0.1",

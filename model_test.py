@@ -9,6 +9,7 @@
     python model_test.py runs/NAME --pointing --boxes FILE.csv  whether heat maps point at annotated fractures
     python model_test.py runs/NAME path/to/study1_positive      one study: its images are its views
     python model_test.py runs/NAME image1.png image2.png        each image as a study of its own
+    python model_test.py image1.png                             the same with weights/fracatlas, the run of this repository
     python model_test.py runs/NAME FOLDER                       every study below a folder, written to predictions.csv
     python model_test.py runs/NAME STUDY --heatmap heatmaps     also heat maps of the evidence
 
@@ -59,8 +60,8 @@ def parse_options(argv):
     repeated = {path for path in options.paths if options.paths.count(path) > 1}
     if repeated:
         parser.error(f"{' '.join(repeated)} is named twice.")
-    runs = [path for place, path in enumerate(options.paths) if place == 0 or record.is_run(path)]
-    options.runs, options.studies = runs, [path for path in options.paths[1:] if not record.is_run(path)]
+    runs, options.studies = runs_and_studies(options.paths)
+    options.runs = runs
     whole = ("data", "study_type", "split", "labels", "groups", "markdown", "json", "suspects", "audit", "pointing", "boxes")
     given = ["--" + name.replace("_", "-") for name in whole if getattr(options, name)]
     if options.studies and given:
@@ -81,6 +82,17 @@ def parse_options(argv):
     return options
 
 
+def runs_and_studies(paths):
+    """Divide the named paths into run folders and studies; without a run folder, studies go to the run of this repository."""
+    runs = [path for path in paths if record.is_run(path)]
+    if not runs and os.path.exists(paths[0]) and record.is_run(record.SHIPPED):
+        shipped = os.path.relpath(record.SHIPPED)
+        print(f"model_test.py: no run is named, so {shipped} is used; its MODEL_CARD.md says what it can do.", file=sys.stderr)
+        return [shipped], paths
+    runs = runs if record.is_run(paths[0]) else [paths[0], *runs]
+    return runs, [path for path in paths[1:] if not record.is_run(path)]
+
+
 def build_parser():
     """Build the parser; omitted options are None or False."""
     parser = scripts.parser(__doc__)
@@ -88,7 +100,7 @@ def build_parser():
         "paths",
         nargs="+",
         metavar="RUN|STUDY",
-        help="one or more run folders of mura.py; after one run also studies to classify: folders of views, or images",
+        help="run folders of mura.py; after one run, or alone, studies to classify: folders of views, or images",
     )
     split = parser.add_argument_group("a whole split (no study named)")
     data = "data root, or several as one (default: the run's training data)"

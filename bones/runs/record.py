@@ -12,6 +12,8 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, Validation
 from bones.runs.options import STRICT, Options, as_tuple, expected
 from bones.system.errors import RunError
 
+SHIPPED = Path(__file__).parents[2] / "weights" / "fracatlas"  # the run that comes with the repository
+
 
 def total(left_out):
     """Number of views left out; the first versions counted them by part."""

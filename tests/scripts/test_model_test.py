@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn import metrics
+from support import one_message
 
 import model_test
 from bones.data import images
@@ -21,6 +22,7 @@ from bones.evaluation import heatmaps as heatmap
 from bones.evaluation.pointing import maximum_position
 from bones.networks.batches import predict
 from bones.runs import checkpoints
+from bones.runs import record as records
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.metrics import WITH_INTERVAL
 from bones.scores.probabilities import decisions, study_probabilities
@@ -455,3 +457,73 @@ def test_wrong_command_line(run, options):
     with pytest.raises(SystemExit) as error:
         model_test.main([str(run), *options])
     assert error.value.code == 2
+
+
+def test_without_a_run_the_one_of_the_repository_is_used(run, phantoms, in_tmp, monkeypatch, capsys):
+    image = str(next((phantoms / "valid").rglob("*.png")))
+    assert model_test.main([str(run), image]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(records, "SHIPPED", run)
+    assert model_test.main([image]) == 0
+    out, err = capsys.readouterr()
+    assert out == expected and "no run is named, so run is used" in err
+    monkeypatch.setattr(records, "SHIPPED", in_tmp / "absent")
+    assert model_test.main([image]) == 1
+    assert f"{image} is not a run folder" in capsys.readouterr().err
+    monkeypatch.setattr(records, "SHIPPED", run)
+    assert model_test.main(["absent.png"]) == 1
+    assert "absent.png is not a run folder (no such folder)" in capsys.readouterr().err
+
+
+def test_groups_and_boxes(run, phantoms, in_tmp, capsys):
+    """Groups are scored by their views and beside the others; boxes are those of a file, with a margin."""
+    truth = pd.read_csv(phantoms / "truth.csv")
+    truth[["path", "mode", "width"]].to_csv("tags.csv", index=False)
+    assert model_test.main([str(run), "--groups", "tags.csv"]) == 0
+    out = capsys.readouterr().out
+    report = json.loads((run / "scores.json").read_text())
+    assert report["groups"].keys() >= {"mode"} and report["not_grouped"] == 0
+    views = pd.read_csv(run / "predictions.csv")
+    names = [Path(path).relative_to(phantoms).as_posix() for path in views["path"]]
+    colour = truth.set_index("path")["mode"].loc[names].to_numpy() == "RGB"
+    for part, mask in (("studies", colour), ("without", ~colour)):
+        studies = views[mask].groupby(["patient", "study"])[["label", "probability"]].mean()
+        found = report["groups"]["mode"]["RGB"][part]
+        assert found["count"] == len(studies)
+        assert found["auroc"]["value"] == pytest.approx(metrics.roc_auc_score(studies["label"], studies["probability"]))
+    assert "mode = RGB" in out and "AUROC of the others" in out
+    assert "mode = RGB" in (run / "MODEL_CARD.md").read_text()
+    assert model_test.main([str(run), "--pointing", "--boxes", str(phantoms / "truth.csv")]) == 0
+    kinds = json.loads((run / "pointing.json").read_text())["maps"]
+    assert list(kinds) == ["Grad-CAM", "Grad-CAM, within 15 px", "LayerCAM", "LayerCAM, within 15 px"]
+    assert kinds["LayerCAM, within 15 px"]["hits"]["value"] >= kinds["LayerCAM"]["hits"]["value"]
+    assert "whether a map's maximum is in a box" in (run / "MODEL_CARD.md").read_text()
+    (in_tmp / "far.csv").write_text(f"path,left,top,right,bottom\n{names[0]},10,10,5000,5000\n")
+    assert model_test.main([str(run), "--pointing", "--boxes", "far.csv"]) == 1
+    assert "px, and a box of it is 10, 10, 5000, 5000" in one_message(capsys, "model_test")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--boxes", "x.csv"], "--boxes needs --pointing"),
+        (["--groups", "x.csv", "--audit"], "leave out --suspects, --audit and --pointing"),
+        (["image.png", "--groups", "x.csv"], "--groups is for scoring a whole split"),
+    ],
+)
+def test_options_that_do_not_fit(options, says, run, capsys):
+    with pytest.raises(SystemExit):
+        model_test.main([str(run), *options])
+    assert says in capsys.readouterr().err
+
+
+def test_several_roots(run, phantoms, small_root, capsys):
+    """Scores of all studies, and of each root."""
+    assert model_test.main([str(run), "--data", str(phantoms), str(small_root)]) == 0
+    report = json.loads((run / "scores.json").read_text())
+    assert report["data"] == [str(phantoms), str(small_root)] and report["studies"]["count"] == 24 + 4
+    assert {name: part["studies"]["count"] for name, part in report["by_root"].items()} == {"phantoms": 24, "MURA-v1.1": 4}
+    out = capsys.readouterr().out
+    assert "MURA-v1.1" in out and "`phantoms + MURA-v1.1`, " in (run / "MODEL_CARD.md").read_text()
+    assert model_test.main([str(run), "--data", str(phantoms), str(small_root), "--suspects", "2"]) == 0
+    assert pd.read_csv(run / "suspects.csv")["study"].str.contains("/valid/").all()
