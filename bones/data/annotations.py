@@ -65,7 +65,7 @@ def read_boxes_of(file, views, roots):
     if wrong.any():
         row = table[wrong].iloc[0]
         raise DataError(f"{file}, line {row.name + 2}: {', '.join(str(row[side]) for side in SIDES)} is not a box. {BOXES}")
-    by_path = dict(list(boxes.groupby(keys(file, table["path"], roots))))
+    by_path = dict(list(boxes.groupby(np.array(keys(file, table["path"], roots), dtype=object))))
     none = np.empty((0, 4))
     return [by_path[path].to_numpy(float) if path in by_path else none for path in paths_from_root(views, roots)]
 
