@@ -87,8 +87,8 @@ def inception():
     5. History is a CSV file. The source writes JSON.
     6. The tuning loss is of all tuning views. The source validates on 18 batches of valid/.
     7. Where the processor has bfloat16, the network computes in it; `--precision float32` is the source's.
-    8. Where ImageNet's weights cannot be downloaded, `--weights none` runs the same code on random features, which tests the
-       code, not the system.
+    8. ImageNet's weights are a download, and were not at hand: no score of this recipe with them is in this repository. Where
+       they cannot be downloaded, `--weights none` runs the same code on random features, which tests the code, not the system.
     """
     return {
         "network": "inception_v3",
