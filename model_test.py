@@ -26,6 +26,8 @@ import sys
 from bones.runs import record
 from bones.system import scripts
 
+SEVERAL = ("data", "study_type", "groups", "boxes")  # options with several values
+
 
 @scripts.command
 def main(argv=None):
@@ -57,6 +59,9 @@ def parse_options(argv):
     """Parse and check the command line: paths that are run folders are runs, the others are studies."""
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # studies may follow options
+    take_runs_out(options)
+    if not options.paths:
+        parser.error("name a run folder of mura.py, or a study to classify.")
     repeated = {path for path in options.paths if options.paths.count(path) > 1}
     if repeated:
         parser.error(f"{' '.join(repeated)} is named twice.")
@@ -82,6 +87,14 @@ def parse_options(argv):
     return options
 
 
+def take_runs_out(options):
+    """Move run folders that follow an option with several values, as in --data ROOT runs/NAME, to the paths."""
+    for name in SEVERAL:
+        values = getattr(options, name) or []
+        options.paths += [value for value in values if record.is_run(value)]
+        setattr(options, name, [value for value in values if not record.is_run(value)] or None)
+
+
 def runs_and_studies(paths):
     """Divide the named paths into run folders and studies; without a run folder, studies go to the run of this repository."""
     runs = [path for path in paths if record.is_run(path)]
@@ -98,7 +111,7 @@ def build_parser():
     parser = scripts.parser(__doc__)
     parser.add_argument(
         "paths",
-        nargs="+",
+        nargs="*",
         metavar="RUN|STUDY",
         help="run folders of mura.py; after one run, or alone, studies to classify: folders of views, or images",
     )

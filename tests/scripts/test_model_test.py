@@ -475,6 +475,15 @@ def test_without_a_run_the_one_of_the_repository_is_used(run, phantoms, in_tmp, 
     assert "absent.png is not a run folder (no such folder)" in capsys.readouterr().err
 
 
+def test_a_run_may_follow_options(run, phantoms, capsys):
+    for options in (["--data", str(phantoms), str(run)], ["--study-type", "all", str(run)], ["--json", str(run)]):
+        assert model_test.main(options) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        model_test.main(["--json"])
+    assert "name a run folder of mura.py, or a study to classify" in capsys.readouterr().err
+
+
 def test_groups_and_boxes(run, phantoms, in_tmp, capsys):
     """Groups are scored by their views and beside the others; boxes are those of a file, with a margin."""
     truth = pd.read_csv(phantoms / "truth.csv")
