@@ -123,6 +123,7 @@ def measure(stage, root):
     """Run one stage. Returns: {"seconds", "resident"}: its time, and the peak memory of the process in MB."""
     from bones.data import check as data_check
     from bones.data.pixels import load_pixels
+    from bones.data.roots import data_roots
     from bones.data.views import find_views, fingerprint
     from bones.networks.batches import Batches
     from bones.runs import recipes
@@ -139,7 +140,7 @@ def measure(stage, root):
     if stage == "find":
         find_views(root, "train")
     elif stage == "check":
-        data_check.check(root, views, [])
+        data_check.check(data_roots(root), views, [])
     elif stage == "decode":
         load_pixels(views, SIZE, "pad")
     elif stage == "start again":  # everything in training before the network is built

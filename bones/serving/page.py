@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image  # pictures for the page
 
 from bones.data import images
+from bones.data.roots import in_words
 from bones.evaluation import overlays
 from bones.evaluation.classifier import Classifier
 from bones.scores.text import as_text
@@ -83,7 +84,7 @@ def reliability_note(run, record):
         scored = run.read_json("scores.json")
         study = scored["studies"]
         lines.append(
-            f"On the {scored['split']} studies of {html.escape(Path(scored['data']).name)} ({study['count']}, of which "
+            f"On the {scored['split']} studies of {html.escape(in_words(scored['data']))} ({study['count']}, of which "
             f"{study['positive']} abnormal) its sensitivity is {as_text(study['sensitivity'])} and its specificity "
             f"{as_text(study['specificity'])}, [95 % interval]."
         )

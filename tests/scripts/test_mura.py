@@ -309,7 +309,7 @@ def test_weights_that_cannot_be_had(in_tmp, phantoms, capsys):
 @pytest.mark.parametrize(
     "options",
     (
-        "--epochs 0",
+        "--epochs -1",
         "--size -3",
         "--seed -1",
         "--tuning-fraction 1",
