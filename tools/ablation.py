@@ -39,6 +39,9 @@ from tools.ablation_record import Record
 from tools.ablation_table import tables
 
 
+RUNNING = set()  # processes of scripts
+
+
 @scripts.command
 def main(argv=None):
     """Run the command line; returns the exit status."""
@@ -154,6 +157,7 @@ def train_all(runs, plan, record, out, options):
             except KeyboardInterrupt:
                 left.clear()
                 stopped.set()
+                end_scripts()
 
     shares = [cores()[place :: options.jobs] for place in range(options.jobs)]
     threads = [threading.Thread(target=work, args=(share,)) for share in shares[1:]]
@@ -226,6 +230,12 @@ def is_finished(folder):
     return (folder / "run.json").is_file() and bool(training_seconds(folder))
 
 
+def end_scripts():
+    """Ask all scripts that run to save their state and end: Ctrl-C reaches them, too, but SIGTERM this process alone."""
+    for process in list(RUNNING):
+        process.terminate()
+
+
 def run_script(arguments, folder, own_cores):
     """Run a script of this repository on some cores; its output goes to a .log file beside its run folder."""
     # One run per core has higher throughput than one run on all cores, because operations of a step wait for each other.
@@ -234,7 +244,18 @@ def run_script(arguments, folder, own_cores):
     with folder.with_name(folder.name + ".log").open("a") as log:
         log.write(shlex.join(command[1:]) + "\n")
         log.flush()
-        subprocess.run(command, cwd=Path(__file__).parents[1], stdout=log, stderr=log, preexec_fn=pin, check=True)
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=log, stderr=log, preexec_fn=pin)
+        RUNNING.add(process)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            RUNNING.discard(process)
+        if status:
+            raise subprocess.CalledProcessError(status, command)
 
 
 if __name__ == "__main__":

@@ -99,3 +99,21 @@ def test_a_folder_without_a_network_is_an_error(run, phantoms, in_tmp, capsys):
 
 def test_options_take_a_run_folder():
     assert "run folder" in Options.model_fields["weights"].json_schema_extra["takes"]
+
+
+def test_a_root_in_common_is_enough(run, phantoms, small_root):
+    """Patients have the names of the new run: with the root's name where there are several."""
+    kept = tuning_of(run)
+    stage = first_stage.find(record.read(run).options.changed(weights=str(run), data=(str(small_root), str(phantoms))))
+    assert stage.same_root and set(stage.kept) == {f"phantoms/{patient}" for patient in kept}
+    assert stage.seen and all(patient.startswith("phantoms/") for patient in stage.seen)
+    content = json.loads((run / "run.json").read_text())
+    content["data"] |= {
+        "roots": [str(small_root), str(phantoms)],
+        "tuning_patients": ["MURA-v1.1/patient00001", *(f"phantoms/{patient}" for patient in kept)],
+    }
+    (run / "run.json").write_text(json.dumps(content))
+    stage = first_stage.find(options(run, phantoms))
+    assert set(stage.kept) == kept and not any("/" in patient for patient in stage.seen)
+    shutil.rmtree(small_root)
+    assert set(first_stage.find(options(run, phantoms)).kept) == kept, "the other root may be gone"

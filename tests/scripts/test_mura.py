@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from support import train
+from tiny import TINY
 
 import model_test
 import mura
@@ -328,3 +329,23 @@ def test_wrong_command_line(options, capsys):
     with pytest.raises(SystemExit) as error:
         mura.main(options.split())
     assert error.value.code == 2
+
+
+def test_two_roots_are_trained_as_one_and_may_move(phantoms, small_root, in_tmp, capsys):
+    arguments = [*TINY, "--tuning-fraction", "0.3", "--epochs", "1", "--out", "both"]
+    assert mura.main(["--data", str(phantoms), str(small_root), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"Data      {phantoms}, {small_root}: XR_HUMERUS" in out
+    record = json.loads(Path("both/run.json").read_text())
+    assert record["data"]["roots"] == [str(phantoms), str(small_root)]
+    assert {patient.split("/")[0] for patient in record["data"]["tuning_patients"]} == {"phantoms", "MURA-v1.1"}
+    assert model_test.main(["both"]) == 0 and "phantoms" in capsys.readouterr().out
+    moved = in_tmp / "elsewhere" / "MURA-v1.1"
+    shutil.copytree(small_root, moved)
+    assert mura.main(["--out", "both", "--resume", "--data", str(moved), str(phantoms)]) == 0, "in any order"
+    assert mura.main(["--out", "both", "--resume", "--data", str(moved)]) == 1
+    assert "is not the data that both was trained on" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        mura.main(["--data", str(moved), "--demo"])
+    assert mura.main(["--data", str(moved), str(moved), *arguments[:-1], "twice"]) == 1
+    assert "is named twice" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +207,19 @@ def test_failures_are_named(small_table, monkeypatch, capsys):
     monkeypatch.setattr(ablate, "run_script", fail)
     assert ablate.main([*small_table[0], "--rows", "base"]) == 1
     assert "failed: base-0-fold0, base-0-fold1, base-1-fold0, base-1-fold1" in capsys.readouterr().err
+
+
+def test_a_stop_ends_the_scripts_of_all_threads(in_tmp):
+    folder = in_tmp / "run"
+    (in_tmp / "sleep.py").write_text("import time; time.sleep(60)")
+    script = [str(in_tmp / "sleep.py")]
+    other = threading.Thread(
+        target=lambda: pytest.raises(subprocess.CalledProcessError, ablate.run_script, script, folder, {0})
+    )
+    other.start()
+    deadline = time.monotonic() + 20
+    while not ablate.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ablate.end_scripts()
+    other.join(20)
+    assert not other.is_alive() and not ablate.RUNNING
