@@ -38,7 +38,6 @@ from tools.ablation_plans import PLANS
 from tools.ablation_record import Record
 from tools.ablation_table import tables
 
-
 RUNNING = set()  # processes of scripts
 
 
