@@ -1,13 +1,15 @@
 """The results tables of README.md and docs/results.md, from a record of scored runs.
 
     python -m tools.results docs/records/fracatlas                         what model_test.py --markdown prints for the runs
-    python -m tools.results docs/records/fracatlas --short                 README's: the mean and the ensemble of each recipe
+    python -m tools.results docs/records --rows fracatlas/default:mean     README's: chosen rows of several records
     python -m tools.results docs/records/fracatlas --add runs/default-0    add runs, which model_test.py has scored
 
-A record is a folder with the run.json of each run and one table, predictions.csv: a row a held-out view and a column a run.
+A record is a folder with the run.json of each run and one table, predictions.csv: a row a held-out view and a column a run. It
+may have groups.csv, which says of each view whether it shows hardware: the short table then has the AUROC without these views.
 Exit status: 0 done; 1 a run or record cannot be read; 2 a wrong command line.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ from bones.system.errors import FileError
 from bones.system.files import read_table, whole_file
 from tools.publish import without_paths
 
+KINDS = ("mean", "ensemble")  # rows of a recipe with several seeds
+SCORES = ("AUROC", "Accuracy")  # of the short table
 VIEW = [*STUDY, "view", "label"]  # what identifies a view in a record, and its label
 
 
@@ -32,14 +36,14 @@ VIEW = [*STUDY, "view", "label"]  # what identifies a view in a record, and its 
 def main(argv=None):
     """Run the command line; returns the exit status."""
     parser = scripts.parser(__doc__)
-    parser.add_argument("folder", type=Path, help="record, a folder")
+    parser.add_argument("folder", type=Path, help="record, a folder; with --rows the folder of records")
     parser.add_argument("--add", nargs="+", default=[], metavar="RUN", help="scored run folders to add to the record")
-    parser.add_argument("--short", action="store_true", help="print one table with the mean and the ensemble of each recipe")
+    rows = "rows of a short table: the mean over the seeds of a recipe in a record, or the ensemble of these seeds"
+    parser.add_argument("--rows", nargs="+", metavar="RECORD/RECIPE:mean|ensemble", help=rows)
     options = parser.parse_args(argv)
     for run in options.add:
         add(options.folder, Path(run))
-    runs = scored_runs(options.folder)
-    print(short_table(runs) if options.short else markdown(runs))
+    print(chosen_rows(options.folder, options.rows) if options.rows else markdown(scored_runs(options.folder)))
 
 
 def add(folder, run):
@@ -82,23 +86,63 @@ def scored_run(file, table):
     return ScoredRun(f"runs/{file.stem}", record, predictions, content)
 
 
-def short_table(runs):
-    """Markdown table with the rows of each recipe's mean and ensemble, and of always Negative."""
-    groups = grouped(runs)
-    rows = [short_row(row, group) for group in groups for row in (seed_rows(group) if len(group) > 1 else [run_row(group[0])])]
-    return markdown_table(rows + [short_row(row, []) for row in always_negative_rows(groups)])
+def chosen_rows(folder, chosen):
+    """Markdown table of some rows of several records, and of always Negative on the studies of the first.
+
+    Args:
+        folder: folder of the records.
+        chosen: list of RECORD/RECIPE:mean, the mean over seeds, or RECORD/RECIPE:ensemble, the seeds' mean probabilities.
+    Raises: FileError when there is no such row.
+    """
+    rows, first = [], None
+    for name in chosen:
+        place, _, kind = name.partition(":")
+        record, _, recipe = place.rpartition("/")
+        groups = [group for group in grouped(scored_runs(folder / record)) if group[0].record.options.recipe == recipe]
+        if len(groups) != 1 or kind not in KINDS:
+            kinds = " or ".join(KINDS)
+            raise FileError(
+                f"{name}: {len(groups)} groups of runs in {folder / record}; expected one, and {kinds} after a colon."
+            )
+        first = first or (groups[0], folder / record)
+        rows.append(cells(groups[0], kind, folder / record))
+    negative = always_negative_rows([first[0]])[0]
+    marks = dict.fromkeys(rows[0], "")
+    return markdown_table(
+        [*rows, marks | {"Recipe": "always Negative"} | {name: negative[f"{name} [95 % CI]"] for name in SCORES}]
+    )
 
 
-def short_row(row, group):
-    """The cells of a row that fit a narrow page, with the training times of its runs."""
+def cells(group, kind, folder):
+    """One row of `chosen_rows`."""
+    row = run_row(group[0]) if len(group) == 1 else seed_rows(group)[KINDS.index(kind)]
+    seeds = (
+        "one seed" if len(group) == 1 else f"mean of {len(group)} seeds" if kind == "mean" else f"{len(group)} seeds together"
+    )
     minutes = sorted(round(run.record.training_seconds / 60) for run in group)
-    recipe = f"{group[0].record.options.recipe}, {row['Seeds']}" if group else ""
+    without = [run for run in (without_hardware(run, folder) for run in group) if run]
+    other = (run_row(without[0]) if len(group) == 1 else seed_rows(without)[KINDS.index(kind)]) if without else {}
+    spread = f"{minutes[0]}-{minutes[-1]}" if minutes[0] < minutes[-1] else f"{minutes[0]}"
     return {
-        "Network": row["Network"],
-        "Recipe, seeds": recipe,
-        **{name: row[f"{name} [95 % CI]"] for name in ("AUROC", "Kappa", "Accuracy")},
-        "Training": f"{minutes[0]}-{minutes[-1]} min" if group and "mean" in recipe else "",
+        "Recipe": f"{group[0].record.options.recipe}, {seeds}",
+        "Studies": f"{group[0].report['studies']['count']}",
+        **{name: row[f"{name} [95 % CI]"] for name in SCORES},
+        "AUROC without hardware": other.get("AUROC [95 % CI]", ""),
+        "Minutes": spread if kind == "mean" else "",
     }
+
+
+def without_hardware(run, folder):
+    """A ScoredRun without the views that show hardware, as groups.csv of its record says; None where there is no such file."""
+    file = folder / "groups.csv"
+    if not file.is_file():
+        return None
+    groups = read_table(
+        file, [*VIEW[:-1], "hardware"], "It has the columns of predictions.csv that identify a view, and hardware."
+    )
+    views = run.predictions.merge(groups, on=VIEW[:-1], how="left", validate="one_to_one")
+    kept = views.loc[views["hardware"] == 0, run.predictions.columns].reset_index(drop=True)
+    return dataclasses.replace(run, predictions=kept, report={**run.report, **report(kept, run.record.threshold)})
 
 
 if __name__ == "__main__":

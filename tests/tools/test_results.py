@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics
 from support import train
 
 import model_test
@@ -41,17 +43,29 @@ def test_the_record_names_no_folder_of_this_machine(scored, monkeypatch):
     assert "path" not in pd.read_csv("record/predictions.csv")
 
 
-def test_the_short_table_has_a_mean_and_an_ensemble(scored, monkeypatch, capsys):
+def test_the_short_table(scored, monkeypatch, capsys):
+    """A mean and an ensemble, each also without the views that show hardware."""
     monkeypatch.chdir(scored)
-    results.main(["record", "--add", "runs/tiny-0", "runs/tiny-1"])
+    results.main(["records/own", "--add", "runs/tiny-0", "runs/tiny-1"])
+    views = pd.read_csv("records/own/predictions.csv")
+    views["hardware"] = views["view"].eq("image1.png").astype(int)
+    views[[*results.VIEW[:-1], "hardware"]].to_csv("records/own/groups.csv", index=False)
     capsys.readouterr()
-    assert results.main(["record", "--short"]) == 0
+    assert results.main(["records", "--rows", "own/default:mean", "own/default:ensemble"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| Network | Recipe, seeds | AUROC | Kappa | Accuracy | Training |"
-    assert lines[2].startswith("| tiny | default, mean of 0, 1 | 0.") and lines[2].endswith(" min |")
-    starts = ("| tiny | default, ensemble of 0, 1 | 0.", "| always Negative |  | 0.500")
-    assert all(line.startswith(start) for line, start in zip(lines[3:], starts, strict=True))
+    assert lines[0] == "| Recipe | Studies | AUROC | Accuracy | AUROC without hardware | Minutes |"
+    starts = ("| default, mean of 2 seeds | 24 | 0.", "| default, 2 seeds together | 24 | 0.", "| always Negative |  | 0.500")
+    assert all(line.startswith(start) for line, start in zip(lines[2:], starts, strict=True))
     assert max(map(len, lines)) <= 128
+    kept = views[views["hardware"] == 0].groupby(["patient", "study"])[["label", "tiny-0", "tiny-1"]].mean()
+    expected = [
+        metrics.roc_auc_score(kept["label"], one)
+        for one in (kept["tiny-0"], kept["tiny-1"], kept[["tiny-0", "tiny-1"]].mean(axis=1))
+    ]
+    found = [line.split("|")[5].split()[0] for line in lines[2:4]]
+    assert found == [f"{np.mean(expected[:2]):.3f}", f"{expected[2]:.3f}"]
+    assert results.main(["records", "--rows", "own/light:mean"]) == 1
+    assert "own/light:mean: 0 groups of runs" in capsys.readouterr().err
 
 
 def test_faults_are_reported(in_tmp, capsys):
