@@ -36,7 +36,8 @@ def tables(plan, record, rows, seeds):
     always = always_negative(study_probabilities(runs[0].views), SHOWN)
     names = {"Row": "always Negative", "Added to the base": "", "Compared with": "", "Seeds": ""}
     by_row.append(names | mean_cells(always) | {GAIN: ""})
-    notes = f"{SCREENING} P values are adjusted for the {tested} differences of rows with several seeds (Holm)."
+    adjusted = f" P values are adjusted for the {tested} differences of rows with several seeds (Holm)." if tested else ""
+    notes = SCREENING + adjusted
     return "\n\n".join([markdown_table(by_row), notes, markdown_table([rule_row(rule, runs) for rule in RULES])])
 
 
@@ -57,7 +58,12 @@ def gain(runs, other):
 
 def table_row(name, row, runs, found):
     """A row's mean scores over seeds, and the difference of its AUROC from that of the row it is compared with."""
-    notes = {"images stretched": row.stretched, "maximum of views": row.maximum, f"{row.study_type} scored": row.study_type}
+    notes = {
+        "images stretched": row.stretched,
+        "also on the images of --also": row.also,
+        "maximum of views": row.maximum,
+        f"{row.study_type} scored": row.study_type,
+    }
     what = ", ".join(
         [f"`{' then '.join(part or '(nothing)' for part in row.stages)}`", *(note for note in notes if notes[note])]
     )
