@@ -52,6 +52,7 @@ def score_split(run, classifier, selection, groups=()):
         content["folder_labels"] = report(predictions.assign(label=by_folder), record.threshold)
     if groups:
         content["groups"] = group_scores(predictions, grouped_by, record.threshold)
+        content["columns_without_groups"] = [name for name in grouped_by if name not in content["groups"]]
         content["not_grouped"] = int(grouped_by.isna().all(axis=1).sum())
     run.write_predictions(predictions[PREDICTIONS])
     run.write_json("scores.json", content)
@@ -111,10 +112,11 @@ def print_report(run, labels):
 
 def print_groups(report):
     """Print the scores of groups of views, or why there are none."""
+    print("\nStudies of the views in each group, and of the others")
     if report["groups"]:
-        print(f"\nStudies of the views in each group, and of the others\n{groups_table(report['groups']).to_string()}")
-    else:
-        print(f"\nNo groups: each column has one value, or more than {MOST_GROUPS}.")
+        print(groups_table(report["groups"]).to_string())
+    if report["columns_without_groups"]:
+        print(f"No groups by {', '.join(report['columns_without_groups'])}: one value, or more than {MOST_GROUPS}.")
     if report["not_grouped"]:
         print(f"{report['not_grouped']} views are in no group, because the files have no row of them.")
 

@@ -66,7 +66,7 @@ def at_threshold(found, threshold):
 
 def groups_table(groups):
     """Study scores of `report.group_scores` as text in a pandas.DataFrame."""
-    parts = {f"{name} = {value}": found for name, values in groups.items() for value, found in values.items()}
+    parts = {f"{name} = {value or '(empty)'}": found for name, values in groups.items() for value, found in values.items()}
     without = [as_text(found["without"]["auroc"]) for found in parts.values()]
     return parts_table(parts, ("auroc", "accuracy")).assign(**{"AUROC of the others": without})
 

@@ -487,7 +487,7 @@ def test_a_run_may_follow_options(run, phantoms, capsys):
 def test_groups_and_boxes(run, phantoms, in_tmp, capsys):
     """Groups are scored by their views and beside the others; boxes are those of a file, with a margin."""
     truth = pd.read_csv(phantoms / "truth.csv")
-    truth[["path", "mode", "width"]].to_csv("tags.csv", index=False)
+    truth[["path", "mode", "marker"]].assign(one=1, name=truth["path"]).to_csv("tags.csv", index=False)
     assert model_test.main([str(run), "--groups", "tags.csv"]) == 0
     out = capsys.readouterr().out
     report = json.loads((run / "scores.json").read_text())
@@ -500,6 +500,7 @@ def test_groups_and_boxes(run, phantoms, in_tmp, capsys):
         found = report["groups"]["mode"]["RGB"][part]
         assert found["count"] == len(studies)
         assert found["auroc"]["value"] == pytest.approx(metrics.roc_auc_score(studies["label"], studies["probability"]))
+    assert "No groups by one, name: one value, or more than 20." in out and "marker = (empty)" in out
     assert "mode = RGB" in out and "AUROC of the others" in out
     assert "mode = RGB" in (run / "MODEL_CARD.md").read_text()
     assert model_test.main([str(run), "--pointing", "--boxes", str(phantoms / "truth.csv")]) == 0
