@@ -2,7 +2,7 @@
 
     python -m tools.ablation --data ROOT --out runs/ablation --plan light                       every row, seed 0; resumes
     python -m tools.ablation --data ROOT --out runs/ablation --plan light --rows base ema       some rows
-    python -m tools.ablation --record docs/records/ablation --plan densenet --table             the table of recorded runs
+    python -m tools.ablation --record docs/records/ablation --plan densenet --folds 1 --table   the table of recorded runs
 
 The patients of train/ are divided into folds. For each fold a network is trained on the others and scored on it; a row's score
 is of the probabilities of all folds together. ROOT/valid/ is not used, so that it stays unseen while a recipe is chosen with

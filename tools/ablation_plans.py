@@ -107,6 +107,7 @@ LIGHT = Ablation(
         "five-rate-3e-4": added("--epochs 10 --learning-rate 3e-4 --set frozen=5", against="five-10-epochs"),
         "five-448-px": added("--epochs 10 --size 448 --set frozen=5", against="five-10-epochs"),
         "five-also": added("--epochs 5 --set frozen=5", against="frozen-5-blocks", also=True),
+        "five-also-rate-3e-4": added("--epochs 5 --learning-rate 3e-4 --set frozen=5", against="five-also", also=True),
         "five-geometry": added("--epochs 10 --set frozen=5 rotation=30 shift=0.1 zoom=0.2", against="five-10-epochs"),
         "five-mixup": added("--epochs 10 --set frozen=5 mixup=0.2", against="five-10-epochs"),
         "five-dropout": added("--epochs 10 --set frozen=5 dropout=0.3", against="five-10-epochs"),

@@ -20,7 +20,7 @@ def tables(plan, record, rows, seeds):
     """Markdown tables of the trained rows and of the threshold rules.
 
     Args:
-        plan: ablation_plans.Plan.
+        plan: ablation_plans.Ablation.
         record: ablation_record.Record.
         rows: names of the rows to show.
         seeds: numbers.

@@ -94,42 +94,48 @@ def chosen_rows(folder, chosen):
         chosen: list of RECORD/RECIPE:mean, the mean over seeds, or RECORD/RECIPE:ensemble, the seeds' mean probabilities.
     Raises: FileError when there is no such row.
     """
-    rows, first = [], None
+    rows, groups = [], {}
     for name in chosen:
         place, _, kind = name.partition(":")
         record, _, recipe = place.rpartition("/")
-        groups = [group for group in grouped(scored_runs(folder / record)) if group[0].record.options.recipe == recipe]
-        if len(groups) != 1 or kind not in KINDS:
+        if record not in groups:
+            groups[record] = grouped(scored_runs(folder / record))
+        found = [group for group in groups[record] if group[0].record.options.recipe == recipe]
+        if len(found) != 1 or kind not in KINDS:
             kinds = " or ".join(KINDS)
             raise FileError(
-                f"{name}: {len(groups)} groups of runs in {folder / record}; expected one, and {kinds} after a colon."
+                f"{name}: {len(found)} groups of runs in {folder / record}; expected one, and {kinds} after a colon."
             )
-        first = first or (groups[0], folder / record)
-        rows.append(cells(groups[0], kind, folder / record))
-    negative = always_negative_rows([first[0]])[0]
-    marks = dict.fromkeys(rows[0], "")
-    return markdown_table(
-        [*rows, marks | {"Recipe": "always Negative"} | {name: negative[f"{name} [95 % CI]"] for name in SCORES}]
-    )
+        rows.append((found[0], cells(found[0], kind, folder / record)))
+    negative = always_negative_rows([rows[0][0]])[0]
+    last = dict.fromkeys(rows[0][1], "") | {"Recipe": "always Negative"} | scores_of(negative)
+    return markdown_table([*(row for _, row in rows), last])
 
 
 def cells(group, kind, folder):
     """One row of `chosen_rows`."""
-    row = run_row(group[0]) if len(group) == 1 else seed_rows(group)[KINDS.index(kind)]
-    seeds = (
-        "one seed" if len(group) == 1 else f"mean of {len(group)} seeds" if kind == "mean" else f"{len(group)} seeds together"
-    )
+    count = len(group)
+    seeds = "one seed" if count == 1 else f"mean of {count} seeds" if kind == "mean" else f"{count} seeds together"
     minutes = sorted(round(run.record.training_seconds / 60) for run in group)
     without = [run for run in (without_hardware(run, folder) for run in group) if run]
-    other = (run_row(without[0]) if len(group) == 1 else seed_rows(without)[KINDS.index(kind)]) if without else {}
     spread = f"{minutes[0]}-{minutes[-1]}" if minutes[0] < minutes[-1] else f"{minutes[0]}"
     return {
         "Recipe": f"{group[0].record.options.recipe}, {seeds}",
         "Studies": f"{group[0].report['studies']['count']}",
-        **{name: row[f"{name} [95 % CI]"] for name in SCORES},
-        "AUROC without hardware": other.get("AUROC [95 % CI]", ""),
+        **scores_of(row_of(group, kind)),
+        "AUROC without hardware": scores_of(row_of(without, kind))["AUROC"] if without else "",
         "Minutes": spread if kind == "mean" else "",
     }
+
+
+def row_of(group, kind):
+    """The row of a group in the long table."""
+    return run_row(group[0]) if len(group) == 1 else seed_rows(group)[KINDS.index(kind)]
+
+
+def scores_of(row):
+    """The scores of the short table in a row of the long one."""
+    return {name: row[f"{name} [95 % CI]"] for name in SCORES}
 
 
 def without_hardware(run, folder):

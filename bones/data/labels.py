@@ -1,5 +1,6 @@
 """Labels of studies: from the names of their folders, and corrections from a file."""
 
+import os
 import posixpath
 from pathlib import Path
 
@@ -72,4 +73,5 @@ def read_labels(file, root):
 
 def study_key(path, roots):
     """A study's path from its data root on, or None where it is not a study folder of a data root, see `path_in_roots`."""
-    return path_in_roots(path, roots) if path.strip("/\\ ").endswith(tuple(LABELS)) else None
+    key = path_in_roots(path, roots, os.path.isdir)
+    return key if key and key.endswith(tuple(LABELS)) else None

@@ -67,16 +67,17 @@ def paths_from_root(views, roots):
 
 
 def with_split(roots, split):
-    """The roots that contain a split's folder; all where none does."""
-    return {name: root for name, root in roots.items() if (root / FOLDERS[split]).is_dir()} or roots
+    """The roots that contain a split's folder."""
+    return {name: root for name, root in roots.items() if (root / FOLDERS[split]).is_dir()}
 
 
-def path_in_roots(path, roots):
+def path_in_roots(path, roots, exists=os.path.exists):
     """A path that a user wrote, from its data root on as `paths_from_root` writes it.
 
     Args:
         path: has train/ or valid/ in it; what is before that may name the root, and has to where several contain the path.
         roots: of `data_roots`.
+        exists: f(path) -> bool, os.path.isdir for a folder; pathlib's raise where a path is too long.
     Returns: the path, or None where no root contains it.
     Raises: DataError when several do.
     """
@@ -85,7 +86,7 @@ def path_in_roots(path, roots):
     if not starts or ".." in parts:
         return None
     before, below = "/".join(parts[: starts[-1]]), "/".join(parts[starts[-1] :])
-    owners = [name for name, root in roots.items() if os.path.exists(root / below)]  # pathlib's raises where it is too long
+    owners = [name for name, root in roots.items() if exists(root / below)]
     named = [name for name in owners if name and f"/{before}".endswith(f"/{name}")]
     if len(named or owners) > 1:
         raise DataError(f"{path} is in several data roots: {', '.join(owners)}. Write the name of one in front of {below}.")

@@ -26,7 +26,7 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
     Raises: DataError when the layout is not MURA's, the split is empty or has one class only, or a patient is in both splits.
     """
     roots = data_roots(root)
-    used = with_split(roots, split)
+    used = with_split(roots, split) or roots
     tables = [find_in_root(name, path, split, types_of(path, split, study_types, used)) for name, path in used.items()]
     views = pd.concat(tables, ignore_index=True)
     if labels is not None:
@@ -40,8 +40,14 @@ def types_of(root, split, study_types, roots):
     """Which of the study types a root is searched for: those that it has, where several roots together have them."""
     if len(roots) == 1 or "all" in study_types:
         return study_types
-    missing = [name for name in study_types if not any((path / FOLDERS[split] / name).is_dir() for path in roots.values())]
-    return [name for name in study_types if name in missing or (root / FOLDERS[split] / name).is_dir()] or study_types
+    in_any = {name for path in roots.values() for name in types_in(path, split, study_types)}
+    missing = [name for name in study_types if name not in in_any]
+    return types_in(root, split, study_types) + missing or study_types
+
+
+def types_in(root, split, study_types):
+    """Which of the study types a root has."""
+    return [name for name in study_types if (root / FOLDERS[split] / name).is_dir()]
 
 
 def find_in_root(name, root, split, study_types):
@@ -64,9 +70,7 @@ def of_root(name, views):
 
 def find_patients(root, split, study_types):
     """Names of the patients of a split of one data root, of those of the study types that it has."""
-    folder = split_folder(root, split)
-    found = [name for name in study_types if (folder / name).is_dir()]
-    return set(walk(folder, split, found or study_types)["patient"])
+    return set(walk(split_folder(root, split), split, types_in(root, split, study_types) or study_types)["patient"])
 
 
 def survey(root, study_types=("all",), labels=None):
@@ -87,7 +91,7 @@ def survey(root, study_types=("all",), labels=None):
 
     tables = []
     for split, folder in FOLDERS.items():
-        used = {name: path for name, path in roots.items() if (path / folder).is_dir()}
+        used = with_split(roots, split)
         for name, path in used.items():
             tables.append(of_root(name, walk(path / folder, split, types_of(path, split, study_types, used), attempt)))
     views = pd.concat(tables, ignore_index=True)

@@ -82,7 +82,7 @@ def show_pointing(run, selection, files=None):
     """
     record = run.record()
     views, pixels, _ = load_split(run, record, selection)
-    roots = data_roots(selection.data or record.data.roots)
+    roots = data_roots(selection.roots(record))
     margins = (0, MARGIN) if files else (0,)
     files = files or [phantom.truth(root) for root in roots.values()]
     boxes = read_boxes(files, views, roots)

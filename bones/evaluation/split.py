@@ -32,7 +32,7 @@ def score_split(run, classifier, selection, groups=()):
     """
     record = classifier.record
     views, pixels, left_out = load_split(run, record, selection)
-    roots = list(selection.data or record.data.roots)
+    roots = list(selection.roots(record))
     grouped_by = read_groups(groups, views, data_roots(roots)) if groups else None  # its errors come before the work
     predictions = views.assign(probability=classifier.predict(pixels))
     by_folder = folder_labels(views)
@@ -99,7 +99,7 @@ def print_report(run, labels):
         print(f"{report['corrected']} studies have corrected labels; beside them, the scores with labels from folder names.\n")
     print(table.to_string())
     for part in ("by_study_type", "by_root"):
-        if len(report.get(part, ())) > 1:
+        if len(report[part]) > 1:
             print(f"\n{parts_table(report[part]).to_string()}")
     if "groups" in report:
         print_groups(report)

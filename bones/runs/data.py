@@ -8,7 +8,7 @@ import pandas as pd
 
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows, load_pixels
-from bones.data.roots import data_roots
+from bones.data.roots import data_roots, with_split
 from bones.data.splits import class_weights, split_at, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
 from bones.runs.record import Data
@@ -35,6 +35,10 @@ class Selection:
     study_type: list | None = None
     labels: str | None = None
     skip_unreadable: bool = False
+
+    def roots(self, record):
+        """Data roots of the selected views, for a run with this RunRecord: a tuple of paths."""
+        return tuple(self.data or record.data.roots)
 
 
 def load_parts(options, tuning_patients=None, stage=None):
@@ -72,7 +76,7 @@ def load_train_and_tuning(options, tuning_patients=None, stage=None):
 
 def has_held_out(roots):
     """Whether a data root, or one of several, contains held-out studies."""
-    return any((root / "valid").is_dir() for root in data_roots(roots).values())
+    return bool(with_split(data_roots(roots), "held-out"))
 
 
 def load_held_out(options):
@@ -94,7 +98,7 @@ def load_split(run, record, selection):
     Raises: DataError when they are invalid.
     """
     trained = record.options
-    roots = tuple(selection.data or record.data.roots)
+    roots = selection.roots(record)
     labels = selection.labels or (None if selection.data else trained.labels)
     asked = {"data": roots, "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
     if selection.split == "tuning":  # split again as in training

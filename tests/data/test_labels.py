@@ -63,3 +63,10 @@ def test_corrections_that_leave_one_class_are_told(small_root, tmp_path):
     (tmp_path / "labels.csv").write_text("study,label\n" + "".join(f"{study},1\n" for study in studies))
     with pytest.raises(DataError, match="all 16 views are positive"):
         find_views(small_root, "train", labels=tmp_path / "labels.csv")
+
+
+def test_a_file_with_the_name_of_a_study_is_none(small_root, tmp_path):
+    (small_root / "train" / "XR_HUMERUS" / "note_positive").write_text("")
+    (tmp_path / "labels.csv").write_text("study,label\ntrain/XR_HUMERUS/note_positive,0\n")
+    with pytest.raises(DataError, match="is not a study folder"):
+        find_views(small_root, "train", labels=tmp_path / "labels.csv")
