@@ -108,8 +108,10 @@ def chosen_rows(folder, chosen):
             )
         rows.append((found[0], cells(found[0], kind, folder / record)))
     negative = always_negative_rows([rows[0][0]])[0]
-    last = dict.fromkeys(rows[0][1], "") | {"Recipe": "always Negative"} | scores_of(negative)
-    return markdown_table([*(row for _, row in rows), last])
+    shown = [row for _, row in rows]
+    same = {name: shown[0][name] for name in ("Record", "Studies")}
+    last = dict.fromkeys(shown[0], "") | {"Recipe": "always Negative"} | same | scores_of(negative)
+    return markdown_table([*shown, last])
 
 
 def cells(group, kind, folder):
@@ -121,6 +123,7 @@ def cells(group, kind, folder):
     spread = f"{minutes[0]}-{minutes[-1]}" if minutes[0] < minutes[-1] else f"{minutes[0]}"
     return {
         "Recipe": f"{group[0].record.options.recipe}, {seeds}",
+        "Record": folder.name,
         "Studies": f"{group[0].report['studies']['count']}",
         **scores_of(row_of(group, kind)),
         "AUROC without hardware": scores_of(row_of(without, kind))["AUROC"] if without else "",

@@ -53,8 +53,8 @@ def test_the_short_table(scored, monkeypatch, capsys):
     capsys.readouterr()
     assert results.main(["records", "--rows", "own/default:mean", "own/default:ensemble"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| Recipe | Studies | AUROC | Accuracy | AUROC without hardware | Minutes |"
-    starts = ("| default, mean of 2 seeds | 24 | 0.", "| default, 2 seeds together | 24 | 0.", "| always Negative |  | 0.500")
+    assert lines[0] == "| Recipe | Record | Studies | AUROC | Accuracy | AUROC without hardware | Minutes |"
+    starts = tuple(f"| {name} | own | 24 | 0." for name in ("default, mean of 2 seeds", "default, 2 seeds together", "always Negative"))
     assert all(line.startswith(start) for line, start in zip(lines[2:], starts, strict=True))
     assert max(map(len, lines)) <= 128
     kept = views[views["hardware"] == 0].groupby(["patient", "study"])[["label", "tiny-0", "tiny-1"]].mean()
@@ -62,7 +62,7 @@ def test_the_short_table(scored, monkeypatch, capsys):
         metrics.roc_auc_score(kept["label"], one)
         for one in (kept["tiny-0"], kept["tiny-1"], kept[["tiny-0", "tiny-1"]].mean(axis=1))
     ]
-    found = [line.split("|")[5].split()[0] for line in lines[2:4]]
+    found = [line.split("|")[6].split()[0] for line in lines[2:4]]
     assert found == [f"{np.mean(expected[:2]):.3f}", f"{expected[2]:.3f}"]
     assert results.main(["records", "--rows", "own/light:mean"]) == 1
     assert "own/light:mean: 0 groups of runs" in capsys.readouterr().err
