@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 
 import pytest
 
@@ -10,6 +11,7 @@ from bones.runs import recipes
 from bones.runs.options import SCHEDULES
 from bones.training import command_line
 from bones.training import trainer as training
+from tools import ablation_plans
 
 SAME = "same"
 # Every setting of each source: (its value, SAME or the number of the difference in the recipe's docstring). Settings that are
@@ -105,7 +107,14 @@ def test_the_default_recipe():
     found = (recipe.network, recipe.weights, recipe.size, recipe.epochs, recipe.batch_size, recipe.learning_rate)
     assert found == ("densenet169", "imagenet", 320, 52, 8, 3e-4)
     assert (recipe.schedule, recipe.resize, recipe.chosen, recipe.standardise) == ("cosine", "pad", "last", True)
-    assert set(recipes.RECIPES) == {"default", "probe", *SOURCES}
+    assert set(recipes.RECIPES) == {"default", "probe", "light", *SOURCES}
+
+
+def test_light_is_the_row_of_the_ablation_that_it_names():
+    recipe, plan = recipes.options("light"), ablation_plans.LIGHT
+    words = shlex.split(plan.base) + shlex.split(plan.rows["five-rate-3e-4"].stages[0])
+    row = command_line.parse(words).options
+    assert recipe.model_copy(update={"recipe": row.recipe}) == row
 
 
 def test_every_recipe_can_be_built():
