@@ -1,4 +1,5 @@
-# make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves: five minutes on two cores
+# make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves, classify radiographs with
+#              the weights of this repository: five minutes on two cores
 # make test    lint and tests: six to eleven minutes on two cores
 # make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
 # make coverage  branch coverage of the rooms that numbers depend on: scores, splits, layouts, images, schedules, records
@@ -17,6 +18,7 @@ demo: .venv/installed
 	$(BIN)/python mura.py --demo --out $(RUN)
 	$(BIN)/python model_test.py $(RUN)
 	$(BIN)/python plot_results.py $(RUN) --out $(RUN)/figures
+	$(BIN)/python model_test.py weights/fracatlas weights/fracatlas/examples/*.jpg
 
 test: .venv/installed-test
 	$(BIN)/ruff check .

@@ -19,6 +19,11 @@ def fracatlas():
 
 
 @pytest.fixture(scope="session")
+def fracatlas_lower():
+    return real_data("fracatlas_lower")
+
+
+@pytest.fixture(scope="session")
 def fracatlas_truncated():
     return real_data("fracatlas_truncated")
 

@@ -37,6 +37,12 @@ def load_gradio(folder):
     return backend.require("gradio", "app.py")
 
 
+def find_examples(run, folder):
+    """Example studies: the images in the run's examples/, or phantoms drawn into `folder`. Returns: {button text: [paths]}."""
+    found = {f"Example: {path.stem.replace('_', ', ')}": [str(path)] for path in sorted((run / "examples").glob("*.jpg"))}
+    return found or draw_examples(folder)
+
+
 def draw_examples(folder):
     """Draw phantom studies as examples. Returns: {button text: [paths]}."""
     found = {}
@@ -115,7 +121,7 @@ def serve(run, host, port):
         gradio = load_gradio(os.path.join(folder, UPLOADS))
         check_address(host, port)
         page, folder = Page(run), Path(folder)
-        examples = draw_examples(folder / "examples")
+        examples = find_examples(run, folder / "examples")
         page.answer(next(iter(examples.values())))  # compiles the network before the first request
         blocks, theme = build(gradio, page, examples)
         try:

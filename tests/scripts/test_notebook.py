@@ -86,7 +86,8 @@ def copy_repository(folder):
     folder.mkdir(exist_ok=True)
     for file in [*ROOT.glob("*.py"), ROOT / "requirements.txt", ROOT / "tests" / "tiny.py"]:
         shutil.copy(file, folder)
-    shutil.copytree(ROOT / "bones", folder / "bones", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("bones", "weights"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     with open(folder / "bones" / "networks" / "catalogue.py", "a") as catalogue:
         catalogue.write('\nNETWORKS["tiny"] = Entry("tiny:tiny", least_size=8)\n')
 
@@ -136,6 +137,7 @@ def test_from_clone_to_heat_maps(kernel, in_tmp, phantoms):
     book, error = execute(home, REPOSITORY=f"file://{in_tmp / 'origin'}", DATA=data, OPTIONS=OPTIONS, RUN=str(in_tmp / "run"))
     assert error is None, error
     assert (home / "repository" / "mura.py").exists() and "All packages are here." in printed(book)
+    assert printed(book).count("examples/hand_positive.jpg\t") == 1
     assert "Nothing was found that would make training wrong." in printed(book)
     assert "best.h5 is of epoch 1" in printed(book)
     run = in_tmp / "run"
