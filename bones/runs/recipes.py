@@ -9,13 +9,17 @@ from bones.runs.options import Options
 def default():
     """DenseNet-169 at MURA's size with cosine decay: the recommended recipe.
 
-    Source: the MURA baseline (see `paper`), changed for the reasons below; docs/recipe.md says what was measured.
-    1. Each view is normalised to mean 0 and standard deviation 1 in the network: exposures differ between machines.
-    2. The last epoch is kept: the best of many epochs on a hundred tuning patients depends mostly on chance.
-    3. Batch statistics are re-estimated on 160 views without augmentation, so that they do not depend on the last few batches.
-    4. Cosine decay replaces the plateau, whose timing depends on a noisy tuning loss.
-    5. No class weights, which would shift the probabilities. The learning rate is 3e-4: on phantoms from random weights, two
-       epochs at 1e-3 had learned little where two at 3e-4 had learned most.
+    Source: the MURA baseline (see `paper`), changed for the reasons below. Rows are those of docs/recipe.md: of EfficientNet-Lite0
+    on radiographs, or of DenseNet-169 from random weights on phantoms. None is of DenseNet-169 from ImageNet's weights.
+    1. Each view is normalised to mean 0 and standard deviation 1 in the network: exposures differ between machines
+       (rows frozen and frozen-constant of radiographs, standardise of phantoms).
+    2. The last epoch is kept: the best of many epochs on a hundred tuning patients depends mostly on chance (row best-epoch).
+    3. Batch statistics are re-estimated on 160 views without augmentation, so that they do not depend on the last few batches
+       (row moving-statistics of phantoms: no difference beyond chance).
+    4. Cosine decay replaces the plateau, whose timing depends on a noisy tuning loss (row plateau of phantoms).
+    5. The learning rate is 3e-4 (rows five-rate-3e-4 of radiographs, rate-1e-4 and rate-1e-3 of phantoms), the size MURA's
+       320 px (rows five-448-px and frozen-448 of radiographs: nothing gained by more).
+    6. No class weights, which would shift the probabilities.
     """
     return {
         "network": "densenet169",
