@@ -9,8 +9,9 @@ from bones.runs.options import Options
 def default():
     """DenseNet-169 at MURA's size with cosine decay: the recommended recipe.
 
-    Source: the MURA baseline (see `paper`), changed for the reasons below. Rows are those of docs/recipe.md: of EfficientNet-Lite0
-    on radiographs, or of DenseNet-169 from random weights on phantoms. None is of DenseNet-169 from ImageNet's weights.
+    Source: the MURA baseline (see `paper`), changed for the reasons below. Rows are those of docs/recipe.md: of
+    EfficientNet-Lite0 on radiographs, or of DenseNet-169 from random weights on phantoms. None is of DenseNet-169 from
+    ImageNet's weights.
     1. Each view is normalised to mean 0 and standard deviation 1 in the network: exposures differ between machines
        (rows frozen and frozen-constant of radiographs, standardise of phantoms).
     2. The last epoch is kept: the best of many epochs on a hundred tuning patients depends mostly on chance (row best-epoch).

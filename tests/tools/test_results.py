@@ -54,7 +54,8 @@ def test_the_short_table(scored, monkeypatch, capsys):
     assert results.main(["records", "--rows", "own/default:mean", "own/default:ensemble"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| Recipe | Record | Studies | AUROC | Accuracy | AUROC without hardware | Minutes |"
-    starts = tuple(f"| {name} | own | 24 | 0." for name in ("default, mean of 2 seeds", "default, 2 seeds together", "always Negative"))
+    names = ("default, mean of 2 seeds", "default, 2 seeds together", "always Negative")
+    starts = tuple(f"| {name} | own | 24 | 0." for name in names)
     assert all(line.startswith(start) for line, start in zip(lines[2:], starts, strict=True))
     assert max(map(len, lines)) <= 128
     kept = views[views["hardware"] == 0].groupby(["patient", "study"])[["label", "tiny-0", "tiny-1"]].mean()
