@@ -1,6 +1,10 @@
 """The run that comes with the repository: its examples, its scores, and what opens it."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -35,6 +39,21 @@ def test_plain_keras_gives_the_recorded_probabilities(recorded):
     logit = np.log(probability / (1 - probability)) / record["temperature"]
     np.testing.assert_allclose(recorded["probability"], 1 / (1 + np.exp(-logit)), atol=2e-3)
     assert (recorded["decision"] == np.where(recorded["probability"] >= record["threshold"], "Positive", "Negative")).all()
+
+
+@pytest.mark.parametrize("backend", [None, "tensorflow"])  # None: OpenVINO where it is installed
+def test_the_command_prints_the_recorded_lines(recorded, backend, in_tmp):
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment |= {"KERAS_BACKEND": backend} if backend else {}
+    command = [sys.executable, str(ROOT / "model_test.py"), *(str(EXAMPLES / name) for name in recorded.index)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = backend or ("openvino" if importlib.util.find_spec("openvino") else "tensorflow")
+    assert f"Computed on {expected}." in done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [Path(path).name for path, _, _ in lines] == list(recorded.index)
+    assert [decision for _, decision, _ in lines] == list(recorded["decision"])
+    assert [float(probability) for _, _, probability in lines] == pytest.approx(list(recorded["probability"]), abs=2e-3)
 
 
 def test_an_image_needs_no_run(recorded, in_tmp, capsys):

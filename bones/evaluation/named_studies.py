@@ -87,9 +87,16 @@ def report_unreadable(message, skip_unreadable):
 
 
 def print_lines(threshold, table):
-    """Print a line per view, name<TAB>decision<TAB>probability, and one per study, of a table of `Classifier.classify`."""
+    """Print a line per view, name<TAB>decision<TAB>probability, and one per study that is a folder.
+
+    Args:
+        threshold: probability from which on a decision is Positive.
+        table: of `Classifier.classify`.
+    """
     for name, study in table.groupby("study", sort=False):
-        lines = [*zip(study["path"], study["probability"], strict=True), (f"study {name}", study["study_probability"].iloc[0])]
+        lines = [*zip(study["path"], study["probability"], strict=True)]
+        if list(study["path"]) != [name]:
+            lines.append((f"study {name}", study["study_probability"].iloc[0]))
         for what, probability in lines:
             called = "Not classified\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
             print(f"{printable(what)}\t{called}")

@@ -48,7 +48,8 @@ def channels_first(network):
     """The same network in float32 with channels before rows and columns.
 
     OpenVINO computes in this order, and otherwise transposes around each layer, which takes nine tenths of its time. Keras
-    stores kernels in one form for both orders, so the weights are the same. OpenVINO uses bfloat16 where the CPU has it.
+    stores kernels in one form for both orders, so the weights are the same. A network that was trained in bfloat16 is computed
+    in bfloat16 where the CPU has it, and any other in float32.
     """
     config = float32_config(network)
     for layer in config["layers"]:
@@ -66,7 +67,23 @@ def channels_first(network):
     turned = keras.Model.from_config(config)
     turned.set_weights(network.get_weights())
     grey = keras.Input(network.input_shape[1:], name="grey")
-    return keras.Model(grey, turned(layers.Permute((3, 1, 2))(grey)), name=network.name)
+    is_float32 = all(layer.compute_dtype == "float32" for layer in graph.all_layers(network))
+    kind = Float32Model if is_float32 else keras.Model
+    return kind(grey, turned(layers.Permute((3, 1, 2))(grey)), name=network.name)
+
+
+class Float32Model(keras.Model):
+    """A model that OpenVINO computes in float32, also on a CPU with bfloat16, where OpenVINO's default is bfloat16."""
+
+    def _get_compiled_model(self, data):
+        import openvino
+
+        default = openvino.compile_model  # Keras 3.15 calls it without a configuration.
+        openvino.compile_model = functools.partial(default, config={"INFERENCE_PRECISION_HINT": "f32"})
+        try:
+            return super()._get_compiled_model(data)
+        finally:
+            openvino.compile_model = default
 
 
 def float32_config(network):

@@ -1,4 +1,4 @@
-"""OpenVINO scores the same best.h5 with the same probabilities, and model_test.py picks it where nobody asks for another."""
+"""OpenVINO scores the same best.h5 with the same probabilities, float32 networks in float32 on any processor, and model_test.py picks it where nobody asks for another."""
 
 import os
 import subprocess
@@ -61,7 +61,8 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     stock.set_weights(network.get_weights())
     expected = predict(stock, pixels)
     assert np.ptp(expected) > spread, "the network says the same of all views"
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-2)
+    atol = 2e-5 if precision == "float32" else 1e-2  # bfloat16 of OpenVINO's default would differ by more than 1e-4
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=atol)
 
 
 def test_it_is_picked_where_no_backend_is_asked_for_and_no_map(trained, phantoms, in_tmp):
