@@ -65,6 +65,11 @@ def test_an_image_needs_no_run(recorded, in_tmp, capsys):
     assert "no run is named" in err and "MODEL_CARD.md" in err
 
 
+def test_its_data_are_not_here(in_tmp, capsys):
+    assert model_test.main([str(WEIGHTS)]) == 1
+    assert "training data are not here (no folder fracatlas, fracatlas_lower). Pass" in capsys.readouterr().err
+
+
 def test_training_starts_from_it(phantoms, in_tmp):
     arguments = ["--network", "efficientnet_lite0", "--weights", str(WEIGHTS / "best.h5"), "--size", 64, "--epochs", 1]
     assert train(phantoms, "second", *arguments) == 0

@@ -37,8 +37,18 @@ class Selection:
     skip_unreadable: bool = False
 
     def roots(self, record):
-        """Data roots of the selected views, for a run with this RunRecord: a tuple of paths."""
-        return tuple(self.data or record.data.roots)
+        """Data roots of the selected views, for a run with this RunRecord: a tuple of paths.
+
+        Raises: DataError when those of the training are not here and no others are given.
+        """
+        roots = tuple(self.data or record.data.roots)
+        absent = [str(root) for root in roots if not self.data and not Path(root).is_dir()]
+        if absent:
+            raise DataError(
+                f"the run's training data are not here (no folder {', '.join(absent)}). Pass their place, or other data, as "
+                "--data ROOT, or name studies or images to classify."
+            )
+        return roots
 
 
 def load_parts(options, tuning_patients=None, stage=None):

@@ -1,4 +1,7 @@
-"""OpenVINO scores the same best.h5 with the same probabilities, float32 networks in float32 on any processor, and model_test.py picks it where nobody asks for another."""
+"""OpenVINO scores the same best.h5 with the same probabilities, and model_test.py picks it where nobody asks for another.
+
+Networks of float32 are computed in float32 on any processor.
+"""
 
 import os
 import subprocess
