@@ -40,7 +40,9 @@ class Page:
         # One view at a time: otherwise the network would be compiled for each number of views.
         self.classifier = Classifier(run, batch_size=1, with_maps=True)
         self.record = self.classifier.record
-        self.study_types = ", ".join(self.record.options.study_type)
+        types, data = ", ".join(self.record.options.study_type), self.record.data
+        data = "phantoms" if data.phantom else in_words(data.roots)
+        self.training_data = f"{'all study types' if types == 'all' else types} of {data}"
         self.reliability_note = reliability_note(run, self.record)
 
     def answer(self, paths):

@@ -86,15 +86,15 @@ def build(gradio, page, examples):
     with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False) as blocks:
         gradio.Markdown(
             "# Is this study abnormal?\n"
-            f"Classified by a network trained on {page.study_types}. Drop all views of **one** study (.png, .jpg, .dcm; "
+            f"Classified by a network trained on {page.training_data}. Drop all views of **one** study (.png, .jpg, .dcm; "
             f"{MOST_VIEWS} at most), or try an example. "
             "**Research only, not a medical device.**"
         )
         with gradio.Row():
             kinds = [".png", ".jpg", ".jpeg", ".dcm"]
             upload = upload_box(gradio, file_count="multiple", file_types=kinds, label="Views of one study", height=150)
-            with gradio.Column():
-                buttons = {text: gradio.Button(text, size="sm") for text in examples}
+            with gradio.Row(elem_id="examples"):  # two columns, where the page is wide enough
+                buttons = {text: gradio.Button(text, size="sm", min_width=200) for text in examples}
         answer = gradio.HTML(label="Result", elem_id="answer")
         # One at a time: the network uses all cores, and memory for one study.
         upload.upload(answer_upload, upload, [answer, upload], api_name="call", concurrency_id="network", concurrency_limit=1)
