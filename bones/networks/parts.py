@@ -1,5 +1,7 @@
 """Parts that network builders share: standardisation, pooling, the output layer, stochastic depth, and weights from a file."""
 
+import contextlib
+import json
 from pathlib import Path
 
 import h5py  # reads weights files, which Keras writes as HDF5
@@ -7,6 +9,7 @@ import keras
 from keras import layers
 
 from bones.system.errors import WeightsError
+from bones.system.files import printable
 
 
 def standardise_layer(grey):
@@ -80,11 +83,21 @@ def load_weights(network, path, base=None):
         else:
             (network if path.name.endswith(".weights.h5") or base is None else base).load_weights(path)
     except Exception as error:  # h5py, zipfile and Keras each raise their own
+        found = saved_name(path)
+        if found not in (None, network.name):
+            advice = "Pass the --network that the weights are of, or other weights."
+            raise WeightsError(f"{path} contains {printable(found)}, not {network.name}. {advice}") from None
         raise WeightsError(
             f"{path} does not contain weights for {network.name} ({(str(error) or type(error).__name__).splitlines()[0]}).\n"
             f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
         ) from None
     return network
+
+
+def saved_name(path):
+    """Name of the network in a .h5 file of a whole model; None where it has none."""
+    with contextlib.suppress(Exception), h5py.File(path) as file:  # not HDF5, or without a configuration
+        return json.loads(file.attrs["model_config"])["config"]["name"]
 
 
 def weights_file(path):

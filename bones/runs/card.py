@@ -88,7 +88,7 @@ def card(name, record, report, pointed=None):
     return CARD.format(
         name=name,
         network=f"`{options.network}` at {options.size} px",
-        study_types=" ".join(options.study_type),
+        study_types=" ".join(options.study_type).replace("all", "all study types"),
         phantom=PHANTOM if data.phantom else "",
         data=data.phantom or f"`{in_words(data.roots)}`",
         counts=counts_table(data),

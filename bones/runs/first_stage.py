@@ -56,11 +56,16 @@ def find(options):
 
 
 def roots_in_common(earlier, now):
-    """Data roots of an earlier run that a new one has, too: a list of (name in the earlier run, name in the new one, Path)."""
+    """Data roots of an earlier run that a new one has, too: a list of (name in the earlier run, name in the new one, Path).
+
+    A root that is not where it was, as that of a run from another machine, is taken for one of the same folder name.
+    """
     places = [data_root(path).resolve() if Path(path).is_dir() else Path(path) for path in earlier]
     of_earlier = dict(zip(places, names(places), strict=True))
-    roots = data_roots(now)
-    return [(of_earlier[root.resolve()], name, root) for name, root in roots.items() if root.resolve() in of_earlier]
+    moved = {place.name: name for place, name in of_earlier.items() if not place.is_dir()}
+    found = [(name, root, root.resolve()) for name, root in data_roots(now).items()]
+    found = [(of_earlier.get(place, moved.get(place.name)), name, root) for name, root, place in found]
+    return [common for common in found if common[0] is not None]
 
 
 def tuning_patients(folder, record):

@@ -50,6 +50,19 @@ class RunFolder:
     def __init__(self, path):
         self.path = Path(path)
 
+    @property
+    def is_shipped(self):
+        """Whether it is the run that comes with the repository, in which nothing is changed."""
+        return self.path.resolve() == record.SHIPPED.resolve()
+
+    def check_not_shipped(self):
+        """Raise RunError when it is the run that comes with the repository."""
+        if self.is_shipped:
+            raise RunError(
+                f"{self.path} comes with the repository, and nothing is written into it. Copy it, such as to runs/fracatlas, "
+                "and name the copy."
+            )
+
     def __truediv__(self, name):
         return self.path / name
 
@@ -87,6 +100,7 @@ class RunFolder:
 
         Raises: RunError when another process has the lock, or the folder is not writable.
         """
+        self.check_not_shipped()
         lock = filelock.FileLock(self / LOCK, timeout=0)
         try:
             lock.acquire()
@@ -109,6 +123,7 @@ class RunFolder:
 
         Raises: RunError when it cannot be written; the file is unchanged.
         """
+        self.check_not_shipped()
         try:
             with files.whole_file(self / name) as partial:
                 yield partial

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 from bones.system.errors import FileError
@@ -90,7 +91,10 @@ def read_table(path, columns, hint, **options):
     import pandas as pd  # here: importing it takes half a second, which writing files does not need
 
     try:
-        table = pd.read_csv(path, encoding_errors="surrogateescape", **options)
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # a row of more values than names
+            table = pd.read_csv(path, encoding_errors="surrogateescape", index_col=False, **options)
+    except pd.errors.ParserWarning:
+        raise FileError(f"{path} has a row with more values than its first line has names. {hint}") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors

@@ -60,6 +60,17 @@ def test_without_the_package(monkeypatch):
         catalogue.build("efficientnet_lite0", 64, "imagenet")
 
 
+@pytest.mark.parametrize(
+    "change", [lambda tensors: tensors.pop("_bn0.bias"), lambda tensors: tensors.update({"_bn0.bias": np.zeros(3)})]
+)
+def test_another_file_is_told(change, monkeypatch):
+    tensors = torch_files.read(efficientnet_lite.weights_file())
+    change(tensors)
+    monkeypatch.setattr(torch_files, "read", lambda file: tensors)
+    with pytest.raises(WeightsError, match=r"does not contain EfficientNet-Lite0.*\n.*--force-reinstall"):
+        catalogue.build("efficientnet_lite0", 64, "imagenet")
+
+
 def test_blocks_are_layers(imagenet):
     """Each block that can be frozen ends in a layer of the network, in order."""
     network = catalogue.build("efficientnet_lite0", 64, "none")

@@ -45,7 +45,7 @@ def test_a_whole_saved_network_is_a_weights_file(tmp_path):
     second = densenet169_k12(48, str(tmp_path / "best.h5"))  # weights do not hang on the size
     for before, after in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    with pytest.raises(WeightsError, match=r"best\.h5 does not contain weights for inception_v3"):
+    with pytest.raises(WeightsError, match=r"best\.h5 contains densenet169_k12, not inception_v3\. Pass the --network"):
         inception_v3(75, str(tmp_path / "best.h5"))
 
 

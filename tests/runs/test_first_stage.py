@@ -48,6 +48,14 @@ def test_weights_of_another_root_have_no_effect(trained, phantoms, in_tmp, capsy
     assert tuning_of("second") == set(alone["patient"])
 
 
+def test_a_root_of_the_same_name_is_the_same_where_the_old_one_is_gone(run, phantoms):
+    content = json.loads((run / "run.json").read_text())
+    content["data"]["roots"] = ["/elsewhere/phantoms"]
+    (run / "run.json").write_text(json.dumps(content))
+    stage = first_stage.find(options(run, phantoms))
+    assert stage.same_root and set(stage.kept) == tuning_of(run)
+
+
 def test_other_study_types_tune_on_patients_that_nobody_was_trained_on(small_root, run):
     """Patients of the new type are drawn, except those whom the first run was trained on by another study."""
     rename = {"patient00001": "patient00001", "patient00002": "patient00002"}

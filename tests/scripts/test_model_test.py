@@ -13,6 +13,7 @@ from sklearn import metrics
 from support import one_message
 
 import model_test
+import mura
 from bones.data import images
 from bones.data.pixels import Rows
 from bones.data.table import STUDY
@@ -196,7 +197,7 @@ def damage(run, name, content):
 
 
 CHECKPOINTS = {
-    "no run": (shutil.rmtree, "is not a run folder"),
+    "no run": (shutil.rmtree, "no such file or folder. Expected a run folder of mura.py"),
     "no checkpoint": (lambda run: (run / "best.h5").unlink(), "best.h5 does not exist"),
     "random bytes": (lambda run: damage(run, "best.h5", b"random"), "best.h5 is not a network that Keras loads"),
     "truncated": (lambda run: damage(run, "best.h5", (run / "best.h5").read_bytes()[:5000]), "best.h5 is not a network"),
@@ -464,10 +465,32 @@ def test_without_a_run_the_one_of_the_repository_is_used(run, phantoms, in_tmp, 
     assert out == expected and "no run is named, so run is used" in err
     monkeypatch.setattr(records, "SHIPPED", in_tmp / "absent")
     assert model_test.main([image]) == 1
-    assert f"{image} is not a run folder" in capsys.readouterr().err
+    assert "absent is not a run folder" in capsys.readouterr().err
     monkeypatch.setattr(records, "SHIPPED", run)
     assert model_test.main(["absent.png"]) == 1
-    assert "absent.png is not a run folder (no such folder)" in capsys.readouterr().err
+    assert "absent.png: no such file or folder. Expected a run folder" in capsys.readouterr().err
+
+
+def test_a_run_may_follow_its_studies(run, phantoms, capsys):
+    image = str(next((phantoms / "valid").rglob("*.png")))
+    assert model_test.main([str(run), image]) == 0
+    expected = capsys.readouterr().out
+    assert model_test.main([image, str(run)]) == 0 and capsys.readouterr().out == expected
+
+
+def test_nothing_is_written_into_the_run_of_the_repository(run, phantoms, monkeypatch, capsys):
+    monkeypatch.setattr(records, "SHIPPED", run)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for arguments in ([str(run), "--data", str(phantoms)], ["--data", str(phantoms)]):
+        assert model_test.main(arguments) == 0
+        out = capsys.readouterr().out
+        assert "AUROC" in out and "Nothing was written: run" in out.replace(str(run), "run")
+    for arguments in (["--suspects", "3"], ["--audit"], ["--pointing"], ["--split", "tuning", "--audit"]):
+        assert model_test.main([str(run), *arguments]) == 1
+        assert "nothing is written into it. Copy it" in capsys.readouterr().err
+    assert mura.main(["--out", str(run), "--resume"]) == 1
+    assert "nothing is written into it. Copy it" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
 def test_a_run_may_follow_options(run, phantoms, capsys):
