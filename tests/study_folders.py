@@ -12,7 +12,7 @@ def write_image(path, size=(20, 16), seed=None):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(sum(os.fsencode(path.name + path.parent.name)) if seed is None else seed)
-    low = rng.integers(0, 256)
+    low = rng.integers(64, 256)
     Image.fromarray(rng.integers(low // 2, low + 1, size[::-1]).astype(np.uint8)).save(path, format="PNG")
     return path
 

@@ -14,7 +14,7 @@ import pytest
 from support import ROOT, train
 
 import model_test
-from bones.data import images
+from bones.data import images, sizes
 from bones.runs.folder import RunFolder
 
 WEIGHTS = ROOT / "weights" / "fracatlas"
@@ -34,7 +34,7 @@ def test_plain_keras_gives_the_recorded_probabilities(recorded):
     assert set(recorded.index) == {file.name for file in EXAMPLES.glob("*.jpg")} and len(recorded) == 8
     network = keras.models.load_model(WEIGHTS / "best.h5", compile=False)
     record = json.loads((WEIGHTS / "run.json").read_text())
-    pixels = np.stack([images.fit_square(images.read_grey(EXAMPLES / name), SIZE, "pad") for name in recorded.index])
+    pixels = np.stack([sizes.fit_square(images.read_grey(EXAMPLES / name), SIZE, "pad") for name in recorded.index])
     probability = network.predict(pixels[..., None], verbose=0)[:, 0].astype(float)
     logit = np.log(probability / (1 - probability)) / record["temperature"]
     np.testing.assert_allclose(recorded["probability"], 1 / (1 + np.exp(-logit)), atol=2e-3)

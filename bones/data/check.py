@@ -4,17 +4,17 @@ import hashlib
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
 from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, picture
-from bones.data.images import in_threads, mode, read_grey
+from bones.data.images import CONTRAST, DARK, exposure, is_black, read
 from bones.data.phantoms import sets as phantom
+from bones.data.pixels import in_threads
 from bones.data.roots import as_list, data_roots, paths_from_root
 from bones.data.table import STUDY, root_of
 from bones.data.views import survey
-from bones.system.errors import UnreadableImageError
+from bones.system.errors import NotARadiographError, UnreadableImageError
 from bones.system.files import printable, whole_file
 
 # MURA v1.1: views, studies, positive studies. Views: its train_image_paths.csv and valid_image_paths.csv; studies:
@@ -37,9 +37,9 @@ MURA = {
 }
 # Of the humerus also patients and positive views, as counted in MURA v1.1's folders.
 MURA_HUMERUS = {"train": (587, 599), "held-out": (132, 140)}
-CONTRAST = 20  # grey levels from the 1st to the 99th percentile; with fewer an image is near-blank (radiographs: 70 or more)
 GIVES_AWAY = 0.6  # AUROC of the label from image mode or size alone, from which on it is reported as a leak
 SHOWN = 10  # maximum lines of a note
+EXAMINED = ["mode", "width", "height", "sha256", "hash", "contrast", "brightest", "bits", "depth", "notes", "reason", "other"]
 LIMITS = "Other views of one examination cannot be found from pixels: only the source of the images knows who is one patient."
 
 
@@ -79,6 +79,9 @@ def check(roots, views, faults, mura=True, pairs=None):
         *look_alikes(images, views["path"], pairs),
         patients_in_both(views),
         near_blank(images),
+        near_black(images),
+        *depths(images),
+        *remarks(images),
     ]
     findings = [finding for finding in findings if finding]
     lines = [count_table(views, mura), "", *label_leaks(images)]
@@ -93,22 +96,26 @@ def check(roots, views, faults, mura=True, pairs=None):
 
 
 def examine(views):
-    """The views with columns on their files, in the order of `examine_image`."""
+    """The views with columns on their files, see `examine_image`."""
     rows = list(in_threads(examine_image, views["path"], "Reading views"))
-    return pd.concat(
-        [views, pd.DataFrame(rows, columns=["mode", "width", "height", "sha256", "hash", "contrast", "reason"])], axis=1
-    )
+    return pd.concat([views, pd.DataFrame(rows, columns=EXAMINED)], axis=1)
 
 
 def examine_image(path):
-    """(mode, width, height, sha256 of the bytes, perceptual hash, contrast, reason) of one image file, None where not known."""
+    """{name: value} of one image file, of EXAMINED: `reason` why it is not read, or `other`, what it is if no radiograph."""
     try:
-        grey = read_grey(path)
+        picture = read(path)
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        low, high = np.percentile(np.asarray(grey), [1, 99])
-        return mode(path), *grey.size, digest, perceptual_hash(grey), high - low, None
+    except NotARadiographError as error:
+        return {"other": str(error)}
     except (UnreadableImageError, OSError) as error:
-        return *[None] * 6, str(error)
+        return {"reason": str(error)}
+    contrast, brightest = exposure(picture.grey)
+    return {
+        **{"mode": picture.mode, "width": picture.grey.width, "height": picture.grey.height, "sha256": digest},
+        **{"hash": perceptual_hash(picture.grey), "contrast": contrast, "brightest": brightest},
+        **{"bits": picture.bits, "depth": picture.depth, "notes": picture.notes},
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -248,6 +255,47 @@ def near_blank(images):
     return ("note", f"{len(blank)} near-blank images (contrast below {CONTRAST} grey levels)", details) if details else None
 
 
+def near_black(images):
+    """Finding on images that a wrong conversion left dark, such as one that kept the upper 8 of 16 bits."""
+    black = images[images["brightest"].map(is_black).astype(bool)]
+    details = [
+        f"{path}   brightest level {top:.0f} of 255" for path, top in zip(black["path"], black["brightest"], strict=True)
+    ]
+    advice = "Convert the originals again, with their greatest value as white"
+    return ("WRONG", f"{len(black)} near-black images (no level of {DARK} or more). {advice}", details) if details else None
+
+
+def depths(images):
+    """Findings on images of more than 8 bits: which value is white, and whether it is another in others."""
+    deep = images[images["depth"] > 8]
+    counts = deep["bits"].value_counts().sort_index()
+    for bits, count in counts.items():
+        if bits < 16:
+            white = f"{2**bits - 1:,.0f}"
+            yield "note", f"{count} images of 16 bits use {bits:.0f} of them and are shown so: {white} is white", []
+    if len(counts) > 1:
+        found = ", ".join(f"{count} of {bits:.0f} bits" for bits, count in counts.items())
+        advice = "equal values have different brightness; save all with one white, as PNG with sBIT or of 8 bits"
+        yield "note", f"images of 16 bits have different depths ({found}): {advice}", []
+
+
+def remarks(images):
+    """Findings on files that are no radiographs, and notes on images but for those on exposure, which have their own."""
+    other = images[images["other"].notna()]
+    details = [f"{printable(path)}   {what}" for path, what in zip(other["path"], other["other"], strict=True)]
+    if details:
+        yield "note", f"{len(other)} of {len(images)} files are no radiographs and are left out", details
+    noted = images[images["notes"].notna()]
+    details = [
+        f"{printable(path)}   {note}"
+        for path, notes in zip(noted["path"], noted["notes"], strict=True)
+        for note in notes
+        if not note.startswith("near-")
+    ]
+    if details:
+        yield "note", f"{len(details)} remark{'s' * (len(details) > 1)} on images", details
+
+
 def patients_in_both(views):
     """Finding on patients who are in train/ and in valid/."""
     patients = views.groupby("patient")["split"].nunique()
@@ -257,7 +305,7 @@ def patients_in_both(views):
 
 def label_leaks(images):
     """Lines on image modes and sizes by label, and on how well they alone predict the label."""
-    readable = images[images["reason"].isna()]
+    readable = images[images["mode"].notna()]
     if readable.empty or readable["label"].nunique() < 2:
         return ["Modes and sizes by label: too few readable images."]
     names = {0: "negative", 1: "positive"}

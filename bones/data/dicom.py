@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import re
+import struct
 import subprocess
 import sys
 import warnings
@@ -22,10 +23,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image  # the image, and the limit of its size
 
+from bones.data import dicom_kinds, jpeg
 from bones.data.dicom_display import PALETTE, colour, grey
+from bones.data.dicom_elements import numbers, take_first_frame, term
+from bones.data.sizes import square_pixels
 from bones.system import backend
-from bones.system.errors import DicomError, MissingPackageError
+from bones.system.errors import DicomError, MissingPackageError, UnreadableImageError
 
+MAGIC = b"DICM"  # at byte 128
+SUFFIXES = {".dcm", ".dicom", ".ima"}  # the usual ones; many files have none
 PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 NEEDED = ["Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"]
 NEEDED += ["SamplesPerPixel", "PhotometricInterpretation"]
@@ -33,7 +39,10 @@ TAGS = [
     *NEEDED,
     *("HighBit", "PlanarConfiguration", "NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PresentationLUTShape"),
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SOPClassUID", "Modality", "PresentationIntentType", "ConversionType", "ImageType", "SeriesDescription"),
     *(name + part for name in PALETTE for part in ("Descriptor", "Data")),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *PIXELS,
@@ -47,7 +56,6 @@ EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
 MEMORY_LIMIT = 2**31  # bytes of address space for decoding one image in a subprocess: 89 million pixels of 16 bits fit
 TIMEOUT_SECONDS = 120  # seconds for the same; an image of 8 million pixels takes 1.5, one of 89 million 6
-MAX_FILE_BYTES = 2**30  # bytes of a file, which is read into memory; radiographs have some 30 million
 DAMAGED_HEADER = "its header is damaged"
 DAMAGED_PIXELS = "its pixels cannot be decoded: damaged, or truncated"
 
@@ -57,18 +65,42 @@ def read(path):
 
     Args:
         path: pathlib.Path of a file.
-    Returns: PIL.Image of mode L, or RGB where the file is in colour.
-    Raises: DicomError with the reason; Image.DecompressionBombError; OSError when the file cannot be opened.
+    Returns: (PIL.Image of mode L with pixels of equal sides, notes on it).
+    Raises: NotARadiographError; DicomError with the reason; Image.DecompressionBombError; OSError when the file cannot be
+        opened.
     """
     with path.open("rb") as file, hide_library_errors(DAMAGED_HEADER):
         dataset = read_header(file)
+        dicom_kinds.check(dataset)
         check_header(dataset)
+        take_first_frame(dataset)
     with hide_library_errors(DAMAGED_PIXELS):
         stored = stored_pixels(dataset, path)
         if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.itemsize > 2:
             raise DicomError(DAMAGED_PIXELS)
     with hide_library_errors(DAMAGED_HEADER):
-        return Image.fromarray(grey(stored, dataset) if dataset.PhotometricInterpretation in GREYS else colour(stored, dataset))
+        is_grey = dataset.PhotometricInterpretation in GREYS
+        shown = grey(lowest_bits(stored, dataset), dataset) if is_grey else colour(stored, dataset)
+        return square_pixels(Image.fromarray(shown).convert("L"), pixel_ratio(dataset)), notes_on(dataset)
+
+
+def pixel_ratio(dataset):
+    """Height of a pixel by its width: by the first spacing that is one, else by PixelAspectRatio (PS3.3, C.7.6.3.1.7)."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        sides = numbers(dataset, name)
+        if len(sides) == 2 and min(sides) > 0:  # not where one is nan
+            return sides[0] / sides[1]
+    return 1
+
+
+def notes_on(dataset):
+    """What is to be reported of an image."""
+    frames = numbers(dataset, "NumberOfFrames")
+    notes = (f"frame 1 of {frames[0]:.0f}",) if frames and frames[0] > 1 else ()
+    kind, shape = dataset.PhotometricInterpretation, term(dataset, "PresentationLUTShape")
+    if (kind, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):  # C.8.11.3
+        notes += (f"PresentationLUTShape {shape} contradicts {kind}, which is followed",)
+    return notes
 
 
 @contextlib.contextmanager
@@ -76,7 +108,7 @@ def hide_library_errors(reason):
     """Context that replaces other errors by this reason: on damaged files pydicom raises various errors, which quote values."""
     try:
         yield
-    except (DicomError, Image.DecompressionBombError):
+    except (DicomError, UnreadableImageError, Image.DecompressionBombError):
         raise
     except Exception as error:
         raise DicomError(f"{reason} ({type(error).__name__})") from None
@@ -100,23 +132,26 @@ def library():
 
 
 def read_header(file):
-    """Data set of an open DICOM file: the elements in TAGS, with the pixels still encoded.
-
-    A file without preamble is refused: any text could be read as one.
-    """
+    """Data set of an open DICOM file with its preamble: the elements in TAGS, with the pixels still encoded."""
     pydicom = library()
-    if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
-        raise DicomError(f"it is larger than {MAX_FILE_BYTES:,} bytes (expected a radiograph)")
-    if file.read(132)[128:] != b"DICM":
-        raise DicomError("not a DICOM file (expected DICM at byte 128)")
     meta = pydicom.filereader.read_file_meta_info(file.name)
     if "TransferSyntaxUID" not in meta:
         raise DicomError("its header names no transfer syntax")
     if meta.TransferSyntaxUID == DEFLATED:
-        file.seek(144 + meta.FileMetaInformationGroupLength)  # 132 and the 12 bytes of this number; PS3.10, section 7.1
-        return pydicom.dcmread(inflated(file.read()), specific_tags=TAGS)
+        content = file.read()
+        return pydicom.dcmread(inflated(content[meta_end(content) :]), specific_tags=TAGS)
     file.seek(0)
     return pydicom.dcmread(file, specific_tags=TAGS)
+
+
+def meta_end(content):
+    """Where the file meta information of a file ends; its group length (0002,0000) may be missing. PS3.10, section 7.1."""
+    place = 132
+    while content[place : place + 2] == b"\2\0":
+        is_long = content[place + 4 : place + 6] in (b"OB", b"UN")
+        place += 12 + struct.unpack_from("<I", content, place + 8)[0] if is_long else 8
+        place += 0 if is_long else struct.unpack_from("<H", content, place - 2)[0]
+    return place
 
 
 def inflated(content):
@@ -137,20 +172,18 @@ def check_header(dataset):
     missing = [name for name in NEEDED if dataset.get(name) in (None, "")]
     if missing:
         raise DicomError(f"its header lacks {', '.join(missing)}")
-    kind, samples, size = dataset.PhotometricInterpretation, dataset.SamplesPerPixel, dataset.Rows * dataset.Columns
+    kind = dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation")  # also where it has small letters
+    samples, size = dataset.SamplesPerPixel, dataset.Rows * dataset.Columns
     for wrong, reason in (
         ("PixelData" not in dataset, "its pixels are floating-point numbers (expected integers of 1 to 16 bits)"),
         (dataset.BitsAllocated > 16, "its pixels have more than 16 bits (expected 1 to 16)"),
         (size == 0, "it has no rows or no columns"),
         (kind not in {*GREYS, *COLOURS, "PALETTE COLOR"}, "its photometric interpretation is not supported"),
         (samples != (3 if kind in COLOURS else 1), "its number of samples contradicts its photometric interpretation"),
-        (
-            dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1,
-            "its high bit is not its bits stored minus 1",
-        ),
     ):
         if wrong:
             raise DicomError(reason)
+    shift(dataset)
     if size > Image.MAX_IMAGE_PIXELS:  # Pillow's message
         limit = f"Image size ({size} pixels) exceeds limit of {Image.MAX_IMAGE_PIXELS} pixels"
         raise Image.DecompressionBombError(f"{limit}, could be decompression bomb DOS attack.")
@@ -160,10 +193,39 @@ def check_header(dataset):
 # Data set -> stored values
 
 
+def shift(dataset):
+    """How many bits a pixel's values lie above the lowest ones (PS3.5, 8.1.1). A HighBit of 0 is taken for a missing one.
+
+    Raises: DicomError when HighBit and BitsStored contradict each other.
+    """
+    bits = dataset.BitsStored
+    found = (dataset.get("HighBit") or bits - 1) + 1 - bits
+    if not 0 <= found <= dataset.BitsAllocated - bits:
+        raise DicomError("its HighBit and BitsStored contradict each other")
+    return found
+
+
+def lowest_bits(stored, dataset):
+    """Stored values, moved to the lowest bits if the header says that they lie above them and if they do.
+
+    Raises: DicomError when they lie in more bits than BitsStored.
+    """
+    empty = shift(dataset)
+    if not empty or not (stored & (2**empty - 1)).any():
+        return stored >> empty
+    signed = stored.dtype.kind == "i"
+    low, high = (-(2 ** (dataset.BitsStored - 1)), 2 ** (dataset.BitsStored - 1)) if signed else (0, 2**dataset.BitsStored)
+    if stored.min() < low or stored.max() >= high:
+        raise DicomError("its HighBit and BitsStored contradict each other")
+    return stored
+
+
 def stored_pixels(dataset, path):
     """Stored values of the first frame: (rows, columns), or (rows, columns, 3) where it has colours.
 
     Pillow decodes JPEG and JPEG 2000 where it can: it is always installed, and checks the size before it decodes.
+
+    Raises: DicomError with the reason; UnreadableImageError for a JPEG with missing data.
     """
     pydicom, syntax = library(), dataset.file_meta.TransferSyntaxUID
     try:
@@ -171,14 +233,40 @@ def stored_pixels(dataset, path):
     except NotImplementedError:
         raise DicomError(f"its transfer syntax is not supported: {CONVERT}") from None
     name = re.split(r" \(|,", syntax.name)[0]  # "JPEG Lossless" of "JPEG Lossless, Non-Hierarchical, First-Order ..."
-    if syntax == EXTENDED_JPEG and dataset.BitsStored != 8:
-        raise DicomError(f"its pixels are compressed as {name} of 12 bits, which no plugin decodes: {CONVERT}")
-    if not decoder.is_available:
-        plugin = "pylibjpeg pylibjpeg-openjpeg" if "High-Throughput" in name else "python-gdcm"
+    plugin = "pylibjpeg pylibjpeg-openjpeg" if "High-Throughput" in name else "python-gdcm"
+    is_deep_jpeg = syntax == EXTENDED_JPEG and dataset.BitsStored != 8  # only libjpeg's plugin decodes 12 bits
+    if is_deep_jpeg:
+        name, plugin = f"{name} of 12 bits", "pylibjpeg pylibjpeg-libjpeg"
+    if not decoder.is_available or (is_deep_jpeg and "pylibjpeg" not in decoder.available_plugins):
         raise DicomError(f"its pixels are compressed as {name}, for which a plugin is missing: pip install {plugin}")
-    if decoder.is_native or "pillow" in decoder.available_plugins:
+    if is_deep_jpeg or not (decoder.is_native or "pillow" in decoder.available_plugins):
+        return decode_in_subprocess(path)
+    if not decoder.is_native:
+        check_frame(dataset)
+    with all_bits(dataset):
         return pydicom.pixels.pixel_array(dataset, index=0, decoding_plugin="" if decoder.is_native else "pillow")
-    return decode_in_subprocess(path)
+
+
+def check_frame(dataset):
+    """Raise UnreadableImageError when data of the first frame are missing, if it is a JPEG."""
+    from pydicom import encaps
+
+    frames = int(next(iter(numbers(dataset, "NumberOfFrames")), 1) or 1)
+    frame = encaps.get_frame(dataset.PixelData, 0, number_of_frames=frames)
+    if frame.startswith(jpeg.SIGNATURE):
+        jpeg.check(frame)
+
+
+@contextlib.contextmanager
+def all_bits(dataset):
+    """Context in which BitsStored is BitsAllocated where values lie above the lowest bits: pydicom would clear the others."""
+    bits = dataset.BitsStored
+    if shift(dataset):
+        dataset.BitsStored = dataset.BitsAllocated
+    try:
+        yield
+    finally:
+        dataset.BitsStored = bits
 
 
 def decode_in_subprocess(path):
@@ -214,7 +302,9 @@ def write_decoded(path):
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     pydicom, file = library(), io.BytesIO()
-    np.save(file, pydicom.pixels.pixel_array(pydicom.dcmread(path, specific_tags=TAGS), index=0))
+    dataset = pydicom.dcmread(path, specific_tags=TAGS)
+    dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation")
+    np.save(file, pydicom.pixels.pixel_array(dataset, index=0))
     sys.stdout.buffer.write(file.getbuffer())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bones.data import images as image_files
+from bones.data import sizes
 
 SIDE = 16  # of the hash, SIDE * SIDE bits
 BITS = SIDE * SIDE
@@ -79,4 +80,4 @@ def picture(paths, names, pairs):
             films.append(ImageOps.contain(image_files.read_grey(paths[place]), (400, 400)))
             alike = f"pair {number}: {bits} of {BITS} bits differ, correlation {correlation:.3f}"
             captions.append(f"{alike}\n{folder}\npatient{name}")
-    return image_files.contact_sheet(films, captions, columns=2, side=400)
+    return sizes.contact_sheet(films, captions, columns=2, side=400)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from bones.data.file_kinds import EXPECTED, is_image, is_system_file
 from bones.data.table import COLUMNS
 from bones.system.errors import DataError
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
 FOLDERS = {"train": "train", "held-out": "valid"}  # name of a split: MURA's folder
 LABELS = {"_negative": 0, "_positive": 1}
 
@@ -87,11 +87,6 @@ def type_folders(folder, study_types):
     return [(name, types[name]) for name in sorted(set(study_types))]
 
 
-def is_system_file(name):
-    """Whether a file or folder was left by an operating system or an archiver: ._image1.png, .DS_Store, Thumbs.db, __MACOSX."""
-    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx"}
-
-
 def sorted_entries(folder):
     """Entries of a folder without system files, study2 before study10."""
     try:
@@ -118,7 +113,7 @@ def folders_without_images(folder, attempt):
 def check_no_images(entries):
     """Raise DataError when an image is among the entries of a folder of patients or studies, where it has no label."""
     for entry in entries:
-        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir():
+        if is_image(entry) and not entry.is_dir():
             raise DataError(
                 f"{entry} lies outside of a study folder, so it has no label. Move it into one (study1_negative), or remove it."
             )
@@ -136,12 +131,15 @@ def images_of(study):
     Raises: DataError when there is none.
     """
     entries = sorted_entries(study)
-    images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
+    images = [entry for entry in entries if is_image(entry)]
+    if not images and entries:
+        found = ", ".join(entry.name for entry in entries[:3])
+        raise DataError(f"{study} contains no image that can be read (found: {found}); {EXPECTED}. Convert what it contains.")
+    if not images:
+        raise DataError(f"{study} contains no image: it is empty. Unpack it again, or remove the folder.")
     for entry in entries:
         if entry not in images:
-            log.warning("%s is not an image (.png, .jpg, .jpeg, .dcm) and is skipped", entry)
-    if not images:
-        raise DataError(f"{study} contains no image; expected image1.png or similar. Unpack it again, or remove the folder.")
+            log.warning("%s is not an image and is skipped", entry)
     return images
 
 

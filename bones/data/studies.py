@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bones.data.layouts import IMAGE_SUFFIXES, sorted_entries
+from bones.data.file_kinds import EXPECTED, is_image
+from bones.data.layouts import sorted_entries
 from bones.system.errors import DataError
 from bones.system.files import printable
 
@@ -19,6 +20,7 @@ def find(names):
     Args:
         names: images, each a study of its own, and folders: each folder at or below them that contains images is a study.
     Returns: pandas.DataFrame with path and study, the name of its folder or image, in order; labels in names are ignored.
+        Other files beside images, such as reports, are among them, so that they are reported.
     Raises: DataError when a path is missing, or no image is found at or below one.
     """
     rows = []
@@ -29,17 +31,17 @@ def find(names):
         if not path.is_dir():
             rows.append((str(path), name))
             continue
-        found = [(str(image), str(folder)) for folder, films in folders(path) for image in films]
+        found = [(str(file), str(folder)) for folder, inside in folders(path) for file in inside]
         if not found:
-            raise DataError(f"{path} contains no image, nor does a folder below it; expected .png, .jpg, .jpeg or .dcm files.")
+            raise DataError(f"{path} contains no image, nor does a folder below it; {EXPECTED}.")
         rows += found
     return pd.DataFrame(rows, columns=["path", "study"]).drop_duplicates()
 
 
 def folders(root):
-    """The folders at and below one that contain images, in order, each with its images.
+    """The folders at and below one that contain images, in order, each with its files without system files.
 
-    A link back to a parent folder is not followed; files other than images and system files are skipped with a warning.
+    A link back to a parent folder is not followed; files in folders without images are skipped with a warning.
     """
     waiting = [(Path(root), ())]  # a stack, each with the device and inode of its parent folders
     while waiting:
@@ -48,16 +50,14 @@ def folders(root):
         here = status.st_dev, status.st_ino
         if here in above:
             continue
-        films, inner = [], []
+        files, inner = [], []
         for entry in sorted_entries(folder):
-            if entry.is_dir():
-                inner.append(entry)
-            elif entry.suffix.lower() in IMAGE_SUFFIXES:
-                films.append(entry)
-            else:
-                log.warning("%s is not an image (.png, .jpg, .jpeg, .dcm) and is skipped", printable(entry))
-        if films:
-            yield folder, films
-        elif not inner:
-            log.warning("%s contains no image and is skipped", printable(folder))
+            (inner if entry.is_dir() else files).append(entry)
+        if any(is_image(file) for file in files):
+            yield folder, files
+        else:
+            for file in files:
+                log.warning("%s is not an image and is skipped", printable(file))
+            if not inner:
+                log.warning("%s contains no image and is skipped", printable(folder))
         waiting += [(entry, (*above, here)) for entry in inner[::-1]]

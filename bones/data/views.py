@@ -1,8 +1,10 @@
 """Find the views of a split, or of a data root with its layout errors; and fingerprints of data sets."""
 
+import concurrent.futures
 import hashlib
 import os
 
+import numpy as np
 import pandas as pd
 
 from bones.data.labels import correct_labels
@@ -129,7 +131,8 @@ def fingerprint(views, root):
     """Fingerprint of a table of views, to compare data sets: counts and a hash of relative paths and labels.
 
     Args: see `find_views`.
-    Returns: dict with views, studies, patients, positive_views, bytes (of all image files) and sha256.
+    Returns: dict with views, studies, patients, positive_views, bytes (of all image files), sha256, and content, a hash of the
+        files' bytes, which differs where an image was replaced by another of its size.
     """
     paths = paths_from_root(views, data_roots(root))
     lines = [f"{path} {label}" for path, label in zip(paths, views["label"], strict=True)]
@@ -140,7 +143,19 @@ def fingerprint(views, root):
         "positive_views": int(views["label"].sum()),
         "bytes": sum(os.path.getsize(path) for path in views["path"]),
         "sha256": hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest(),
+        "content": content_hash(views["path"].iloc[np.argsort(lines, kind="stable")]),
     }
+
+
+def content_hash(paths):
+    """SHA-256 of the SHA-256 of each file."""
+
+    def digest(path):
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the global interpreter lock
+        return hashlib.sha256(b"".join(pool.map(digest, paths))).hexdigest()
 
 
 def is_same(recorded, found):

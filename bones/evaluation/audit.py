@@ -10,7 +10,7 @@ from PIL import Image  # pixels between arrays and files
 from scipy import ndimage  # blur, holes, margin of a region
 from skimage import filters, measure  # threshold, connected regions
 
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.evaluation.classifier import Classifier
@@ -118,7 +118,7 @@ def examples(films):
     """A contact sheet with one row per image: the original and each change."""
     changes = {"original": lambda grey: grey, **CHANGES}
     pictures = [Image.fromarray(change(np.asarray(film))) for film in films for change in changes.values()]
-    return images.contact_sheet(pictures, [*changes] * len(films), columns=len(changes))
+    return sizes.contact_sheet(pictures, [*changes] * len(films), columns=len(changes))
 
 
 def show_audit(run, selection):

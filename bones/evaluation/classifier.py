@@ -3,18 +3,20 @@
 The command line, the web page and the exports all use it.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from tqdm import tqdm  # progress bar
 
-from bones.data.pixels import Rows, decode_all
+from bones.data.pixels import LEFT_OUT, UNREADABLE, Rows, decode_all
 from bones.evaluation import heatmaps
 from bones.networks.acceleration import accelerate, in_float32
 from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
 
-COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault"]
+COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault", "note"]
 CHUNK = 256  # views in memory at a time, unless a study is larger
 
 
@@ -54,25 +56,58 @@ class Classifier:
             views: table of `bones.data.studies.find`.
             skip_unreadable: classify a study by its other views if one does not decode, instead of not at all.
         Yields: (table, pixels) of some whole studies. The table has COLUMNS. If a view does not decode, probability is nan and
-            fault is the reason. study_probability is the mean over the views; if a study is not classified, it is nan and
-            decision is "". Pixels are (n, size, size, 1) uint8.
+            fault is the reason. The probability of a file that is no radiograph is nan, too, and its note begins with
+            LEFT_OUT; other notes are on views that count. study_probability is the mean over the views; if a study is not
+            classified, it is nan and decision is "". Pixels are (n, size, size, 1) uint8.
         """
         size, resize = (self.record.options.size, self.record.options.resize)
         bar = tqdm(total=len(views), desc="Classifying studies", unit="view", leave=False, delay=2, disable=None)
         for chunk in chunks(views):
             pixels = np.zeros((len(chunk), size, size, 1), np.uint8)
-            bad = decode_all(chunk["path"], size, resize, pixels)
-            good = np.setdiff1d(np.arange(len(chunk)), bad["place"])
-            chunk = chunk.assign(probability=np.nan, fault="")
-            chunk.loc[bad["place"], "fault"] = bad["reason"].to_numpy()
+            chunk = with_remarks(chunk, decode_all(chunk["path"], size, resize, pixels))
+            left_out = is_left_out(chunk)
+            good = np.flatnonzero((chunk["fault"] == "") & ~left_out)
+            chunk = note_repeated(chunk, pixels, good).assign(probability=np.nan)
             if len(good):
                 chunk.loc[good, "probability"] = self.predict(Rows(pixels, good))
-            by_study = chunk.groupby("study", sort=False)["probability"]
-            chunk["study_probability"] = by_study.transform(lambda probability: probability.mean(skipna=skip_unreadable))
+            views = chunk[~left_out].groupby("study", sort=False)["probability"]
+            chunk["study_probability"] = chunk["study"].map(views.agg(lambda column: column.mean(skipna=skip_unreadable)))
             chunk["decision"] = [decision(mean, self.record.threshold) for mean in chunk["study_probability"]]
             yield chunk[COLUMNS], pixels
             bar.update(len(chunk))
         bar.close()
+
+
+def with_remarks(views, remarks):
+    """A table of views with the columns fault and note, from the remarks of `decode_all`."""
+    texts = {"fault": [""] * len(views), "note": [""] * len(views)}
+    for place, kind, text in remarks.itertuples(index=False):
+        column = texts["fault" if kind == UNREADABLE else "note"]
+        text = f"{LEFT_OUT}: {text}" if kind == LEFT_OUT else text
+        column[place] = f"{column[place]}; {text}" if column[place] else text
+    return views.assign(**texts)
+
+
+def is_left_out(views):
+    """Which rows of a table of `Classifier.classify` are files that are no radiographs."""
+    return views["note"].str.startswith(LEFT_OUT)
+
+
+def study_note(study):
+    """Which files of a study did not count, from its rows of a table of `Classifier.classify`; "" where all did."""
+    counts = {"left out": is_left_out(study).sum(), "not decoded": (study["fault"] != "").sum()}
+    return ", ".join(f"{count} of {len(study)} files {what}" for what, count in counts.items() if count)
+
+
+def note_repeated(views, pixels, places):
+    """A table of views with a note on each whose pixels are those of an earlier one of its study. Args: places: to compare."""
+    first, notes = {}, views["note"].to_list()
+    for place in places:
+        earlier = first.setdefault((views["study"].iloc[place], pixels[place].tobytes()), place)
+        if earlier != place:
+            same = f"the same picture as {Path(views['path'].iloc[earlier]).name}"
+            notes[place] = f"{notes[place]}; {same}" if notes[place] else same
+    return views.assign(note=notes)
 
 
 def decision(probability, threshold):

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pandas as pd
 
+from bones.data.pixels import LEFT_OUT
 from bones.data.studies import find
-from bones.evaluation.classifier import COLUMNS, Classifier, decision
-from bones.evaluation.panels import make_folder, panels
+from bones.evaluation.classifier import COLUMNS, Classifier, decision, is_left_out, study_note
+from bones.evaluation.panels import check_apart, make_folder, panels
 from bones.scores.text import DISCLAIMER
 from bones.system.errors import DataError, FileError
 from bones.system.files import printable, whole_file
@@ -49,6 +50,7 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
     """
     record, views = run.record(), find(names)
     if heatmaps:
+        check_apart(heatmaps, names)
         make_folder(heatmaps)
     table_file = table_file or ("predictions.csv" if views["study"].nunique() > len(names) else None)
     with (
@@ -58,22 +60,34 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
     ):
         classifier = Classifier(run, with_maps=bool(heatmaps))
         draw = panels(classifier, Path(heatmaps)) if heatmaps else lambda table, pixels: None
-        decided, faults = [], []
+        decided, files = [], []
         for table, pixels in classifier.classify(views, skip_unreadable):
             write(table)
             draw(table, pixels)
             decided += table.drop_duplicates("study")["decision"].to_list()
-            bad = table[table["fault"] != ""]
-            faults += [f"  {printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
+            files.append(table[(table["fault"] != "") | (table["note"] != "")])
+    files = pd.concat(files)
+    left_out = is_left_out(files)
     if table_file:
         counts = ", ".join(f"{decided.count(word)} {word or 'not classified'}" for word in ("Positive", "Negative", ""))
-        print(f"Wrote {printable(table_file)}: {len(views)} views of {len(decided)} studies, {counts}.")
+        number = len(views) - left_out.sum()
+        print(f"Wrote {printable(table_file)}: {number} views of {len(decided)} studies, {counts}.")
+        print_notes(files[files["note"] != ""])
     print(
         f"Positive is a probability of {record.threshold:g} or more. Computed on {keras.backend.backend()}. {DISCLAIMER}",
         file=sys.stderr,
     )
-    if faults:
-        report_unreadable(f"{len(faults)} of {len(views)} images cannot be decoded:\n" + "\n".join(faults), skip_unreadable)
+    if (bad := files[files["fault"] != ""]).size:
+        lines = [f"  {printable(path)}   {fault}" for path, fault in zip(bad["path"], bad["fault"], strict=True)]
+        report_unreadable(f"{len(bad)} of {len(views)} images cannot be decoded:\n" + "\n".join(lines), skip_unreadable)
+    elif not any(decided):
+        raise DataError("Nothing was classified: no file is a radiograph. Name a study's folder, or an image.")
+
+
+def print_notes(files):
+    """Print the notes on files to standard error, where the lines with them are in a table."""
+    for path, note in zip(files["path"], files["note"], strict=True):
+        print(f"{printable(path)}: {printable(note)}", file=sys.stderr)
 
 
 def report_unreadable(message, skip_unreadable):
@@ -87,16 +101,22 @@ def report_unreadable(message, skip_unreadable):
 
 
 def print_lines(threshold, table):
-    """Print a line per view, name<TAB>decision<TAB>probability, and one per study that is a folder.
+    """Print a line per view, name<TAB>decision<TAB>probability, with <TAB>note if there is one, and one per study folder.
 
     Args:
         threshold: probability from which on a decision is Positive.
         table: of `Classifier.classify`.
     """
     for name, study in table.groupby("study", sort=False):
-        lines = [*zip(study["path"], study["probability"], strict=True)]
+        for path, probability, note in study[["path", "probability", "note"]].itertuples(index=False):
+            print_line(path, probability, threshold, note)
         if list(study["path"]) != [name]:
-            lines.append((f"study {name}", study["study_probability"].iloc[0]))
-        for what, probability in lines:
-            called = "Not classified\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
-            print(f"{printable(what)}\t{called}")
+            print_line(f"study {name}", study["study_probability"].iloc[0], threshold, study_note(study))
+
+
+def print_line(what, probability, threshold, note):
+    """Print one line of `print_lines`."""
+    called = "Not classified\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
+    if note.startswith(f"{LEFT_OUT}: "):
+        called, note = "Left out\t-", note.removeprefix(f"{LEFT_OUT}: ")
+    print("\t".join([printable(what), called, *([printable(note)] if note else [])]))

@@ -107,7 +107,7 @@ def print_report(run, labels):
     if labels and not report["corrected"]:
         print(f"\n{labels} changes no label of this split.")
     if report["left_out"]:
-        print(f"\n{report['left_out']} unreadable views were left out.")
+        print(f"\n{report['left_out']} files were left out, unreadable or no radiographs.")
     written = f"Wrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}"
     kept = f"Nothing was written: {run.name} comes with the repository. Copy it to keep scores of your own"
     print(f"\n{kept if RunFolder(run.name).is_shipped else written}. {DISCLAIMER}")

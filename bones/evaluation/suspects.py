@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.labels import study_paths
 from bones.data.roots import data_roots
 from bones.evaluation.classifier import Classifier
@@ -30,7 +30,7 @@ def show_suspects(run, selection, count):
         f"{Path(study).parent.name} {Path(study).name.split('_')[0]}\n{'abnormal' if label else 'normal'}: {probability:.2f}"
         for study, label, probability in zip(shown["study"], shown["label"], shown["probability"], strict=True)
     ]
-    run.write_image("suspects.png", images.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
+    run.write_image("suspects.png", sizes.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
     print(table.to_string(index=False))
     print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: review them with a radiologist.")
     print("Correct the label column in a copy, keep only the rows you are sure of, and pass it as --labels.")

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image  # pictures for the page
 
-from bones.data import images
+from bones.data import images, sizes
+from bones.data.pixels import Rows
 from bones.data.roots import in_words
 from bones.evaluation import overlays
-from bones.evaluation.classifier import Classifier
+from bones.evaluation.classifier import Classifier, is_left_out
 from bones.scores.text import as_text
 from bones.system.errors import RunError
 from bones.system.files import printable
@@ -56,14 +57,18 @@ class Page:
             reasons = "; ".join(
                 f"{shown_name(path)}: {reason.rstrip('.')}" for path, reason in zip(bad["path"], bad["fault"], strict=True)
             )
-            return fault(f"Not classified. {reasons}. Expected .png, .jpg or .dcm images; drop the study again without these.")
-        maps = self.classifier.maps(pixels)
+            return fault(f"Not classified. {reasons}. Drop the study again without these files.")
+        views, notes = study[~is_left_out(study)], notes_html(study)
+        if views.empty:
+            return fault("Not classified: no file is a radiograph.") + notes
+        maps = self.classifier.maps(Rows(pixels, views.index))
         tops = overlays.scale_tops(maps)
         films = [
             figure(row, {kind: values[place] for kind, values in maps.items()}, tops, self.record.options.resize)
-            for place, row in enumerate(study.itertuples())
+            for place, row in enumerate(views.itertuples())
         ]
-        return f"{self.decision_html(study)}<div class='views'>{''.join(films)}</div>{scale(tops)}{self.reliability_note}"
+        shown = f"<div class='views'>{''.join(films)}</div>"
+        return f"{self.decision_html(views)}{notes}{shown}{scale(tops)}{self.reliability_note}"
 
     def decision_html(self, study):
         """The study's decision and how it is computed."""
@@ -100,6 +105,13 @@ def reliability_note(run, record):
     return "".join(f"<p class='note'>{line}</p>" for line in lines)
 
 
+def notes_html(study):
+    """The notes on a study's files as HTML. Args: study: its rows of a table of `Classifier.classify`."""
+    noted = study[study["note"] != ""]
+    lines = [f"{shown_name(path)}: {note}." for path, note in zip(noted["path"], noted["note"], strict=True)]
+    return "".join(f"<p class='note'>{html.escape(line)}</p>" for line in lines)
+
+
 def fault(message):
     """An error message as HTML; escaped, because file names may contain anything."""
     return f"<p class='fault' role='alert'>{html.escape(message)}</p>"
@@ -112,7 +124,7 @@ def shown_name(path):
 
 def figure(row, maps, tops, resize):
     """One view with its heat maps as HTML."""
-    film = images.shrink(images.read_grey(row.path), SIDE)
+    film = sizes.shrink(images.read_grey(row.path), SIDE)
     pictures = {"image": np.repeat(np.asarray(film)[..., None], 3, axis=2)}
     pictures |= {kind: overlays.overlay(film, values, tops[kind], resize) for kind, values in maps.items()}
     name = html.escape(shown_name(row.path), quote=True)

@@ -86,13 +86,12 @@ def build(gradio, page, examples):
     with gradio.Blocks(title="Bone abnormality in one study", analytics_enabled=False) as blocks:
         gradio.Markdown(
             "# Is this study abnormal?\n"
-            f"Classified by a network trained on {page.training_data}. Drop all views of **one** study (.png, .jpg, .dcm; "
+            f"Classified by a network trained on {page.training_data}. Drop all views of **one** study (.png, .jpg, DICOM; "
             f"{MOST_VIEWS} at most), or try an example. "
             "**Research only, not a medical device.**"
         )
         with gradio.Row():
-            kinds = [".png", ".jpg", ".jpeg", ".dcm"]
-            upload = upload_box(gradio, file_count="multiple", file_types=kinds, label="Views of one study", height=150)
+            upload = upload_box(gradio, file_count="multiple", label="Views of one study", height=150)
             with gradio.Row(elem_id="examples"):  # two columns, where the page is wide enough
                 buttons = {text: gradio.Button(text, size="sm", min_width=200) for text in examples}
         answer = gradio.HTML(label="Result", elem_id="answer")

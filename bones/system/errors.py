@@ -21,6 +21,10 @@ class UnreadableImageError(DataError):
     """An image file that cannot be decoded; the message is the reason, without the path."""
 
 
+class NotARadiographError(UnreadableImageError):
+    """A file that holds something else, such as a report; the message says what, and the study is classified without it."""
+
+
 class DicomError(BonesError, ValueError):
     """A DICOM file that cannot be read; the message is the reason, and quotes nothing of the file."""
 

@@ -21,7 +21,7 @@ def summary(record, network, run, done):
             f"{counts['patients']} patients"
         )
     if data.left_out:
-        lines.append(f"  {data.left_out} unreadable views left out, with their labels")
+        lines.append(f"  {data.left_out} files left out with their labels, unreadable or no radiographs")
     lines.append(
         f"Network   {network.name}, {network.count_params():,} parameters, weights {options.weights}, {options.size} px"
     )

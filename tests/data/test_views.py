@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from support import rename_study, write_study
@@ -47,6 +48,18 @@ def test_fingerprint_tells_data_apart(small_root, tmp_path):
     last = find_views(moved, "train").iloc[-1]
     os.rename(last.path, last.path.replace("image2", "image3"))
     assert fingerprint(find_views(moved, "train"), moved)["sha256"] != fingerprint(views, small_root)["sha256"]
+
+
+def test_fingerprint_tells_replaced_images_apart(small_root):
+    views = find_views(small_root, "train")
+    before = fingerprint(views, small_root)
+    one, two = (Path(path) for path in views["path"][:2])
+    one.rename("kept")
+    two.rename(one)
+    Path("kept").rename(two)
+    after = fingerprint(views, small_root)
+    assert {name for name in before if before[name] != after[name]} == {"content"}
+    assert fingerprint(views.iloc[::-1], small_root) == after, "in any order"
 
 
 def test_fingerprints_of_earlier_versions_have_fewer_keys(small_root):

@@ -43,7 +43,7 @@ def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("Wrote predictions.csv: 6 views of 3 studies, ") and "not a medical device" in err
     table = pd.read_csv("predictions.csv")
-    assert list(table.columns) == ["study", "path", "probability", "study_probability", "decision", "fault"]
+    assert list(table.columns) == ["study", "path", "probability", "study_probability", "decision", "fault", "note"]
     assert rows_of(table) == rows_of(find([site])) and table["fault"].isna().all()
     for study, rows in table.groupby("study", sort=False):
         assert model_test.main([run, study]) == 0
@@ -112,7 +112,10 @@ def test_unreadable_views_are_told_at_the_end(run, damaged, capsys):
     assert model_test.main([run, "site/a/study1", "site/b"]) == 1
     out = capsys.readouterr().out
     assert "study site/b/study10\t" in out and "site/a/study1/image1.png\t" in out
-    assert "site/a/study1/image2.png\tNot classified\t-\n" in out and "study site/a/study1\tNot classified\t-\n" in out
+    assert (
+        "site/a/study1/image2.png\tNot classified\t-\n" in out
+        and "study site/a/study1\tNot classified\t-\t1 of 2 files not decoded\n" in out
+    )
 
 
 def test_unreadable_views_are_left_out_where_one_may(run, damaged, capsys):

@@ -12,7 +12,8 @@ from study_folders import write_image
 from support import one_message
 
 import model_test
-from bones.data.images import fit_square, read_grey
+from bones.data.images import read_grey
+from bones.data.sizes import fit_square
 from bones.evaluation import heatmaps, overlays
 from bones.runs import checkpoints
 from bones.runs.folder import RunFolder
@@ -81,3 +82,34 @@ def test_a_folder_that_cannot_be_written_into_is_told_at_once(name, run, site, c
     error = one_message(capsys, "model_test")
     assert name in error and "--heatmap" in error
     assert not Path("predictions.csv").exists() and Path("taken").read_text() == "a file"
+
+
+@pytest.mark.parametrize("folder", ["site", "site/b", "site/b/study10", "site/b/study10/maps", "./site/../site/maps"])
+def test_panels_never_lie_among_what_is_classified(folder, run, site, capsys):
+    before = sorted(Path("site").rglob("*"))
+    assert model_test.main([run, site, "--heatmap", folder]) == 1
+    assert f"{folder} lies in site, whose images are classified" in one_message(capsys, "model_test")
+    assert sorted(Path("site").rglob("*")) == before
+
+
+def test_panels_are_never_read_as_radiographs(run, site, capsys):
+    assert model_test.main([run, "site/b/study10"]) == 0
+    expected = capsys.readouterr().out.splitlines()
+    assert model_test.main([run, "site/b/study10", "--heatmap", "maps"]) == 0
+    Path("maps/b_study10.png").rename("site/b/study10/panel.png")
+    capsys.readouterr()
+    assert model_test.main([run, "site/b/study10"]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert "site/b/study10/panel.png\tLeft out\t-\ta heat map panel of this program" in found
+    assert found[-1].startswith(expected[-1]) and found[-1].endswith("\t1 of 4 files left out")
+
+
+def test_notes_are_in_the_picture(run, site, monkeypatch):
+    Path("site/b/study10/notes.txt").write_text("left")
+    Image.new("L", (30, 30), 255).save("site/b/study10/image1.png")
+    drawn = []
+    panel = overlays.panel
+    monkeypatch.setattr(overlays, "panel", lambda *arguments: drawn.append(arguments) or panel(*arguments))
+    assert model_test.main([run, "site/b/study10", "--heatmap", "maps"]) == 0
+    title, _, captions = drawn[0][:3]
+    assert title.endswith("; 1 of 4 files left out") and "near-blank: contrast 0 of 255" in captions[0]

@@ -8,7 +8,7 @@ from keras import layers
 from PIL import Image
 from support import FILM_SIZES
 
-from bones.data import images
+from bones.data import sizes
 from bones.evaluation import heatmaps, pointing
 from bones.networks.batches import predict
 
@@ -25,7 +25,7 @@ def test_maps_go_back_the_way_that_films_came(shape, resize):
         # Round on the square: a spot that is squeezed to less than a cell has no place.
         radius_x, radius_y = (radius, radius) if resize == "pad" else (width / 20, height / 20)
         film = 255 * np.exp(-((columns - x) ** 2) / radius_x**2 - ((rows - y) ** 2)[:, None] / radius_y**2)
-        square = images.fit_square(Image.fromarray(film.astype(np.uint8)), size, resize)
+        square = sizes.fit_square(Image.fromarray(film.astype(np.uint8)), size, resize)
         found_x, found_y = pointing.maximum_position(square.astype(float), width, height, resize)
         # Within a cell of the square, which the brightest of a spot's cells may be off by, and the rounding of the padding.
         step_x, step_y = (max(shape) / size,) * 2 if resize == "pad" else (width / size, height / size)

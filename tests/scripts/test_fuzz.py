@@ -18,7 +18,7 @@ from PIL import Image
 import model_test
 import mura
 import plot_results
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
 from bones.runs.folder import RunFolder
@@ -153,7 +153,7 @@ def count_read(content, path, times):
     for _ in range(times * TIMES):
         path.write_bytes(flips(content, rng))
         try:
-            square = images.fit_square(images.read_grey(path), 16, "pad")
+            square = sizes.fit_square(images.read_grey(path), 16, "pad")
         except UnreadableImageError as error:
             assert str(error)
         else:

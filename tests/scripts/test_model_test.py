@@ -14,7 +14,7 @@ from support import one_message
 
 import model_test
 import mura
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.pixels import Rows
 from bones.data.table import STUDY
 from bones.data.views import find_views
@@ -174,7 +174,7 @@ def test_pointing(run, phantoms, capsys):
     network, hits = checkpoints.load_network(RunFolder(run)), []
     for row in truth.itertuples():
         grey = images.read_grey(phantoms / row.path)
-        values = heatmap.grad_cam(network, images.fit_square(grey, 32, "pad")[None, ..., None])[0]
+        values = heatmap.grad_cam(network, sizes.fit_square(grey, 32, "pad")[None, ..., None])[0]
         x, y = maximum_position(values, row.width, row.height, "pad")
         hits.append(row.left <= x * row.width < row.right and row.top <= y * row.height < row.bottom)
     assert found["hits"]["value"] == pytest.approx(np.mean(hits)) and f"{len(hits)} abnormal held-out views" in out

@@ -276,7 +276,7 @@ def test_unreadable_views_are_counted(in_tmp, small_root, capsys):
     assert train(small_root, "run", *options) == 1
     assert "patient00001/study1_positive/image2.png   0 bytes" in capsys.readouterr().err
     assert train(small_root, "run", *options, "--skip-unreadable") == 0
-    assert "1 unreadable views left out" in capsys.readouterr().out
+    assert "1 files left out with their labels" in capsys.readouterr().out
     assert json.loads(Path("run/run.json").read_text())["data"]["left_out"] == 1
 
 

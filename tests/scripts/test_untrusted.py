@@ -16,7 +16,7 @@ from tiny import TINY, tiny
 import model_test
 import mura
 import plot_results
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
 from bones.runs.folder import RunFolder
@@ -239,7 +239,7 @@ def test_odd_images_are_read(kind, tmp_path):
     path = tmp_path / "image1.png"
     path.write_bytes(ODD[kind])
     for resize in ("pad", "stretch"):
-        square = images.fit_square(images.read_grey(path), 32, resize)
+        square = sizes.fit_square(images.read_grey(path), 32, resize)
         assert square.shape == (32, 32) and square.dtype == np.uint8
         assert np.isfinite(tiny(32, standardise=True).predict(square[None, ..., None], verbose=0)).all()
 

@@ -9,7 +9,7 @@ import pandas as pd
 from support import one_message, train
 
 import model_test
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.views import find_views
 from bones.runs.folder import RunFolder
 from tools import publish
@@ -30,7 +30,7 @@ def test_a_published_run(trained, phantoms, in_tmp, capsys):
     scored = RunFolder.open("weights").read_predictions()
     network = keras.models.load_model("weights/best.h5", compile=False)
     views = find_views(phantoms, "held-out")
-    pixels = np.stack([images.fit_square(images.read_grey(path), 32, "pad") for path in views["path"]])[..., None]
+    pixels = np.stack([sizes.fit_square(images.read_grey(path), 32, "pad") for path in views["path"]])[..., None]
     probability = network.predict(pixels, verbose=0)[:, 0]
     logit = np.log(probability / (1 - probability)) / RunFolder.open("weights").record().temperature
     np.testing.assert_allclose(scored["probability"], 1 / (1 + np.exp(-logit)), atol=1e-4)

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image  # markers, PNG files
 from tqdm import tqdm  # progress bar
 
-from bones.data import images
+from bones.data import images, sizes
 from bones.data.phantoms.anatomy import draw_arm
 from bones.data.phantoms.films import draw_film, draw_framing
 from bones.data.phantoms.injuries import KINDS, Injury, draw_injury
@@ -121,7 +121,7 @@ def contact_sheet(root, file, columns=6, side=200):
     rows.append(truth[truth["kind"] == "none"].head(2 * len(KINDS)))
     films = pd.concat(rows)
     paths = [Path(root) / path for path in films["path"]]
-    images.contact_sheet([images.read_grey(path) for path in paths], films["kind"], columns, side).save(file)
+    sizes.contact_sheet([images.read_grey(path) for path in paths], films["kind"], columns, side).save(file)
 
 
 def describe(roots):
