@@ -40,7 +40,7 @@ def main(argv=None):
         from bones.evaluation.classifier import Classifier
         from bones.runs.data import Selection
         from bones.runs.folder import RunFolder
-    runs = [RunFolder.open(path) for path in options.runs]
+    runs = [RunFolder.open(existing(path)) for path in options.runs]
     selection = Selection(options.split, options.data, options.study_type, options.labels, options.skip_unreadable)
     if options.suspects or options.audit or options.pointing:
         runs[0].check_not_shipped()  # before the work
@@ -56,6 +56,13 @@ def main(argv=None):
         scored = [split.score_split(run, Classifier(run), selection, options.groups or ()) for run in runs]
         form = "json" if options.json else "markdown" if options.markdown else "text"
         split.show_scores(scored, form, options.labels)
+
+
+def existing(path):
+    """The path of a run. Raises: RunError when it does not exist, which may also be meant as a study."""
+    if not os.path.exists(path):
+        raise RunError(f"{path}: no such file or folder. Expected a run folder of mura.py, a study's folder or an image.")
+    return path
 
 
 def parse_options(argv):
@@ -104,7 +111,7 @@ def runs_and_studies(paths):
     if runs:
         return runs, studies
     if studies and not os.path.exists(studies[0]):
-        raise RunError(f"{studies[0]}: no such file or folder. Expected a run folder of mura.py, a study's folder or an image.")
+        return studies[:1], studies[1:]  # `existing` says so
     record.check_is_run(record.SHIPPED)
     shipped = os.path.relpath(record.SHIPPED)
     print(f"model_test.py: no run is named, so {shipped} is used; its MODEL_CARD.md says what it can do.", file=sys.stderr)

@@ -133,6 +133,8 @@ def count_table(views, mura):
         types = sorted(set(part["study_type"]))
         if len(types) > 1:
             rows.append(count(part, "all", split, "all", mura_counts(split, types if mura and len(types) == 7 else [None])))
+    if not rows:
+        return "No views were found."
     if not any(root):
         rows = [{name: cell for name, cell in row.items() if name != "root"} for row in rows]
     table = pd.DataFrame(rows).to_string(index=False)

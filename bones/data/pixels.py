@@ -7,7 +7,6 @@ import mmap
 import os
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pandas as pd
 from PIL import Image  # pixels between arrays and files
@@ -145,7 +144,7 @@ def build_cache(paths, size, resize, file):
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(file.with_suffix(".lock")):  # only one process decodes
+        with files.locked(file.with_suffix(".lock")):  # only one process decodes
             return read_cache(file) or fill_cache(paths, size, resize, file)
     except OSError as error:
         raise DataError(

@@ -41,6 +41,7 @@ class ScoredRun:
     record: RunRecord
     predictions: pd.DataFrame  # one row per view
     report: dict  # scores.json
+    unwritten: str = ""  # why they are in no file
 
     def group(self):
         """What runs that differ only in the seed have in common: options, training data, scored views."""

@@ -14,17 +14,27 @@ from bones.data.pixels import LEFT_OUT
 from bones.data.studies import find
 from bones.evaluation.classifier import COLUMNS, Classifier, decision, is_left_out, study_note
 from bones.evaluation.panels import check_apart, make_folder, panels
-from bones.scores.text import DISCLAIMER
+from bones.scores.text import DISCLAIMER, apart
 from bones.system.errors import DataError, FileError
 from bones.system.files import printable, whole_file
+
+STANDARD_OUTPUT = ("-", "/dev/stdout")  # as --csv
 
 
 @contextlib.contextmanager
 def csv_file(file):
     """Yield a function that appends a table to a .csv file. The file is created when the block ends without an error.
 
+    Args:
+        file: its path, or one of STANDARD_OUTPUT.
     Raises: FileError when the file exists, or cannot be written.
     """
+    # Without quotes, a carriage return in a name would end the row.
+    options = {"index": False, "header": False, "quoting": csv.QUOTE_NONNUMERIC}
+    if file in STANDARD_OUTPUT:
+        pd.DataFrame(columns=COLUMNS).to_csv(sys.stdout, index=False)
+        yield lambda table: table.to_csv(sys.stdout, **options)
+        return
     if Path(file).exists():
         raise FileError(f"{file} exists. Remove it, or pass another --csv.")
     with whole_file(file) as partial:
@@ -34,8 +44,7 @@ def csv_file(file):
             raise FileError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
         with out:
             pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
-            # Without quotes, a carriage return in a name would end the row.
-            yield lambda table: table.to_csv(out, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
+            yield lambda table: table.to_csv(out, **options)
 
 
 def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=False):
@@ -71,7 +80,8 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
     if table_file:
         counts = ", ".join(f"{decided.count(word)} {word or 'not classified'}" for word in ("Positive", "Negative", ""))
         number = len(views) - left_out.sum()
-        print(f"Wrote {printable(table_file)}: {number} views of {len(decided)} studies, {counts}.")
+        written = f"Wrote {printable(table_file)}: {number} views of {len(decided)} studies, {counts}."
+        print(written, file=sys.stderr if table_file in STANDARD_OUTPUT else sys.stdout)
         print_notes(files[files["note"] != ""])
     print(
         f"Positive is a probability of {record.threshold:g} or more. Computed on {keras.backend.backend()}. {DISCLAIMER}",
@@ -116,7 +126,11 @@ def print_lines(threshold, table):
 
 def print_line(what, probability, threshold, note):
     """Print one line of `print_lines`."""
-    called = "Not classified\t-" if np.isnan(probability) else f"{decision(probability, threshold)}\t{probability:.3f}"
+    called = (
+        "Not classified\t-"
+        if np.isnan(probability)
+        else f"{decision(probability, threshold)}\t{apart(probability, threshold)[0]}"
+    )
     if note.startswith(f"{LEFT_OUT}: "):
         called, note = "Left out\t-", note.removeprefix(f"{LEFT_OUT}: ")
     print("\t".join([printable(what), called, *([printable(note)] if note else [])]))

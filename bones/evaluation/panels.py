@@ -10,6 +10,7 @@ from bones.data import images, sizes
 from bones.data.pixels import Rows
 from bones.evaluation import overlays
 from bones.evaluation.classifier import study_note
+from bones.scores.text import apart
 from bones.system.errors import DataError
 from bones.system.files import printable
 
@@ -66,9 +67,9 @@ def panel(name, study, maps, record, note=""):
         record: RunRecord.
         note: of the study.
     """
-    mean, threshold = study["study_probability"].iloc[0], record.threshold
-    called = f"{study['decision'].iloc[0]}, {mean:.3f}" if study["decision"].iloc[0] else "Not classified"
-    outcome = f"{called} (Positive from {threshold:.3f} on)"
+    mean, threshold = apart(study["study_probability"].iloc[0], record.threshold)
+    called = f"{study['decision'].iloc[0]}, {mean}" if study["decision"].iloc[0] else "Not classified"
+    outcome = f"{called} (Positive from {threshold} on)"
     outcome += f"; {SHOWN} of {len(study)} views" * (len(study) > SHOWN) + f"; {note}" * bool(note)
     study, maps = study[:SHOWN], {kind: values[:SHOWN] for kind, values in maps.items()}
     files = [ending(Path(path).name, 40) for path in study["path"]]

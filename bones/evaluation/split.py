@@ -17,6 +17,7 @@ from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.report import MOST_GROUPS, group_scores, report
 from bones.scores.text import DISCLAIMER, as_table, groups_table, parts_table
 from bones.system import scripts
+from bones.system.errors import FileError, RunError
 
 
 def score_split(run, classifier, selection, groups=()):
@@ -54,11 +55,20 @@ def score_split(run, classifier, selection, groups=()):
         content["groups"] = group_scores(predictions, grouped_by, record.threshold)
         content["columns_without_groups"] = [name for name in grouped_by if name not in content["groups"]]
         content["not_grouped"] = int(grouped_by.isna().all(axis=1).sum())
-    if not run.is_shipped:
+    return ScoredRun(str(run.path), record, predictions, content, write(run, predictions, content))
+
+
+def write(run, predictions, content):
+    """Write what was scored into the run folder. Returns: why it was not written, or ""."""
+    if run.is_shipped:
+        return f"Nothing was written: {run.path} comes with the repository. Copy it to keep scores of your own"
+    try:
         run.write_predictions(predictions[PREDICTIONS])
         run.write_json("scores.json", content)
         card.write(run)
-    return ScoredRun(str(run.path), record, predictions, content)
+    except (RunError, FileError) as error:  # such as of a read-only folder: the scores are printed all the same
+        return str(error)
+    return ""
 
 
 def show_scores(runs, form, labels=None):
@@ -68,6 +78,7 @@ def show_scores(runs, form, labels=None):
         runs: list of comparison.ScoredRun.
         form: "json", "markdown" or "text".
         labels: file of corrected labels, or None.
+    Raises: RunError at the end if scores could not be written.
     """
     if form == "json":
         reports = [run.report for run in runs]
@@ -80,7 +91,11 @@ def show_scores(runs, form, labels=None):
         groups = grouped(runs)
         for line in (*(mean_line(group) for group in groups if len(group) > 1), *comparisons(groups)):
             print(f"\n{line}")
-        scripts.print_next("plot_results.py", *(run.name for run in runs))
+        if not any(run.unwritten for run in runs):
+            scripts.print_next("plot_results.py", *(run.name for run in runs))
+    faults = [run.unwritten for run in runs if run.unwritten and not RunFolder(run.name).is_shipped]
+    if faults:
+        raise RunError("\n".join(faults))
 
 
 def print_report(run, labels):
@@ -109,8 +124,8 @@ def print_report(run, labels):
     if report["left_out"]:
         print(f"\n{report['left_out']} files were left out, unreadable or no radiographs.")
     written = f"Wrote predictions.csv, scores.json and MODEL_CARD.md into {run.name}"
-    kept = f"Nothing was written: {run.name} comes with the repository. Copy it to keep scores of your own"
-    print(f"\n{kept if RunFolder(run.name).is_shipped else written}. {DISCLAIMER}")
+    unwritten = run.unwritten if RunFolder(run.name).is_shipped else "The scores are in no file; see the error at the end"
+    print(f"\n{unwritten if run.unwritten else written}. {DISCLAIMER}")
 
 
 def print_groups(report):

@@ -101,21 +101,20 @@ class RunFolder:
         Raises: RunError when another process has the lock, or the folder is not writable.
         """
         self.check_not_shipped()
-        lock = filelock.FileLock(self / LOCK, timeout=0)
-        try:
-            lock.acquire()
-            for file in self.path.rglob(PARTIAL + "*"):  # of a process killed while writing
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-        except filelock.Timeout:
-            raise RunError(f"{self.path}: another process trains into it. Wait for its end, or pass another --out.") from None
-        except OSError as error:
-            raise RunError(
-                f"{self.path} is not writable ({error.strerror}). Make it writable, or pass another --out."
-            ) from None
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(files.locked(self / LOCK, timeout=0))
+                for file in self.path.rglob(PARTIAL + "*"):  # of a process killed while writing
+                    shutil.rmtree(file) if file.is_dir() else file.unlink()
+            except filelock.Timeout:
+                raise RunError(
+                    f"{self.path}: another process trains into it. Wait for its end, or pass another --out."
+                ) from None
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} is not writable ({error.strerror}). Make it writable, or pass another --out."
+                ) from None
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def writing(self, name):
@@ -134,7 +133,7 @@ class RunFolder:
         """The error message for a file that could not be written."""
         return (
             f"{self / name} cannot be written ({files.reason(error)}); what was saved before is unchanged.\n"
-            "Free disk space, or make the folder writable, and run it again; resume a training with --resume."
+            "Free disk space, make the folder writable, or copy the run to another place; resume a training with --resume."
         )
 
     # run.json, scores.json

@@ -7,6 +7,15 @@ from bones.scores.metrics import DECISIONS, NUMBERS, WITH_INTERVAL
 DISCLAIMER = "Research software, not a medical device."
 
 
+def apart(probability, threshold):
+    """A probability and a threshold as text, with 3 decimals or as many as show on which side of it the probability is."""
+    for digits in range(3, 18):
+        texts = f"{probability:.{digits}f}", f"{threshold:.{digits}f}"
+        if (float(texts[0]) >= float(texts[1])) == (probability >= threshold):
+            break
+    return texts
+
+
 def markdown_table(rows):
     """A Markdown table from dicts with the same keys; a vertical bar in a cell is escaped."""
     lines = (rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows))

@@ -14,7 +14,7 @@ from bones.data.pixels import Rows
 from bones.data.roots import in_words
 from bones.evaluation import overlays
 from bones.evaluation.classifier import Classifier, is_left_out
-from bones.scores.text import as_text
+from bones.scores.text import apart, as_text
 from bones.system.errors import RunError
 from bones.system.files import printable
 
@@ -73,10 +73,11 @@ class Page:
     def decision_html(self, study):
         """The study's decision and how it is computed."""
         mean, threshold, count = study["study_probability"].iloc[0], self.record.threshold, len(study)
+        mean, threshold = apart(mean, threshold)
         source = f"the mean of its {count} views" if count > 1 else "the probability of its single view"
         return (
-            f"<p class='decision' role='alert'>{study['decision'].iloc[0]}: probability of abnormal {mean:.3f}</p>"
-            f"<p>This is {source}. Positive is {threshold:.3f} or more, the threshold fitted on the run's tuning studies.</p>"
+            f"<p class='decision' role='alert'>{study['decision'].iloc[0]}: probability of abnormal {mean}</p>"
+            f"<p>This is {source}. Positive is {threshold} or more, the threshold fitted on the run's tuning studies.</p>"
         )
 
 

@@ -24,7 +24,6 @@ def choose(preferred=None):
         preferred: the backend to set where KERAS_BACKEND is not set, if it is installed.
     Raises: MissingPackageError when the requested backend is unknown or not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's notices; must be set before it loads
     if "keras" in sys.modules:
         return
     if preferred and importlib.util.find_spec(preferred):
@@ -38,6 +37,7 @@ def choose(preferred=None):
         raise MissingPackageError(
             f"KERAS_BACKEND is {name}, which is not installed: pip install {name}. Or unset KERAS_BACKEND."
         )
+    os.environ["KERAS_BACKEND"] = name  # or Keras would ask keras.json
 
 
 def require(module, what):

@@ -1,14 +1,22 @@
 """Files that are written completely or not at all, and read with one error message where they are invalid."""
 
 import contextlib
+import errno
+import functools
+import logging
 import os
 import re
 import shutil
 import warnings
 from pathlib import Path
 
+import filelock  # one process at a time
+
 from bones.system.errors import FileError
 
+log = logging.getLogger(__name__)
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP))  # NFS, Lustre, FUSE
 PARTIAL = ".partial-"  # what the name of a file or folder begins with while it is written
 
 
@@ -28,6 +36,35 @@ def whole_file(target):
     finally:
         with contextlib.suppress(OSError):  # an exception of the block is the one to raise
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path, timeout=-1):
+    """Hold a lock file, where the file system has locks; where it has none, say so once and go on.
+
+    Args:
+        timeout: seconds to wait for another process; -1 for ever.
+    Raises: filelock.Timeout; OSError when the file cannot be written.
+    """
+    lock = filelock.FileLock(path, timeout=timeout, fallback_to_soft=False)  # a soft one outlives a killed process
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warn_without_locks(Path(path).parent)
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@functools.cache
+def warn_without_locks(folder):
+    """Warn, once, that a folder's file system has no locks."""
+    log.warning("The file system of %s has no locks: let no two processes work in it at once.", folder)
 
 
 @contextlib.contextmanager
@@ -92,7 +129,8 @@ def read_table(path, columns, hint, **options):
 
     try:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # a row of more values than names
-            table = pd.read_csv(path, encoding_errors="surrogateescape", index_col=False, **options)
+            options |= {"encoding": encoding(path), "encoding_errors": "surrogateescape"}
+            table = pd.read_csv(path, index_col=False, **options)
     except pd.errors.ParserWarning:
         raise FileError(f"{path} has a row with more values than its first line has names. {hint}") from None
     except OSError as error:
@@ -103,6 +141,12 @@ def read_table(path, columns, hint, **options):
     if missing:
         raise FileError(f"{path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")
     return table
+
+
+def encoding(path):
+    """Encoding of a text file: UTF-16 where its first bytes say so, as spreadsheets save it, and UTF-8 otherwise."""
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
 
 
 def printable(name):

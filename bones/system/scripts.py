@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bones.system import backend
+from bones.system import backend, environment
 from bones.system.errors import BonesError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -90,6 +90,7 @@ def importing(preferred=None, keras=True):
         preferred: see `backend.choose`, which is called before.
         keras: whether Keras is among them.
     """
+    environment.prepare()
     if keras:
         backend.choose(preferred)
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -98,7 +99,9 @@ def importing(preferred=None, keras=True):
         for number in SIGNALS:
             signal.signal(number, exit_immediately)
     try:
-        yield
+        with environment.without_notices() if keras and under_run else contextlib.nullcontext():
+            yield
+        environment.settle_keras()
     finally:
         if under_run:
             for number, handler in before.items():
