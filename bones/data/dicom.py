@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -55,6 +56,9 @@ PLAIN_HEAD = b"\0" * 128 + b"DICM" + b"\2\0\x10\0UI\x14\0" + b"1.2.840.10008.1.2
 EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 CONVERT = "convert it to Explicit VR Little Endian with another program, such as DCMTK's"
 MEMORY_LIMIT = 2**31  # bytes of address space for decoding one image in a subprocess: 89 million pixels of 16 bits fit
+UNDECODED, OUT_OF_MEMORY = 3, 12  # exit status of the subprocess
+CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, getattr(signal, "SIGBUS", signal.SIGABRT)}
+WINDOWS_CRASH = 0xC0000000  # such as an access violation
 TIMEOUT_SECONDS = 120  # seconds for the same; an image of 8 million pixels takes 1.5, one of 89 million 6
 DAMAGED_HEADER = "its header is damaged"
 DAMAGED_PIXELS = "its pixels cannot be decoded: damaged, or truncated"
@@ -291,16 +295,33 @@ def decode_in_subprocess(path):
     except subprocess.TimeoutExpired:
         raise DicomError(f"its pixels were not decoded within {TIMEOUT_SECONDS} seconds") from None
     if done.returncode:
-        raise DicomError(DAMAGED_PIXELS)
+        raise DicomError(reason_of(done.returncode))
     return np.load(io.BytesIO(done.stdout))
+
+
+def reason_of(status):
+    """Why the subprocess of `decode_in_subprocess` ended with an exit status other than 0."""
+    if status == OUT_OF_MEMORY:
+        return "its pixels were not decoded: the decoder had too little memory"
+    if status == UNDECODED or -status in CRASHES or status >= WINDOWS_CRASH:
+        return DAMAGED_PIXELS
+    ended = f"was ended by signal {-status}" if status < 0 else f"did not start, exit status {status}"
+    return f"its pixels were not decoded: the decoder {ended}"
+
+
+def limit_memory():
+    """Limit this process's memory where the system has such a limit, and allows it: macOS and a low hard limit do not."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # ImportError: Windows
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def write_decoded(path):
     """Write the stored values of a file's first frame to standard output, for `decode_in_subprocess`."""
-    with contextlib.suppress(ImportError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    limit_memory()
     pydicom, file = library(), io.BytesIO()
     dataset = pydicom.dcmread(path, specific_tags=TAGS)
     dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation")
@@ -309,4 +330,9 @@ def write_decoded(path):
 
 
 if __name__ == "__main__":
-    write_decoded(sys.argv[1])
+    try:
+        write_decoded(sys.argv[1])
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)
+    except Exception:
+        sys.exit(UNDECODED)

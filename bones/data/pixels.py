@@ -50,6 +50,7 @@ def load_pixels(views, size, resize, skip_unreadable=False, cache=CACHE, transfo
         file = Path(cache) / f"{cache_key(views, size, resize)}.npy"
         pixels, remarks = read_cache(file) or build_cache(views["path"], size, resize, file)
         if (remarks["kind"] == UNREADABLE).any() and not skip_unreadable:
+            del pixels  # Windows removes no file that is mapped
             file.unlink()  # the next run decodes again: the cause (permissions) may not change a time or size
     report(views, remarks, None if skip_unreadable else "" if cache is None else SKIP_ADVICE)
     keep = np.setdiff1d(np.arange(len(views)), remarks.loc[remarks["kind"] != NOTE, "place"])
@@ -159,6 +160,7 @@ def fill_cache(paths, size, resize, file):
         pixels = create_array(partial, (len(paths), size, size, 1))
         remarks = decode_all(paths, size, resize, pixels)
         pixels.flush()
+        del pixels  # Windows renames no file that is mapped
         remarks.to_csv(partial_csv, index=False)
     return np.load(file, mmap_mode="r"), remarks
 

@@ -4,6 +4,7 @@ Otherwise epoch, threshold and temperature would be selected on patients whom th
 """
 
 import dataclasses
+import re
 from pathlib import Path
 
 from bones.data.layouts import data_root
@@ -62,7 +63,8 @@ def roots_in_common(earlier, now):
     """
     places = [data_root(path).resolve() if Path(path).is_dir() else Path(path) for path in earlier]
     of_earlier = dict(zip(places, names(places), strict=True))
-    moved = {place.name: name for place, name in of_earlier.items() if not place.is_dir()}
+    # On another system, the separator of folders may be another.
+    moved = {re.split(r"[\\/]", str(place))[-1]: name for place, name in of_earlier.items() if not place.is_dir()}
     found = [(name, root, root.resolve()) for name, root in data_roots(now).items()]
     found = [(of_earlier.get(place, moved.get(place.name)), name, root) for name, root, place in found]
     return [common for common in found if common[0] is not None]

@@ -48,9 +48,10 @@ def test_weights_of_another_root_have_no_effect(trained, phantoms, in_tmp, capsy
     assert tuning_of("second") == set(alone["patient"])
 
 
-def test_a_root_of_the_same_name_is_the_same_where_the_old_one_is_gone(run, phantoms):
+@pytest.mark.parametrize("root", ["/elsewhere/phantoms", r"D:\data\phantoms", "phantoms"])
+def test_a_root_of_the_same_name_is_the_same_where_the_old_one_is_gone(root, run, phantoms):
     content = json.loads((run / "run.json").read_text())
-    content["data"]["roots"] = ["/elsewhere/phantoms"]
+    content["data"]["roots"] = [root]
     (run / "run.json").write_text(json.dumps(content))
     stage = first_stage.find(options(run, phantoms))
     assert stage.same_root and set(stage.kept) == tuning_of(run)
