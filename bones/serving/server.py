@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bones.data.phantoms import sets as phantom
 from bones.serving.page import MOST_VIEWS, STYLE, Page
-from bones.system import backend
+from bones.system import backend, environment
 from bones.system.errors import PageError
 
 MAX_FILE_SIZE = "50mb"  # of one file; larger uploads are rejected
@@ -30,10 +30,7 @@ POLICY = (
 
 def load_gradio(folder):
     """Import Gradio with telemetry disabled and its uploads in `folder`."""
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    environment.prepare_page(folder)
     return backend.require("gradio", "app.py")
 
 

@@ -15,10 +15,9 @@ SET = {
     "MPLBACKEND": "agg",  # no script shows a window; a notebook's kernel names a backend that may not be installed here
     "MATPLOTLIBRC": os.devnull,  # figures have a style of their own, whatever a user's file asks for, such as LaTeX
     "HDF5_USE_FILE_LOCKING": "FALSE",  # some file systems have no locks; a run folder has a lock of its own
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
 }
+PAGE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+KEPT_OF_GRADIO = "GRADIO_ROOT_PATH"  # of a page behind a proxy; others may share the page, or files of this machine
 UNSET = (
     *("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"),  # would end each training early
     "KERAS_NNX_ENABLED",  # other variables under JAX, which the networks do not have
@@ -61,8 +60,28 @@ def prepare():
             stream.reconfigure(errors="backslashreplace")  # a console of ASCII shows an escape
 
 
-def settle_keras():
-    """Undo what a user's keras.json asks of Keras: a format, precision or constant that the networks do not have."""
+def prepare_page(folder):
+    """Prepare this process for Gradio, before it is imported: nothing leaves the machine, and nothing else is served.
+
+    Args:
+        folder: for uploads.
+    """
+    for name in list(os.environ):
+        # The page asks itself whether it is served, which no proxy can tell.
+        is_proxy = name.lower() in ("http_proxy", "https_proxy", "all_proxy")
+        if is_proxy or (name.startswith("GRADIO_") and name != KEPT_OF_GRADIO):
+            del os.environ[name]
+    os.environ.update(PAGE, GRADIO_TEMP_DIR=folder)
+
+
+def settle():
+    """Undo what files of settings ask of libraries that are imported.
+
+    keras.json may ask for a format, precision or constant that the networks do not have, and a matplotlibrc in the working
+    directory, which comes before MATPLOTLIBRC, for LaTeX.
+    """
+    if "matplotlib" in sys.modules:
+        sys.modules["matplotlib"].rcdefaults()
     keras = sys.modules.get("keras")
     if keras is not None and hasattr(keras, "config"):
         keras.config.set_image_data_format("channels_last")

@@ -101,7 +101,7 @@ def importing(preferred=None, keras=True):
     try:
         with environment.without_notices() if keras and under_run else contextlib.nullcontext():
             yield
-        environment.settle_keras()
+        environment.settle()
     finally:
         if under_run:
             for number, handler in before.items():
