@@ -55,18 +55,15 @@ def test_a_training_and_its_scores_are_those_without(hostile, phantoms, in_tmp):
     for name, variables in (("plain", {"KERAS_BACKEND": None}), ("odd", hostile)):
         script("mura.py", "--data", phantoms, *NETWORK, "--out", name, **variables)
         script("model_test.py", name, **variables)
-        script("plot_results.py", name, "--out", f"{name}/figures", **variables)
-        printed, _ = script("model_test.py", name, odd, "--heatmap", f"{name}/maps", **variables)
-        (in_tmp / f"{name}.txt").write_text(printed)
+    script("plot_results.py", "odd", "--out", "odd/figures", **variables)
+    printed, _ = script("model_test.py", "odd", odd, "--heatmap", "odd/maps", **variables)
     histories = [pd.read_csv(f"{name}/history.csv")[["epoch", "loss", "val_loss"]] for name in ("plain", "odd")]
     assert len(histories[0]) == 2
     pd.testing.assert_frame_equal(*histories, rtol=1e-3)
     scores = [pd.read_csv(f"{name}/predictions.csv") for name in ("plain", "odd")]
     pd.testing.assert_series_equal(scores[0]["probability"], scores[1]["probability"], atol=2e-3)
     assert len(list(Path("odd/maps").glob("*.png"))) == 1 and Path("odd/figures/plot_MURA_curves.png").exists()
-    assert "R\\xf6ntgen \\u9aa8" in Path("odd.txt").read_text() and "Röntgen 骨" in Path("plain.txt").read_text(
-        encoding="utf-8"
-    )
+    assert "R\\xf6ntgen \\u9aa8" in printed
 
 
 @pytest.mark.parametrize("name", ["mura.py", "model_test.py", "plot_results.py", "data_loader.py", "export.py", "app.py"])
