@@ -14,7 +14,7 @@ from PIL import Image  # decodes PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF and 
 from bones.data import dicom, jpeg, png, tiff
 from bones.data.file_kinds import is_image
 from bones.data.grey_levels import to_image
-from bones.system.errors import NotARadiographError, UnreadableImageError
+from bones.system.errors import NotARadiographError, UnreadableImageError, said
 
 FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM"]
 MAX_FILE_BYTES = 2**30  # of a file, which is read into memory
@@ -77,7 +77,7 @@ def read(path):
         reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
         raise UnreadableImageError(reason) from None
     except Exception as error:  # on damaged files, decoders raise nearly any; the other images go on
-        raise UnreadableImageError(str(error) or type(error).__name__) from None
+        raise UnreadableImageError(said(error)) from None
     return dataclasses.replace(picture, notes=(*picture.notes, *exposure_notes(picture.grey)))
 
 

@@ -1,5 +1,13 @@
 """All exceptions of this repository. Messages say what happened, what was expected and what to do."""
 
+SAID = 300  # most characters of a library's message in ours
+
+
+def said(error):
+    """What another library's exception says, on one line: its first one, without what makes it longer than SAID characters."""
+    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return first if len(first) <= SAID else f"{first[:SAID]}..."
+
 
 class BonesError(Exception):
     """An error that the user can correct; `scripts.command` turns it into one line and the exit status."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock  # one process at a time
 
-from bones.system.errors import FileError
+from bones.system.errors import FileError, said
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def read_table(path, columns, hint, **options):
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise FileError(f"{path} is not a CSV table ({str(error).strip()}). {hint}") from None
+        raise FileError(f"{path} is not a CSV table ({said(error)}). {hint}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         raise FileError(f"{path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")
