@@ -257,3 +257,9 @@ def test_a_folder_of_other_files_is_not_to_be_removed(clean_root, capsys):
     status, out = check(clean_root, capsys)
     assert status == 1 and "contains no image that can be read (found: image1.heic, image2.heic)" in out
     assert "Convert what it contains" in out and "remove the folder" not in out
+
+
+def test_a_root_without_views_has_no_table(tmp_path, capsys):
+    (tmp_path / "root" / "train" / "XR_HUMERUS" / "patient1" / "study1_positive").mkdir(parents=True)
+    status, out = check(tmp_path / "root", capsys)
+    assert status == 1 and "No views were found." in out and "DataFrame" not in out

@@ -1,5 +1,6 @@
 """Studies without labels: what is written of them, in chunks, and how much memory that takes."""
 
+import io
 import json
 import os
 import subprocess
@@ -248,3 +249,10 @@ def test_memory_does_not_grow_with_the_views(in_tmp):
     Path("run/run.json").write_text(record.model_dump_json())
     few, many = peak_of(600), peak_of(6000)
     assert many < few + 75_000, "half of what the pixels take"
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_a_table_on_standard_output(name, run, site, capsys):
+    assert model_test.main([run, site, "--csv", name]) == 0
+    out, err = capsys.readouterr()
+    assert len(pd.read_csv(io.StringIO(out))) == 6 and f"Wrote {name}: 6 views of 3 studies" in err

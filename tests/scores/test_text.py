@@ -2,6 +2,7 @@
 
 import pytest
 
+from bones.scores import text as scores_text
 from bones.scores.text import as_text, difference_text, markdown_table
 
 
@@ -22,3 +23,18 @@ def test_a_score_with_its_interval(value, low, high, text):
 def test_a_difference_has_a_p_value():
     found = {"value": -0.0791, "low": -0.132, "high": -0.024, "p": 0.0123}
     assert difference_text(found) == "-0.079 [-0.132, -0.024], p 0.012"
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "texts"),
+    [
+        (0.2, 0.4, ("0.200", "0.400")),
+        (0.32031, 0.320336, ("0.32031", "0.32034")),
+        (0.3199999, 0.32, ("0.3199999", "0.3200000")),
+        (0.320336, 0.32031, ("0.320", "0.320")),
+        (0.5, 0.5, ("0.500", "0.500")),
+        (float("nan"), 0.5, ("nan", "0.500")),
+    ],
+)
+def test_as_many_decimals_as_tell_a_threshold_apart(probability, threshold, texts):
+    assert scores_text.apart(probability, threshold) == texts

@@ -1,10 +1,14 @@
 """Files and folders are written whole or not at all, and a table that cannot be read is one message."""
 
+import errno
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from bones.system.errors import FileError
+from bones.system import files
+from bones.system.errors import FileError, said
 from bones.system.files import PARTIAL, printable, read_table, scratch_folder, whole_file, whole_folder
 
 
@@ -74,3 +78,37 @@ def test_a_table_keeps_what_is_no_unicode(in_tmp):
     Path("t.csv").write_bytes(b"a,b\nlatin\xe4,2\n")
     (row,) = read_table("t.csv", ["a", "b"], "").itertuples()
     assert printable(row.a) == r"latin\xe4" and row.b == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks in another way")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_once(number, tmp_path, monkeypatch, caplog):
+    import fcntl
+
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    files.warn_without_locks.cache_clear()
+    for _ in range(2):
+        with files.locked(tmp_path / "lock", timeout=0):
+            pass
+    assert [record.getMessage().split(" has ")[1][:8] for record in caplog.records] == ["no locks"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks in another way")
+def test_other_errors_of_a_lock_are_errors(tmp_path):
+    with pytest.raises(OSError, match="directory"), files.locked(tmp_path, timeout=0):
+        pass
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets(encoding, tmp_path):
+    (tmp_path / "table.csv").write_text("name,value\nRöntgen,1\n", encoding=encoding)
+    table = files.read_table(tmp_path / "table.csv", ["name", "value"], "")
+    assert table.to_dict("records") == [{"name": "Röntgen", "value": 1}]
+
+
+def test_what_a_library_says_is_one_short_line():
+    assert said(ValueError("first\nsecond")) == "first" and said(KeyError()) == "KeyError"
+    assert len(said(ValueError("x" * 402_216))) < 320
