@@ -1,6 +1,8 @@
 """Scoring a split and calling single studies."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -476,6 +478,20 @@ def test_a_run_may_follow_its_studies(run, phantoms, capsys):
     assert model_test.main([str(run), image]) == 0
     expected = capsys.readouterr().out
     assert model_test.main([image, str(run)]) == 0 and capsys.readouterr().out == expected
+
+
+def test_scores_of_a_read_only_run_are_printed(run, capsys, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    assert model_test.main([str(run)]) == 0
+    capsys.readouterr()
+    before = sorted(run.iterdir())
+    monkeypatch.setattr(os, "replace", refuse)
+    assert model_test.main([str(run)]) == 1
+    out, err = capsys.readouterr()
+    assert "AUROC" in out and "The scores are in no file" in out and "Next:" not in out
+    assert "predictions.csv cannot be written (Read-only file system)" in err and sorted(run.iterdir()) == before
 
 
 def test_nothing_is_written_into_the_run_of_the_repository(run, phantoms, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """Nothing is lost: kills, signals, full disks, two processes at once. docs/reliability.md lists the faults."""
 
 import contextlib
+import errno
+import os
 import re
 import resource
 import shutil
@@ -15,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soak
-from support import ROOT, train
+from support import ROOT, one_message, train
 from tiny import TINY
 
 import mura
@@ -24,7 +26,7 @@ from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
 from bones.runs import checkpoints
-from bones.runs.folder import RunFolder
+from bones.runs.folder import HISTORY, RunFolder
 from bones.system.errors import DataError
 
 STEPS = 8  # of an epoch of soak.py's training
@@ -176,6 +178,38 @@ def test_no_room_later_leaves_the_earlier_checkpoint(phantoms, in_tmp, capsys, m
         *(checkpoints.load_network(RunFolder(name), "last.h5").get_weights() for name in ("whole", "run")), strict=True
     ):
         np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_error_at_any_write_is_told_and_the_run_goes_on(phantoms, in_tmp, capsys, monkeypatch):
+    """The disk fails once, at the n-th file that is to get its name, for every n of a training of two epochs."""
+    assert train(phantoms, "whole", "--epochs", 2) == 0
+    real, names = os.replace, []
+
+    def replace(source, target):
+        names.append(Path(target).name)
+        if len(names) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    number = 0
+    while True:
+        number, names = number + 1, []
+        shutil.rmtree("data", ignore_errors=True)
+        status = train(phantoms, f"run{number}", "--epochs", 2)
+        if len(names) < number:
+            break
+        assert status == 1 and "Input/output error" in one_message(capsys, "mura"), names[-1]
+        names = [None] * number  # no further error
+        recorded = Path(f"run{number}/run.json").exists()
+        again = ["--out", f"run{number}", "--resume"] if recorded else None
+        assert (mura.main(again) if again else train(phantoms, f"run{number}", "--epochs", 2)) == 0
+        columns = [name for name in HISTORY if name not in ("seconds", "views_per_second")]
+        tables = [pd.read_csv(f"{run}/history.csv")[columns] for run in ("whole", f"run{number}")]
+        pd.testing.assert_frame_equal(*tables)
+        capsys.readouterr()
+    assert number > 8 and status == 0
 
 
 @pytest.fixture
