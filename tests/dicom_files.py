@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gdcm
 import numpy as np
 import pydicom
 from pydicom import uid
@@ -55,3 +56,18 @@ def read(dataset_or_path):
     """(height, width) int of what images.read_grey makes of a data set or file."""
     path = dataset_or_path if isinstance(dataset_or_path, (str, Path)) else save(dataset_or_path)
     return np.asarray(images.read_grey(path)).astype(int)
+
+
+def compress(source, syntax, path="compressed.dcm"):
+    """The path of a file with its pixels compressed by gdcm."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(source))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(path)
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return path

@@ -24,6 +24,7 @@ UNSET = (
     "NUMBA_DISABLE_JIT",  # batch normalisation's kernels are compiled functions
     "PYTHONWARNINGS",  # of processes that a script starts
 )
+GENERAL = (Warning, UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning, ImportWarning, ResourceWarning)
 NO_TELEMETRY = "openvino_telemetry"  # reports to Google Analytics, and ends a process without a home folder
 # What TensorFlow prints on every start, whatever its log level.
 NOTICES = (
@@ -52,7 +53,7 @@ def prepare():
     if NO_TELEMETRY not in sys.modules:
         sys.modules[NO_TELEMETRY] = None  # OpenVINO then takes its own stub, as where the package is not installed
     # Under python -W error, the first deprecation in a library would end a script.
-    warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
+    warnings.filters[:] = [one for one in warnings.filters if one[0] != "error" or one[2] not in GENERAL]
     if not os.path.isabs(os.path.expanduser("~")):  # no HOME, and a user without an entry, as in a container
         os.environ["HOME"] = tempfile.gettempdir()
     for stream in (sys.stdout, sys.stderr):

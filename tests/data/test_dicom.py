@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from dicom_files import NAME, RAMP, SHIPPED, film, read, save
+from dicom_files import NAME, RAMP, SHIPPED, compress, film, read, save
 from PIL import Image
 from pydicom import encaps, pixels, uid
 from support import ROOT
@@ -44,21 +44,6 @@ def refusal(path):
 def test_of_several_frames_the_first(in_tmp):
     frames = np.stack([RAMP, RAMP[::-1]])
     assert (read(film(RAMP, NumberOfFrames=2, PixelData=frames.tobytes())) == read(film(RAMP))).all()
-
-
-def compress(source, syntax, path="compressed.dcm"):
-    """The path of a file with its pixels compressed by gdcm."""
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(source))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(path)
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return path
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import gdcm
 import numpy as np
 import pytest
-from dicom_files import RAMP, film, read, save
+from dicom_files import RAMP, compress, film, read, save
 from support import ROOT
 
 from bones.data import dicom
@@ -53,17 +53,7 @@ def test_the_cache_is_closed_before_it_is_renamed_or_removed(no_change_of_mapped
 
 def lossless(path):
     """A film in lossless JPEG, which is decoded in a process of its own."""
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(save(film(RAMP, WindowCenter=1000, WindowWidth=700))))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(path)
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return path
+    return compress(save(film(RAMP, WindowCenter=1000, WindowWidth=700)), gdcm.TransferSyntax.JPEGLosslessProcess14_1, path)
 
 
 MACOS = """
