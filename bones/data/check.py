@@ -84,7 +84,7 @@ def check(roots, views, faults, mura=True, pairs=None):
         *remarks(images),
     ]
     findings = [finding for finding in findings if finding]
-    lines = [count_table(views, mura), "", *label_leaks(images)]
+    lines = [count_table(views[images["other"].isna().to_numpy()], mura), "", *label_leaks(images)]
     for kind, title, details in findings:
         shown = details if kind == "WRONG" else details[:SHOWN]  # what has to be corrected is listed completely
         lines += ["", f"{kind}  {title}", *(f"  {detail}" for detail in shown)]

@@ -176,7 +176,9 @@ def check_header(dataset):
     missing = [name for name in NEEDED if dataset.get(name) in (None, "")]
     if missing:
         raise DicomError(f"its header lacks {', '.join(missing)}")
-    kind = dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation")  # also where it has small letters
+    # Also where it has small letters, or a space before its number.
+    kind = term(dataset, "PhotometricInterpretation").replace("MONOCHROME ", "MONOCHROME")
+    dataset.PhotometricInterpretation = kind
     samples, size = dataset.SamplesPerPixel, dataset.Rows * dataset.Columns
     for wrong, reason in (
         ("PixelData" not in dataset, "its pixels are floating-point numbers (expected integers of 1 to 16 bits)"),
@@ -210,18 +212,11 @@ def shift(dataset):
 
 
 def lowest_bits(stored, dataset):
-    """Stored values, moved to the lowest bits if the header says that they lie above them and if they do.
-
-    Raises: DicomError when they lie in more bits than BitsStored.
-    """
-    empty = shift(dataset)
-    if not empty or not (stored & (2**empty - 1)).any():
-        return stored >> empty
-    signed = stored.dtype.kind == "i"
-    low, high = (-(2 ** (dataset.BitsStored - 1)), 2 ** (dataset.BitsStored - 1)) if signed else (0, 2**dataset.BitsStored)
-    if stored.min() < low or stored.max() >= high:
-        raise DicomError("its HighBit and BitsStored contradict each other")
-    return stored
+    """Stored values, moved to the lowest bits if the header says that they lie above them, unless all of them lie there."""
+    above, bits = shift(dataset), dataset.BitsStored
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if stored.dtype.kind == "i" else (0, 2**bits)
+    are_lowest = (stored & (2**above - 1)).any() and stored.min() >= low and stored.max() < high
+    return stored if are_lowest else stored >> above  # what is below them may be an overlay
 
 
 def stored_pixels(dataset, path):
@@ -243,10 +238,10 @@ def stored_pixels(dataset, path):
         name, plugin = f"{name} of 12 bits", "pylibjpeg pylibjpeg-libjpeg"
     if not decoder.is_available or (is_deep_jpeg and "pylibjpeg" not in decoder.available_plugins):
         raise DicomError(f"its pixels are compressed as {name}, for which a plugin is missing: pip install {plugin}")
-    if is_deep_jpeg or not (decoder.is_native or "pillow" in decoder.available_plugins):
-        return decode_in_subprocess(path)
     if not decoder.is_native:
         check_frame(dataset)
+    if is_deep_jpeg or not (decoder.is_native or "pillow" in decoder.available_plugins):
+        return decode_in_subprocess(path)
     with all_bits(dataset):
         return pydicom.pixels.pixel_array(dataset, index=0, decoding_plugin="" if decoder.is_native else "pillow")
 
@@ -324,7 +319,7 @@ def write_decoded(path):
     limit_memory()
     pydicom, file = library(), io.BytesIO()
     dataset = pydicom.dcmread(path, specific_tags=TAGS)
-    dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation")
+    dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation").replace("MONOCHROME ", "MONOCHROME")
     np.save(file, pydicom.pixels.pixel_array(dataset, index=0))
     sys.stdout.buffer.write(file.getbuffer())
 

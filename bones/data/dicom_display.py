@@ -70,9 +70,15 @@ def is_padding(values, dataset):
     ends = [dataset.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return np.zeros(len(values), bool)
-    # Some files have 65,535 for -1.
-    low, high = sorted(np.array(int(end)).astype(values.dtype) for end in (ends[0], ends[0] if ends[1] is None else ends[1]))
-    return (values >= low) & (values <= high)
+    low, high = sorted(in_type(int(end), values.dtype) for end in (ends[0], ends[0] if ends[1] is None else ends[1]))
+    return (values.astype(int) >= low) & (values.astype(int) <= high)
+
+
+def in_type(value, kind):
+    """A value as one of an integer type where only its sign was lost: some files have 65,535 for -1."""
+    count = 256**kind.itemsize
+    wraps = count // 2 <= value < count if kind.kind == "i" else -count // 2 <= value < 0
+    return value - count * (kind.kind == "i") + count * (kind.kind == "u") if wraps else value
 
 
 def modality_values(stored, dataset):
@@ -80,10 +86,10 @@ def modality_values(stored, dataset):
 
     Returns: (values, depth, low, high): float64, their bits, and the minimum and maximum that these allow.
     """
-    depth = dataset.BitsStored
+    stored, depth = stored.astype(float), dataset.BitsStored  # integers of 8 or 16 bits would overflow
     least = -(2 ** (depth - 1)) if dataset.PixelRepresentation else 0
     if term(dataset, "SOPClassUID") in NO_MODALITY_LUT:
-        return stored.astype(float), depth, least, least + 2**depth - 1
+        return stored, depth, least, least + 2**depth - 1
     tables = usable_tables(dataset, "ModalityLUTSequence", is_signed=least < 0)
     if tables:
         first, entries, _ = tables[0]
@@ -119,7 +125,7 @@ def voi_brightness(values, dataset, is_signed):
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))  # beyond 709 exp overflows
     # LINEAR is ((x - (c - 0.5)) / (w - 1) + 0.5): it begins at c - w / 2 like LINEAR_EXACT, but is one value narrower.
-    span = width - 1 if function == "LINEAR" else width
+    span = width - 1 if function == "LINEAR" and width >= 1 else width
     low = centre - width / 2
     return (values - low) / span if span else np.where(values > low, 1.0, 0.0)
 
@@ -130,9 +136,14 @@ def usable_window(dataset, function):
     A width of 0, which some write for none, or below it, or of less than one value where it is LINEAR, is no window
     (C.11.2.1.2).
     """
-    least = 1 if function == "LINEAR" else math.ulp(0)
+    least = 1 if function == "LINEAR" and not is_fine(dataset) else math.ulp(0)
     pairs = zip(numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth"), strict=False)
     return next((pair for pair in pairs if math.isfinite(pair[0]) and pair[1] >= least), None)
+
+
+def is_fine(dataset):
+    """Whether modality values differ by less than 1, so that a window of less than 1 has a meaning."""
+    return any(abs(slope) < 1 for slope in numbers(dataset, "RescaleSlope")[:1])
 
 
 def usable_tables(dataset, name, is_signed):
@@ -152,9 +163,9 @@ def table_of(item, is_little_endian, is_signed, descriptor="LUTDescriptor", data
     Returns: (value that the first entry is for, (n,) float64 entries, bits by the descriptor); None without a usable one.
     """
     description = item.get(descriptor)
-    if description is None or len(np.atleast_1d(description)) != 3 or data not in item:
+    if description is None or len(np.atleast_1d(description)) < 3 or data not in item:
         return None
-    count, first, bits = (int(part) for part in description)
+    count, first, bits = (int(part) for part in description[:3])
     count, first = count % 65536 or 65536, first % 65536  # a signed type makes 40,000 negative
     first -= 65536 * (is_signed and first >= 32768)
     entries = entries_of(item[data].value, count, is_little_endian)

@@ -55,6 +55,8 @@ def take_first_frame(dataset):
         for group in items(dataset, groups)[:1]:
             for sequence, names in FRAME_GROUPS.items():
                 for item in items(group, sequence)[:1]:
+                    if "WindowWidth" in names and not any(width > 0 for width in numbers(item, "WindowWidth")):
+                        continue  # a window of the whole object may be one
                     for name in names:
                         if name in item:
                             dataset[name] = item[name] if name == "VOILUTFunction" else raw(item, name)

@@ -3,6 +3,8 @@
 Source: DICOM PS3.4, B.5 (SOP classes), https://dicom.nema.org/medical/dicom/current/output/html/part04.html.
 """
 
+import re
+
 from bones.data.dicom_elements import term
 from bones.system.errors import NotARadiographError
 
@@ -13,7 +15,10 @@ SECONDARY_CAPTURE = STORAGE + "7"
 # surfaces, parametric maps, hanging and other protocols, and radiotherapy but for its images (481.1).
 OTHERS = ("11.", "9.", "88.", "104.", "66", "67", "68.", "30", "38.", "39.", "200.", *(f"481.{n}" for n in range(2, 26)))
 PROCESSING = "FOR PROCESSING"
-WORKSTATION = "WSD"  # conversion type; DF and SD, a digitised film and a scanned document, are others
+WORKSTATION, DIGITISED = "WSD", {"DF", "SD"}  # conversion types; a digitised film and a scanned document are radiographs
+SHEET = re.compile(
+    r"dose[ _-]?(report|sheet|summary|record|info)|dosisprotokoll|screen[ _-]?(save|shot|capture)", re.IGNORECASE
+)
 XRAY = {"CR", "DX", "DR", "RG", "RF", "XA", "MG", "IO", "PX"}  # modalities
 
 
@@ -29,13 +34,16 @@ def check(dataset):
         raise NotARadiographError(f"DICOM {name}")
     if term(dataset, "PresentationIntentType") == PROCESSING or PROCESSING.title() in name:
         raise NotARadiographError("a detector's raw data (FOR PROCESSING); export the image FOR PRESENTATION")
+    has_pixels = any(element in dataset for element in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+    if not has_pixels and "Image" not in name:  # of an image, they were lost
+        raise NotARadiographError(f"a DICOM object without pixels ({name})")
     if kind.startswith(SECONDARY_CAPTURE):
         check_capture(dataset)
 
 
 def check_capture(dataset):
     """Raise NotARadiographError for a screen capture or dose sheet; a digitised image stays, and an X-ray in grey."""
-    described = f"{dataset.get('ImageType')} {dataset.get('SeriesDescription')}".upper()
+    described, conversion = f"{dataset.get('ImageType')} {dataset.get('SeriesDescription')}", term(dataset, "ConversionType")
     is_xray = term(dataset, "PhotometricInterpretation").startswith("MONOCHROME") and term(dataset, "Modality") in XRAY
-    if "DOSE" in described or "SCREEN" in described or (term(dataset, "ConversionType") == WORKSTATION and not is_xray):
+    if conversion not in DIGITISED and (SHEET.search(described) or (conversion == WORKSTATION and not is_xray)):
         raise NotARadiographError("a screen capture or dose sheet (DICOM Secondary Capture); if not, save it as PNG")

@@ -1,22 +1,36 @@
-"""Which files of a folder are images: by the ending of the name, and DICOM by its first bytes, whatever its name."""
+"""Which files of a folder are images: by the ending of the name, or whatever the name by their first bytes."""
 
 from bones.data.dicom import MAGIC, SUFFIXES
 
 PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".j2k", ".gif", ".pgm", ".ppm"}
 IMAGE_SUFFIXES = PICTURES | SUFFIXES
 EXPECTED = "expected .png, .jpg, .tif, .bmp, .webp, .jp2, .gif or DICOM files"
+# PNG, JPEG, TIFF, BigTIFF, JPEG 2000 as a file and as a stream, GIF
+SIGNATURES = (
+    b"\x89PNG\r\n",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+    b"GIF8",
+)
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "dicomdir"}
 
 
 def is_image(path):
-    """Whether a file is taken for an image: its name has one of IMAGE_SUFFIXES, or it has DICM at byte 128."""
+    """Whether a file is taken for an image: its name has one of IMAGE_SUFFIXES, or it begins as one."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     try:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return file.read(132)[128:] == MAGIC
+            head = file.read(132)
+        is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+        return head[128:] == MAGIC or head.startswith(SIGNATURES) or is_webp
     except OSError:
         return False
 

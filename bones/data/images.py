@@ -14,15 +14,13 @@ from PIL import Image  # decodes PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF and 
 from bones.data import dicom, jpeg, png, tiff
 from bones.data.file_kinds import is_image
 from bones.data.grey_levels import to_image
-from bones.system.errors import NotARadiographError, UnreadableImageError, said
+from bones.system.errors import DicomError, NotARadiographError, UnreadableImageError, said
 
 FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM"]
 MAX_FILE_BYTES = 2**30  # of a file, which is read into memory
 CONTRAST = 20  # grey levels from the 1st to the 99th percentile; with fewer an image is near-blank (radiographs: 70 or more)
 DARK = 64  # an image without a brighter level is near-black: 14 bits whose upper 8 were taken for all end at 63
 ORIENTATION = 0x0112  # EXIF tag
-WIDTH, HEIGHT, BITS, PHOTOMETRIC, PLANES = 256, 257, 258, 262, 284  # TIFF tags
-WHITE_IS_ZERO, SEPARATE = 0, 2  # values of the last two
 PANEL = "bone heat maps"  # Software in the text of our own panels, which are no radiographs
 TURNS = {  # EXIF orientation: how to turn the stored image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,7 +75,9 @@ def read(path):
         reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
         raise UnreadableImageError(reason) from None
     except Exception as error:  # on damaged files, decoders raise nearly any; the other images go on
-        raise UnreadableImageError(said(error)) from None
+        known = isinstance(error, DicomError)
+        reason = said(error) if known else f"damaged, or of a kind that is not supported ({said(error)})"
+        raise UnreadableImageError(reason) from None
     return dataclasses.replace(picture, notes=(*picture.notes, *exposure_notes(picture.grey)))
 
 
@@ -88,7 +88,8 @@ def read_grey(path):
 
 @functools.cache
 def refuse_bombs():
-    """Make Pillow raise an error where it warns of a decompression bomb, at 89 million pixels."""
+    """Make Pillow raise an error where it warns of a bomb, at 89 million pixels. Its other warnings are of tags."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -140,9 +141,11 @@ def read_split(parsed):
 
 def read_tiff(path):
     """The Picture of a TIFF file that Pillow does not identify."""
-    values, alpha, inverted, pages = tiff.read(path)
-    grey, bits = to_image(values, alpha, inverted=inverted)
-    return Picture(grey, f"{values.dtype} TIFF", bits, 8 * min(values.itemsize, 2), frame_note(pages))
+    values, alpha, about = tiff.read(path)
+    is_packed = 8 < about["bits"] < 8 * values.itemsize  # as of 12 bits, which are white's
+    grey, bits = to_image(values, alpha, about["bits"] if is_packed else None, about["inverted"])
+    grey = grey.transpose(TURNS[about["orientation"]]) if about["orientation"] in TURNS else grey
+    return Picture(grey, f"{values.dtype} TIFF", bits, 8 * min(values.itemsize, 2), frame_note(about["pages"]))
 
 
 def read_pillow(file, declared=None):
@@ -161,7 +164,7 @@ def read_pillow(file, declared=None):
             values = np.asarray(image).astype(int) * 256 + lower
             grey, bits = deep_colour(image, values, declared)
         elif mode.startswith("I") or mode == "F":  # one channel of more than 8 bits: I;16, I;16B, I or F
-            is_inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+            is_inverted = image.format == "TIFF" and image.tag_v2.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
             declared = 16 if image.format == "PPM" else declared  # which names its white; Pillow makes it 65,535
             grey, bits = to_image(np.asarray(image), opacity(image), declared, is_inverted)
         else:
@@ -172,14 +175,16 @@ def read_pillow(file, declared=None):
 def open_image(file):
     """Pillow's image of a file, not yet decoded.
 
-    Raises: Image.UnidentifiedImageError also for a TIFF file of 16 bits with a plane for each colour, which Pillow misreads.
+    Raises: Image.UnidentifiedImageError also for a TIFF file that Pillow misreads; UnreadableImageError for missing strips.
     """
     image = Image.open(file, formats=FORMATS)
     if image.format == "TIFF":
         tags = image.tag_v2
-        if tags.get(PLANES) == SEPARATE and max(tags.get(BITS, (1,))) > 8:
+        if tiff.is_misread(tags):
             raise Image.UnidentifiedImageError
-        image._size = tags[WIDTH], tags[HEIGHT]  # Pillow 12.3 exchanges the sides of a turned image before it is decoded
+        tiff.check_strips(tags, file)
+        # Pillow 12.3 exchanges the sides of a turned image before it is decoded.
+        image._size = tags[tiff.WIDTH], tags[tiff.HEIGHT]
     return image
 
 

@@ -39,18 +39,23 @@ def check(content):
 
 
 def lacks_scans(content):
-    """Whether a progressive JPEG ends before its scans have given every coefficient with all bits (T.81, G.1.2)."""
-    place, missing = 2, {}  # (component, coefficient): bits that are missing
+    """Whether a progressive JPEG lacks a scan: each coefficient begins at some bit, and each later scan adds the next one.
+
+    T.81, G.1.2: a scan's Ah is the bit at which the one before it ended, and the last one ends at 0.
+    """
+    place, ends = 2, {}  # (component, coefficient): the bit at which its last scan ended; None before the first
     while found := NEXT_MARKER.search(content, place):
         marker, place = content[found.start() + 1], found.end()
         if marker in LONE:
             continue
         segment = content[place + 2 : place + int.from_bytes(content[place : place + 2], "big")]
         if marker == PROGRESSIVE:
-            missing = {(number, k): 1 for number in segment[6::3] for k in range(64)}
-        elif marker == SOS and missing and len(segment) >= 6:
+            ends = {(number, k): None for number in segment[6::3] for k in range(64)}
+        elif marker == SOS and ends and len(segment) >= 6:
             first, last, bits = segment[-3:]
-            for number in segment[1:-3:2]:
-                missing |= {(number, k): bits & 15 for k in range(first, last + 1)}
+            scanned = [(number, k) for number in segment[1:-3:2] for k in range(first, last + 1)]
+            if any(ends.get(one) != (bits >> 4 or None) for one in scanned):
+                return True
+            ends |= dict.fromkeys(scanned, bits & 15)
         place += 2 + len(segment)
-    return any(missing.values())
+    return any(end != 0 for end in ends.values())

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import mmap
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from bones.system.files import printable
 log = logging.getLogger(__name__)
 
 CACHE = Path("data/cache")
+DECODERS = ("pydicom", "gdcm", "pylibjpeg", "libjpeg", "openjpeg")  # optional packages that read DICOM
 AHEAD = 1024  # images that are queued for threads at once: a million would take a gigabyte
 RELEASE_EVERY = 256  # views decoded before their pixels are released from memory
 UNREADABLE, LEFT_OUT, NOTE = "unreadable", "left out", "note"  # kinds of remarks on images
@@ -119,7 +121,8 @@ class Mirrored(Rows):
 
 def cache_key(views, size, resize):
     """Name of the cache file of a table of views at a size and resize mode."""
-    key = hashlib.sha256(f"grey 2 {size} {resize}".encode())  # raise the number when images.read or fit_square changes
+    # Raise the number when images.read or fit_square changes. With another package, other files are readable.
+    key = hashlib.sha256(f"grey 3 {size} {resize} {[find_spec(name) is not None for name in DECODERS]}".encode())
     for path in views["path"]:
         try:
             state = os.stat(path)

@@ -42,27 +42,44 @@ def parse(content):
     Raises: UnreadableImageError when the header or pixels are damaged or incomplete.
     """
     chunks, is_cut = split(content)
+    damaged = {kind for kind, _, intact in chunks if not intact}
+    if damaged & {b"IHDR", b"PLTE", b"IDAT"}:
+        raise UnreadableImageError("its pixels are damaged: a checksum is wrong")
+    chunks = [one for one in chunks if one[2]]  # ancillary ones with a wrong checksum are ignored (section 13.1)
     found = {}
     for kind, data, _ in chunks:
         found.setdefault(kind, []).append(data)
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise UnreadableImageError("not an image that Pillow can read")
-    if not all(intact for kind, _, intact in chunks if kind in (b"IHDR", b"PLTE", b"IDAT")):
-        raise UnreadableImageError("its pixels are damaged: a checksum is wrong")
     check_complete(found, "its pixels are damaged: rows are missing" if not is_cut else f"ends after {len(content):,} bytes")
     header, bits, kind = found[b"IHDR"][0], *found[b"IHDR"][0][8:10]
+    clear = transparent(found, bits, kind)
     is_split = bits == 16 and kind == GREY_ALPHA
     if is_split:
         header = header[:8] + bytes([8, RGBA]) + header[10:]
-    kept = [(name, header if name == b"IHDR" else data) for name, data, _ in chunks if name[:1].isupper() or name in NEEDED]
+    changed = {b"IHDR": header, b"tRNS": clear}
+    kept = [(name, changed.get(name, data)) for name, data, _ in chunks if name[:1].isupper() or name in NEEDED]
+    kept = [pair for pair in kept if pair[1] is not None]
+    declared = max(found[b"sBIT"][0][: 1 if kind in (0, 4) else 3], default=0) if b"sBIT" in found else 0
     return Png(
         content=SIGNATURE + b"".join(chunk(*pair) for pair in kept if pair[0] != b"IEND") + chunk(b"IEND", b""),
         bits=bits,
-        declared=max(found[b"sBIT"][0][: 1 if kind in (0, 4) else 3], default=None) if b"sBIT" in found else None,
+        declared=declared if 0 < declared <= bits else None,
         frames=int.from_bytes(found[b"acTL"][0][:4], "big") if b"acTL" in found else 1,
         texts=tuple(found.get(b"tEXt", ())),
         split=is_split,
     )
+
+
+def transparent(found, bits, kind):
+    """The tRNS chunk as Pillow takes it: scaled like grey of 2 or 4 bits; None where its length is wrong."""
+    data = found.get(b"tRNS", [None])[0]
+    lengths = {0: (2,), 2: (6,), 3: range(1, 257)}.get(kind, ())
+    if data is None or len(data) not in lengths:
+        return None
+    if kind == 0 and bits in (2, 4):
+        return struct.pack(">H", (struct.unpack(">H", data)[0] & (2**bits - 1)) * 255 // (2**bits - 1))
+    return data
 
 
 def split(content):

@@ -253,7 +253,7 @@ def test_frames_are_a_remark(clean_root, capsys):
 def test_a_folder_of_other_files_is_not_to_be_removed(clean_root, capsys):
     folder = study(clean_root, 4)
     for file in folder.iterdir():
-        file.rename(file.with_suffix(".heic"))
+        file.rename(file.with_suffix(".heic")).write_bytes(b"\0\0\0\x18ftypheic")
     status, out = check(clean_root, capsys)
     assert status == 1 and "contains no image that can be read (found: image1.heic, image2.heic)" in out
     assert "Convert what it contains" in out and "remove the folder" not in out

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from dicom_files import film
 from PIL import Image
 from pydicom import encaps, uid
@@ -151,3 +152,40 @@ def test_odd_exif_tags_do_not_matter(tmp_path):
         struct.pack_into(">H", changed, segment, length + 12)
         (tmp_path / "film.jpg").write_bytes(changed)
         assert images.read_grey(tmp_path / "film.jpg").size == (64, 48), "turned by 90 degrees"
+
+
+def test_a_progressive_jpeg_without_one_of_its_scans(tmp_path):
+    content = encoded("JPEG", progressive=True)
+    scans = [place for place in range(len(content) - 1) if content[place : place + 2] == b"\xff\xda"]
+    ends = [jpeg.NEXT_MARKER.search(content, scan + 2).start() for scan in scans]
+    for start, end in zip([content.index(b"\xff\xc4"), *ends[:-1]], ends, strict=True):
+        assert jpeg.lacks_scans(content[:start] + content[end:])
+
+
+@pytest.mark.parametrize("lost", ["offset", "strips"])
+def test_a_tiff_that_lacks_strips(lost, tmp_path):
+    tifffile.imwrite(tmp_path / "film.tif", FILM, rowsperstrip=8)
+    with tifffile.TiffFile(tmp_path / "film.tif", mode="r+") as file:
+        tag = file.pages[0].tags["StripOffsets"]
+        tag.overwrite([*tag.value[:-1], 0] if lost == "offset" else tag.value[:3])
+    assert "strips are missing" in refusal((tmp_path / "film.tif").read_bytes(), tmp_path / "film.tif")
+
+
+def test_ancillary_chunks_with_a_wrong_checksum_are_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind, data in ((b"tRNS", b"\0\xc8"), (b"eXIf", exif.tobytes()[6:]), (b"sBIT", b"\4")):
+        chunks = chunks_of(encoded("PNG"))
+        chunks.insert(1, (kind, data))
+        changed = bytearray(joined(chunks))
+        changed[changed.index(kind) + 4 + len(data)] ^= 255
+        (tmp_path / "film.png").write_bytes(changed)
+        assert (np.asarray(images.read_grey(tmp_path / "film.png")) == FILM).all(), kind
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_a_transparent_value_of_a_wrong_length_is_none(length, tmp_path):
+    chunks = chunks_of(encoded("PNG"))
+    chunks.insert(1, (b"tRNS", bytes(length)))
+    (tmp_path / "film.png").write_bytes(joined(chunks))
+    assert (np.asarray(images.read_grey(tmp_path / "film.png")) == FILM).all()

@@ -320,3 +320,37 @@ def test_pixels_become_square(name, in_tmp):
     for sides, shape in (([2, 1], (128, 64)), ([1, 3], (64, 192)), ([1, 1], (64, 64)), ([0, 1], (64, 64))):
         found = read(film(RAMP, **{name: sides}))
         assert found.shape == shape and abs(found.mean() - plain.mean()) < 2
+
+
+def test_signed_values_do_not_overflow(in_tmp):
+    stored = np.linspace(-32768, 32767, 4096).astype(np.int16).reshape(64, 64)
+    expected = np.rint((stored.astype(float) + 32768) * 255 / 65535)
+    for more in ({}, {"RescaleSlope": 1, "RescaleIntercept": 0}):
+        assert np.abs(read(film(stored, 16, **more)) - expected).max() <= 1
+    small = np.arange(-128, 128, dtype=np.int8).reshape(16, 16)
+    assert (read(film(small, 8)) == small.astype(int) + 128).all()
+
+
+def test_padding_beyond_the_type_is_none(in_tmp):
+    stored = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    dataset = film(stored, 8)
+    dataset.add_new("PixelPaddingValue", "US", 65535)
+    assert (read(dataset) == stored).all()
+
+
+def test_an_empty_window_of_a_frame_hides_no_other(in_tmp):
+    window, item = pydicom.Dataset(), pydicom.Dataset()
+    window.WindowCenter, window.WindowWidth = 0, 0
+    item.FrameVOILUTSequence = [window]
+    assert (read(film(RAMP, SharedFunctionalGroupsSequence=[item], **NARROW)) == read(film(RAMP, **NARROW))).all()
+
+
+def test_a_window_of_less_than_one_value_where_values_are_fine(in_tmp):
+    exact = {"WindowCenter": 0.15, "WindowWidth": 0.14, "RescaleSlope": "0.0001", "RescaleIntercept": "0"}
+    assert (read(film(RAMP, **exact)) == read(film(RAMP, VOILUTFunction="LINEAR_EXACT", **exact))).all()
+
+
+def test_bits_below_the_values_may_be_an_overlay(in_tmp):
+    overlay = np.random.default_rng(0).integers(0, 16, RAMP.shape).astype(np.uint16)
+    dataset = film((RAMP << 4 | overlay).astype(np.uint16), 12, HighBit=15, **NARROW)
+    assert (read(dataset) == read(film(RAMP, **NARROW))).all()

@@ -29,6 +29,7 @@ OTHERS = {
     "raw": ({"PresentationIntentType": "FOR PROCESSING"}, "a detector's raw data"),
     "raw by class": ({"SOPClassUID": uid.DigitalXRayImageStorageForProcessing}, "a detector's raw data"),
     "dose sheet": ({**CAPTURE, "Modality": "DX", "SeriesDescription": "Dose Report"}, "a screen capture or dose sheet"),
+    "without pixels": ({"SOPClassUID": "1.3.12.2.1107.5.9.1", **NO_PIXELS}, "a DICOM object without pixels"),
     "screen": ({**CAPTURE, "Modality": "OT", "ConversionType": "WSD"}, "a screen capture or dose sheet"),
 }
 RADIOGRAPHS = {
@@ -36,6 +37,8 @@ RADIOGRAPHS = {
     "scanned": {**CAPTURE, "Modality": "OT", "ConversionType": "SD"},
     "of a workstation": {**CAPTURE, "Modality": "CR", "ConversionType": "WSD"},
     "without a type": {**CAPTURE},
+    "of a low dose": {**CAPTURE, "Modality": "CR", "ConversionType": "DF", "SeriesDescription": "Thorax low dose report"},
+    "of a screening": {"Modality": "CR", "SeriesDescription": "Humerus screening, low dose"},
     "for presentation": {"PresentationIntentType": "FOR PRESENTATION"},
     "computed": {"SOPClassUID": uid.ComputedRadiographyImageStorage, "Modality": "CR"},
     "of radiotherapy": {"SOPClassUID": uid.RTImageStorage},

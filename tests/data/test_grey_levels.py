@@ -151,3 +151,65 @@ def test_black_and_dark_images_are_noted(tmp_path):
         Image.fromarray((FILM * top // 255).astype(np.uint8)).save(tmp_path / "film.png")
         notes = " ".join(images.read(tmp_path / "film.png").notes)
         assert note in notes and bool(note) == bool(notes), (top, notes)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["planar", "white is zero", "alpha"])
+def test_orientation_where_pillow_does_not_read(kind, orientation, tmp_path):
+    values = of_bits(12)
+    options = {
+        "planar": ((values,) * 3, {"photometric": "rgb", "planarconfig": "separate"}),
+        "white is zero": (4095 - values, {"photometric": "miniswhite", "byteorder": ">"}),
+        "alpha": (
+            np.stack([values, np.full_like(values, 65535)], axis=-1),
+            {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]},
+        ),
+    }[kind]
+    tag = (274, "H", 1, orientation, True)
+    tifffile.imwrite(tmp_path / "film.tif", np.asarray(options[0]), extratags=[tag], **options[1])
+    expected = FILM[::-1, ::-1] if orientation == 3 else np.rot90(FILM, -1)
+    assert np.abs(read(tmp_path / "film.tif") - expected).max() <= 1
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("extra", ["unspecified", "assocalpha"])
+def test_what_is_no_opacity_changes_nothing(extra, samples, tmp_path):
+    values = of_bits(12)
+    other = np.full_like(values, 65535 if extra == "assocalpha" else 1000)
+    stack = np.stack([*[values] * samples, other], axis=-1)
+    kind = "rgb" if samples == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "film.tif", stack, photometric=kind, planarconfig="contig", extrasamples=[extra])
+    assert np.abs(read(tmp_path / "film.tif") - FILM).max() <= 1
+
+
+@pytest.mark.parametrize("top", [1.0001, 1.5])
+def test_floats_a_little_above_1(top, tmp_path):
+    tifffile.imwrite(tmp_path / "film.tif", (FILM / 255 * top).astype(np.float32))
+    assert np.abs(read(tmp_path / "film.tif") - FILM).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_value_of_few_bits(bits, tmp_path):
+    values = np.arange(2**bits, dtype=np.uint8)
+    packed = np.packbits(np.unpackbits(values[:, None], axis=1)[:, 8 - bits :])
+    header = struct.pack(">IIBBBBB", 2**bits, 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", struct.pack(">H", 1)), (b"IDAT", zlib.compress(b"\0" + packed.tobytes()))]
+    (tmp_path / "film.png").write_bytes(png.SIGNATURE + b"".join(png.chunk(*pair) for pair in [*chunks, (b"IEND", b"")]))
+    expected = values.astype(int) * 255 // (2**bits - 1)
+    expected[1] = 0
+    assert read(tmp_path / "film.png").tolist() == [expected.tolist()]
+
+
+def test_hidden_values_say_nothing_about_white(tmp_path):
+    values, hidden = of_bits(12), FILM % 2 == 1
+    stack = np.stack([np.where(hidden, 65535, values)] * 3 + [np.where(hidden, 0, 65535)], axis=-1).astype(np.uint16)
+    stack[0, :2] = [[0, 0, 0, 65535], [4095, 4095, 4095, 65535]]
+    expected = np.where(hidden, 0, FILM)
+    expected[0, :2] = 0, 255
+    assert np.abs(read(write_png(tmp_path / "film.png", stack, 6)) - expected).max() <= 1
+
+
+def test_an_sbit_that_cannot_be_is_none(tmp_path):
+    for bits in (0, 17, 20):
+        chunk = (b"sBIT", bytes([bits]))
+        assert np.abs(read(write_png(tmp_path / "film.png", of_bits(12)[..., None], 0, [chunk])) - FILM).max() <= 1

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from study_folders import rows_of, write_image
 
 from bones.data.studies import find
@@ -43,6 +44,13 @@ def test_what_is_an_image(name, in_tmp):
     Path("r/alone", name).write_bytes(bytes(128) + b"DICM")
     expected = [("r/alone", f"r/alone/{name}"), ("r/p", "r/p/image1.png"), ("r/p", f"r/p/{name}")]
     assert sorted(rows_of(find(["r"]))) == sorted(expected)
+
+
+def test_images_without_an_ending(in_tmp):
+    for form in ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "JPEG2000"):
+        Path("r", form).mkdir(parents=True)
+        Image.new("L", (20, 20), 90).save(Path("r", form, "IMG0001"), format=form)
+    assert len(find(["r"])) == 6
 
 
 def test_a_dicom_medium(in_tmp, caplog):
