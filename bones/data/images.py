@@ -166,6 +166,8 @@ def read_pillow(file, declared=None):
         elif mode.startswith("I") or mode == "F":  # one channel of more than 8 bits: I;16, I;16B, I or F
             is_inverted = image.format == "TIFF" and image.tag_v2.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
             declared = 16 if image.format == "PPM" else declared  # which names its white; Pillow makes it 65,535
+            if image.format == "TIFF" and 8 < (bits := image.tag_v2.get(tiff.BITS, (1,))[0]) < 16:  # packed
+                declared = bits
             grey, bits = to_image(np.asarray(image), opacity(image), declared, is_inverted)
         else:
             return Picture(upright(to_grey(image), image), mode, notes=notes)
