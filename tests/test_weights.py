@@ -41,7 +41,8 @@ def test_plain_keras_gives_the_recorded_probabilities(recorded):
     assert (recorded["decision"] == np.where(recorded["probability"] >= record["threshold"], "Positive", "Negative")).all()
 
 
-@pytest.mark.parametrize("backend", [None, "tensorflow"])  # None: OpenVINO where it is installed
+# None: OpenVINO where it is installed
+@pytest.mark.parametrize("backend", [None, pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_the_command_prints_the_recorded_lines(recorded, backend, in_tmp):
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     environment |= {"KERAS_BACKEND": backend} if backend else {}

@@ -66,12 +66,18 @@ def installed(*names):
     return [name for name in names if importlib.util.find_spec(name)]
 
 
-@pytest.mark.parametrize("backend", installed("tensorflow", "openvino", "jax"))
+def slow_but_openvino(backend):
+    """The backend that reported to others, and as slow tests the rest."""
+    return pytest.param(backend, marks=[] if backend == "openvino" else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("backend", map(slow_but_openvino, installed("tensorflow", "openvino", "jax")))
 def test_scoring(backend, watched, trained, phantoms, run):
     study = next((phantoms / "valid" / "XR_HUMERUS").glob("*/*"))
     assert watched(ROOT / "model_test.py", run, study, backend=backend) == ""
 
 
+@pytest.mark.slow
 def test_training_checking_and_drawing(watched, phantoms, run, in_tmp):
     network = ["--network", "efficientnet_lite0", "--weights", "none", "--size", "32"]
     arguments = ["--data", phantoms, *network, "--epochs", "1", "--out", "new"]
@@ -86,6 +92,7 @@ def test_exporting(watched, run):
     assert watched(ROOT / "export.py", run, "--format", "openvino") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not installed("gradio"), reason="Gradio is optional: requirements/extra.txt")
 def test_the_page(watched, run):
     with socket.socket() as probe:
