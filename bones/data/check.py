@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
 from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, picture
-from bones.data.images import CONTRAST, DARK, exposure, is_black, read
+from bones.data.images import CONTRAST, DARK, is_black, read
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import in_threads
 from bones.data.roots import as_list, data_roots, paths_from_root
@@ -110,11 +110,10 @@ def examine_image(path):
         return {"other": str(error)}
     except (UnreadableImageError, OSError) as error:
         return {"reason": str(error)}
-    contrast, brightest = exposure(picture.grey)
     return {
         **{"mode": picture.mode, "width": picture.grey.width, "height": picture.grey.height, "sha256": digest},
-        **{"hash": perceptual_hash(picture.grey), "contrast": contrast, "brightest": brightest},
-        **{"bits": picture.bits, "depth": picture.depth, "notes": picture.notes},
+        **{"hash": perceptual_hash(picture.grey), "contrast": picture.contrast},
+        **{"brightest": picture.brightest, "bits": picture.bits, "depth": picture.depth, "notes": picture.notes},
     }
 
 

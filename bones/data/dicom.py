@@ -169,6 +169,11 @@ def inflated(content):
     return io.BytesIO(PLAIN_HEAD + plain)
 
 
+def photometric(dataset):
+    """PhotometricInterpretation as the standard writes it, also of a file with small letters or a space before its number."""
+    return term(dataset, "PhotometricInterpretation").replace("MONOCHROME ", "MONOCHROME")
+
+
 def check_header(dataset):
     """Raise DicomError unless a data set describes pixels that are supported here."""
     if not any(name in dataset for name in PIXELS):
@@ -176,9 +181,7 @@ def check_header(dataset):
     missing = [name for name in NEEDED if dataset.get(name) in (None, "")]
     if missing:
         raise DicomError(f"its header lacks {', '.join(missing)}")
-    # Also where it has small letters, or a space before its number.
-    kind = term(dataset, "PhotometricInterpretation").replace("MONOCHROME ", "MONOCHROME")
-    dataset.PhotometricInterpretation = kind
+    kind = dataset.PhotometricInterpretation = photometric(dataset)
     samples, size = dataset.SamplesPerPixel, dataset.Rows * dataset.Columns
     for wrong, reason in (
         ("PixelData" not in dataset, "its pixels are floating-point numbers (expected integers of 1 to 16 bits)"),
@@ -319,7 +322,7 @@ def write_decoded(path):
     limit_memory()
     pydicom, file = library(), io.BytesIO()
     dataset = pydicom.dcmread(path, specific_tags=TAGS)
-    dataset.PhotometricInterpretation = term(dataset, "PhotometricInterpretation").replace("MONOCHROME ", "MONOCHROME")
+    dataset.PhotometricInterpretation = photometric(dataset)
     np.save(file, pydicom.pixels.pixel_array(dataset, index=0))
     sys.stdout.buffer.write(file.getbuffer())
 

@@ -1,22 +1,13 @@
 """Which files of a folder are images: by the ending of the name, or whatever the name by their first bytes."""
 
+from bones.data import jpeg, png, tiff
 from bones.data.dicom import MAGIC, SUFFIXES
 
 PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".j2k", ".gif", ".pgm", ".ppm"}
 IMAGE_SUFFIXES = PICTURES | SUFFIXES
 EXPECTED = "expected .png, .jpg, .tif, .bmp, .webp, .jp2, .gif or DICOM files"
-# PNG, JPEG, TIFF, BigTIFF, JPEG 2000 as a file and as a stream, GIF
-SIGNATURES = (
-    b"\x89PNG\r\n",
-    b"\xff\xd8\xff",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"\0\0\0\x0cjP  ",
-    b"\xff\x4f\xff\x51",
-    b"GIF8",
-)
+JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # as a file, as a stream
+SIGNATURES = (png.SIGNATURE, jpeg.SIGNATURE, *tiff.SIGNATURES, *JPEG2000, b"GIF8")
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "dicomdir"}
 
 

@@ -14,7 +14,7 @@ from PIL import Image  # decodes PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, GIF and 
 from bones.data import dicom, jpeg, png, tiff
 from bones.data.file_kinds import is_image
 from bones.data.grey_levels import to_image
-from bones.system.errors import DicomError, NotARadiographError, UnreadableImageError, said
+from bones.system.errors import DicomError, NotARadiographError, UnreadableImageError, short_message
 
 FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM"]
 MAX_FILE_BYTES = 2**30  # of a file, which is read into memory
@@ -44,6 +44,8 @@ class Picture:
     bits: int = 8  # that its values use
     depth: int = 8  # bits of a value in the file; 16 stands for all that are more than 8
     notes: tuple = ()  # what is to be reported of it
+    contrast: int = 0  # grey levels from the 1st to the 99th percentile
+    brightest: int = 0  # grey level
 
 
 def read(path):
@@ -76,9 +78,11 @@ def read(path):
         raise UnreadableImageError(reason) from None
     except Exception as error:  # on damaged files, decoders raise nearly any; the other images go on
         known = isinstance(error, DicomError)
-        reason = said(error) if known else f"damaged, or of a kind that is not supported ({said(error)})"
+        reason = short_message(error) if known else f"damaged, or of a kind that is not supported ({short_message(error)})"
         raise UnreadableImageError(reason) from None
-    return dataclasses.replace(picture, notes=(*picture.notes, *exposure_notes(picture.grey)))
+    contrast, brightest = exposure(picture.grey)
+    notes = (*picture.notes, *exposure_notes(contrast, brightest))
+    return dataclasses.replace(picture, notes=notes, contrast=contrast, brightest=brightest)
 
 
 def read_grey(path):
@@ -238,9 +242,8 @@ def frame_note(frames):
     return (f"frame 1 of {frames}",) if frames > 1 else ()
 
 
-def exposure_notes(grey):
+def exposure_notes(contrast, brightest):
     """Notes on an image whose decision would be about nothing."""
-    contrast, brightest = exposure(grey)
     blank = (f"near-blank: contrast {contrast} of 255",) if contrast < CONTRAST else ()
     return (*blank, f"near-black: brightest level {brightest} of 255") if is_black(brightest) else blank
 

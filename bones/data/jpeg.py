@@ -10,7 +10,7 @@ from PIL import Image  # the limit of an image's size
 
 from bones.system.errors import UnreadableImageError
 
-SIGNATURE = b"\xff\xd8\xff"
+SIGNATURE, END = b"\xff\xd8\xff", b"\xff\xd9"
 DAMAGE = re.compile(r"premature end|Corrupt JPEG data(?!: \d+ extraneous bytes)", re.IGNORECASE)
 SOS, PROGRESSIVE = 0xDA, 0xC2  # markers: start of scan, start of a frame of progressive scans
 LONE = {0x01, *range(0xD0, 0xDA)}  # markers without a segment
@@ -31,8 +31,8 @@ def check(content):
         simplejpeg.decode_jpeg(content, colorspace="GRAY", strict=True)
     except ValueError as error:  # libjpeg's errors and warnings; of what it does not support, Pillow says more
         if DAMAGE.search(str(error)):
-            truncated = "marker" if content.rstrip(b"\0").endswith(b"\xff\xd9") else f"{len(content):,} bytes"
-            reason = "its pixels are damaged: data are missing" if truncated == "marker" else f"ends after {truncated}"
+            has_end = content.rstrip(b"\0").endswith(END)
+            reason = "its pixels are damaged: data are missing" if has_end else f"ends after {len(content):,} bytes"
             raise UnreadableImageError(reason) from None
     if lacks_scans(content):
         raise UnreadableImageError("its pixels are damaged: scans of a progressive JPEG are missing")

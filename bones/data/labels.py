@@ -9,7 +9,7 @@ import pandas as pd
 
 from bones.data.layouts import LABELS, label_of
 from bones.data.roots import data_roots, path_in_roots, paths_from_root
-from bones.system.errors import DataError, said
+from bones.system.errors import DataError, short_message
 
 WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of corrections
 
@@ -50,7 +50,7 @@ def read_labels(file, root):
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. {form}") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise DataError(f"{file} is not a CSV table ({said(error)}). {form}") from None
+        raise DataError(f"{file} is not a CSV table ({short_message(error)}). {form}") from None
     rows = rows[(rows != "").any(axis=1)]
     header = [name.strip().lower() for name in rows.iloc[0]] if len(rows) else []
     if "study" in header and "label" in header:

@@ -52,6 +52,11 @@ def data_root(path):
     raise DataError(f"{path} contains neither train/ nor valid/, and no folder just below it does. {advice}")
 
 
+def types_in_words(study_types, between=" "):
+    """Study types, or ["all"], for a sentence."""
+    return "all study types" if list(study_types) == ["all"] else between.join(study_types)
+
+
 def split_folder(root, split):
     """MURA's folder of a split."""
     folder = root / FOLDERS[split]

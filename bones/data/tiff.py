@@ -16,16 +16,16 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION = 256, 257, 2
 ROWS, STRIP_BYTES, PLANES, EXTRA_SAMPLES, TABLES = 278, 279, 284, 338, 347
 WHITE_IS_ZERO, SEPARATE, ASSOCIATED, UNASSOCIATED, JPEG = 0, 2, 1, 2, 7  # values of them
 UNSUPPORTED = "a TIFF file that is damaged, or of a kind that is not supported; save it as PNG"
-logging.getLogger("tifffile").disabled = True  # its messages are about the structure of files
 
 
 def read(path):
     """The first page of a TIFF file.
 
-    Returns: (values, alpha, page): (height, width) or (height, width, 3), the same of opacity or None, and {name: value} of its
+    Returns: (values, alpha, about): (height, width) or (height, width, 3); (height, width) of opacity, or None; and a dict with
         bits, orientation, inverted (whether the smallest value is white) and pages.
     Raises: UnreadableImageError when it is neither grey nor RGB, or cannot be decoded; Image.DecompressionBombError.
     """
+    logging.getLogger("tifffile").disabled = True  # its messages are about the structure of files
     try:
         with tifffile.TiffFile(path) as file:
             return read_page(file.pages[0], len(file.pages))

@@ -83,9 +83,13 @@ def with_remarks(views, remarks):
     texts = {"fault": [""] * len(views), "note": [""] * len(views)}
     for place, kind, text in remarks.itertuples(index=False):
         column = texts["fault" if kind == UNREADABLE else "note"]
-        text = f"{LEFT_OUT}: {text}" if kind == LEFT_OUT else text
-        column[place] = f"{column[place]}; {text}" if column[place] else text
+        column[place] = joined(column[place], f"{LEFT_OUT}: {text}" if kind == LEFT_OUT else text)
     return views.assign(**texts)
+
+
+def joined(*texts):
+    """Those of some texts that are not empty, as one."""
+    return "; ".join(filter(None, texts))
 
 
 def is_left_out(views):
@@ -105,8 +109,7 @@ def note_repeated(views, pixels, places):
     for place in places:
         earlier = first.setdefault((views["study"].iloc[place], pixels[place].tobytes()), place)
         if earlier != place:
-            same = f"the same picture as {Path(views['path'].iloc[earlier]).name}"
-            notes[place] = f"{notes[place]}; {same}" if notes[place] else same
+            notes[place] = joined(notes[place], f"the same picture as {Path(views['path'].iloc[earlier]).name}")
     return views.assign(note=notes)
 
 

@@ -7,7 +7,7 @@ import keras
 from keras import layers, regularizers
 
 from bones.networks.parts import load_weights, output_layer, pooled, standardise_layer
-from bones.system.errors import WeightsError, said
+from bones.system.errors import WeightsError, short_message
 
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
 # expect ("torch" mode of keras.applications.imagenet_utils.preprocess_input).
@@ -78,7 +78,7 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
         raise
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise WeightsError(
-            f"the ImageNet weights of {name} cannot be downloaded ({said(error)}).\n"
+            f"the ImageNet weights of {name} cannot be downloaded ({short_message(error)}).\n"
             "Expected network access, or the file in ~/.keras/models from an earlier download.\n"
             "Pass --weights none to start from random weights, or --weights FILE with a local file."
         ) from None

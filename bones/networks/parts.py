@@ -8,7 +8,7 @@ import h5py  # reads weights files, which Keras writes as HDF5
 import keras
 from keras import layers
 
-from bones.system.errors import WeightsError, said
+from bones.system.errors import WeightsError, short_message
 from bones.system.files import printable
 
 
@@ -88,7 +88,7 @@ def load_weights(network, path, base=None):
             advice = "Pass the --network that the weights are of, or other weights."
             raise WeightsError(f"{path} contains {printable(found)}, not {network.name}. {advice}") from None
         raise WeightsError(
-            f"{path} does not contain weights for {network.name} ({said(error)}).\n"
+            f"{path} does not contain weights for {network.name} ({short_message(error)}).\n"
             f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
         ) from None
     return network

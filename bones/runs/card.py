@@ -3,6 +3,7 @@
 Source: Mitchell et al. 2019, arXiv 1810.03993, for the content of a card.
 """
 
+from bones.data.layouts import types_in_words
 from bones.data.roots import in_words
 from bones.runs.options import SHARED
 from bones.scores.text import as_table, groups_table, markdown_table, parts_table, pointing_table
@@ -88,7 +89,7 @@ def card(name, record, report, pointed=None):
     return CARD.format(
         name=name,
         network=f"`{options.network}` at {options.size} px",
-        study_types=" ".join(options.study_type).replace("all", "all study types"),
+        study_types=types_in_words(options.study_type),
         phantom=PHANTOM if data.phantom else "",
         data=data.phantom or f"`{in_words(data.roots)}`",
         counts=counts_table(data),

@@ -13,7 +13,7 @@ import numpy as np
 
 from bones.runs.folder import HISTORY
 from bones.system import files
-from bones.system.errors import RunError, said
+from bones.system.errors import RunError, short_message
 
 
 def save_network(run, network, name):
@@ -48,7 +48,7 @@ def load_network(run, name="best.h5"):
         with hide_tensorflow():
             network = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # h5py, json and Keras each raise their own
-        reason = said(error)
+        reason = short_message(error)
         raise RunError(
             f"{path} is not a network that Keras loads ({reason}). Restore it from a copy, or train again."
         ) from None
@@ -105,7 +105,7 @@ def load_state(run, variables):
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("its arrays differ in shape from the network's")
     except Exception as error:  # zipfile, numpy and json each raise their own
-        raise RunError(f"{path} cannot be resumed from ({said(error)}). Train again into another --out.") from None
+        raise RunError(f"{path} cannot be resumed from ({short_message(error)}). Train again into another --out.") from None
     if notes["history"] and not (run / "best.h5").exists():
         raise RunError(f"{run / 'best.h5'} is missing; restore it from a copy, or train again into another --out.")
     for variable, array in zip(variables, arrays, strict=True):

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError  # types and ranges, strictly
 
 from bones.runs.options import STRICT, Options, as_tuple, expected
-from bones.system.errors import RunError, said
+from bones.system.errors import RunError, short_message
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "fracatlas"  # the run that comes with the repository
 
@@ -114,7 +114,7 @@ def read_json(path):
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}. Expected a file that our scripts write.") from None
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({said(error)}). Restore it from a copy, or train again.") from None
+        raise RunError(f"{path} is not valid JSON ({short_message(error)}). Restore it from a copy, or train again.") from None
     if not isinstance(content, dict):
         raise RunError(f"{path} is not a JSON object. Restore it from a copy, or train again.")
     return content

@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image  # pictures for the page
 
 from bones.data import images, sizes
+from bones.data.layouts import types_in_words
 from bones.data.pixels import Rows
 from bones.data.roots import in_words
 from bones.evaluation import overlays
@@ -41,9 +42,9 @@ class Page:
         # One view at a time: otherwise the network would be compiled for each number of views.
         self.classifier = Classifier(run, batch_size=1, with_maps=True)
         self.record = self.classifier.record
-        types, data = ", ".join(self.record.options.study_type), self.record.data
+        types, data = types_in_words(self.record.options.study_type, ", "), self.record.data
         data = "phantoms" if data.phantom else in_words(data.roots)
-        self.training_data = f"{'all study types' if types == 'all' else types} of {data}"
+        self.training_data = f"{types} of {data}"
         self.reliability_note = reliability_note(run, self.record)
 
     def answer(self, paths):

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 
-from bones.system.errors import MissingPackageError, said
+from bones.system.errors import MissingPackageError, short_message
 
 BACKENDS = ("tensorflow", "jax", "torch", "openvino")
 # Names of the exceptions of TensorFlow and JAX, PyTorch, Python.
@@ -56,5 +56,5 @@ def require(module, what):
         return found
     except ImportError as error:
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
-        fault = "is not installed" if is_absent else f"does not load ({said(error)})"
+        fault = "is not installed" if is_absent else f"does not load ({short_message(error)})"
         raise MissingPackageError(f"{module} {fault}, and {what} needs it: pip install -r requirements/extra.txt") from None

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from bones.system import scripts
-from bones.system.errors import HostsError, said
+from bones.system.errors import HostsError, short_message
 from bones.system.hosts import HEARTBEAT_SECONDS, START, announce, wait_for_hosts
 
 LOST = (
@@ -52,7 +52,7 @@ def join(one):
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except RuntimeError as error:
-        raise HostsError(f"--hosts: JAX could not start at {one.coordinator} ({said(error)}). Try again.") from None
+        raise HostsError(f"--hosts: JAX could not start at {one.coordinator} ({short_message(error)}). Try again.") from None
     scripts.on_exit(leave)
     if one.number:
         print("Only the first host prints. If JAX aborts this process, another host has ended.", file=sys.stderr)

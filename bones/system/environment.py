@@ -50,8 +50,7 @@ def prepare():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone of TensorFlow's messages
     for name in UNSET:
         os.environ.pop(name, None)
-    if NO_TELEMETRY not in sys.modules:
-        sys.modules[NO_TELEMETRY] = None  # OpenVINO then takes its own stub, as where the package is not installed
+    sys.modules.setdefault(NO_TELEMETRY, None)  # OpenVINO then takes its own stub, as where the package is not installed
     # Under python -W error, the first deprecation in a library would end a script.
     warnings.filters[:] = [one for one in warnings.filters if one[0] != "error" or one[2] not in GENERAL]
     if not os.path.isabs(os.path.expanduser("~")):  # no HOME, and a user without an entry, as in a container
@@ -84,7 +83,7 @@ def settle():
     if "matplotlib" in sys.modules:
         sys.modules["matplotlib"].rcdefaults()
     keras = sys.modules.get("keras")
-    if keras is not None and hasattr(keras, "config"):
+    if keras is not None:
         keras.config.set_image_data_format("channels_last")
         keras.config.set_floatx("float32")
         keras.config.set_epsilon(1e-7)
@@ -95,7 +94,6 @@ def without_notices():
     """Standard error without NOTICES while TensorFlow starts; all other lines pass at once, also where the process crashes.
 
     They are written by C++ code, which no log level and no Python stream reaches: a process filters the file descriptor.
-    Yields: a file descriptor of the standard error that is not filtered.
     """
     sys.stderr.flush()
     plain = os.dup(2)
@@ -103,7 +101,7 @@ def without_notices():
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=plain) as filtering:
         os.dup2(filtering.stdin.fileno(), 2)
         try:
-            yield plain
+            yield
             list_devices()
         finally:
             sys.stderr.flush()

@@ -1,12 +1,12 @@
 """All exceptions of this repository. Messages say what happened, what was expected and what to do."""
 
-SAID = 300  # most characters of a library's message in ours
+MAX_MESSAGE = 300  # most characters of a library's message in ours
 
 
-def said(error):
-    """What another library's exception says, on one line: its first one, without what makes it longer than SAID characters."""
+def short_message(error):
+    """The first line of another library's exception, cut at MAX_MESSAGE characters."""
     first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return first if len(first) <= SAID else f"{first[:SAID]}..."
+    return first if len(first) <= MAX_MESSAGE else f"{first[:MAX_MESSAGE]}..."
 
 
 class BonesError(Exception):

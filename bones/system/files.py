@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock  # one process at a time
 
-from bones.system.errors import FileError, said
+from bones.system.errors import FileError, short_message
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +53,10 @@ def locked(path, timeout=-1):
         if error.errno not in NO_LOCKS:
             raise
         warn_without_locks(Path(path).parent)
-        yield
-        return
     try:
         yield
     finally:
-        lock.release()
+        lock.release()  # does nothing where it was not acquired
 
 
 @functools.cache
@@ -136,7 +134,7 @@ def read_table(path, columns, hint, **options):
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}. {hint}") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise FileError(f"{path} is not a CSV table ({said(error)}). {hint}") from None
+        raise FileError(f"{path} is not a CSV table ({short_message(error)}). {hint}") from None
     missing = [column for column in columns if column not in table]
     if missing:
         raise FileError(f"{path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}. {hint}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bones.system import files
-from bones.system.errors import FileError, said
+from bones.system.errors import FileError, short_message
 from bones.system.files import PARTIAL, printable, read_table, scratch_folder, whole_file, whole_folder
 
 
@@ -110,5 +110,5 @@ def test_tables_of_spreadsheets(encoding, tmp_path):
 
 
 def test_what_a_library_says_is_one_short_line():
-    assert said(ValueError("first\nsecond")) == "first" and said(KeyError()) == "KeyError"
-    assert len(said(ValueError("x" * 402_216))) < 320
+    assert short_message(ValueError("first\nsecond")) == "first" and short_message(KeyError()) == "KeyError"
+    assert len(short_message(ValueError("x" * 402_216))) < 320
