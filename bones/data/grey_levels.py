@@ -30,7 +30,7 @@ def to_image(values, alpha=None, declared=None, inverted=False):
 def white_of(values, declared=None):
     """The value of white: the greatest of the declared bits, or else of the least number of bits that all values fit into.
 
-    Images of 10, 12 or 14 bits are often saved in files of 16 without a word: `Image.fromarray(dataset.pixel_array)` does so.
+    Images of 10, 12 or 14 bits are often saved in files of 16 that do not declare it, as by `Image.fromarray(...).save`.
     At least 8 bits are assumed. Of floats of 0 to 2 that are no whole numbers, 1 is white, or the greatest one above.
     """
     low, top = values.min(), values.max()

@@ -76,7 +76,7 @@ def read(path):
         truncated = "truncated" in str(error)
         reason = f"ends after {path.stat().st_size:,} bytes" if truncated else error.strerror or str(error)
         raise UnreadableImageError(reason) from None
-    except Exception as error:  # on damaged files, decoders raise nearly any; the other images go on
+    except Exception as error:  # decoders raise nearly any on damaged files; other images are still read
         known = isinstance(error, DicomError)
         reason = short_message(error) if known else f"damaged, or of a kind that is not supported ({short_message(error)})"
         raise UnreadableImageError(reason) from None

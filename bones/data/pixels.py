@@ -217,7 +217,7 @@ def in_threads(work, images, words):
 
 
 def describe(views, remarks, what):
-    """The message that lists remarks on views. Args: what: is said of them all."""
+    """The message that lists remarks on views. Args: what: what they have in common, such as "cannot be decoded"."""
     paths = views["path"].iloc[remarks["place"]]
     common = os.path.commonpath([os.path.dirname(path) for path in views["path"]]) or "."
     names = [printable(os.path.relpath(path, common)) for path in paths]

@@ -66,7 +66,7 @@ def write(run, predictions, content):
         run.write_predictions(predictions[PREDICTIONS])
         run.write_json("scores.json", content)
         card.write(run)
-    except (RunError, FileError) as error:  # such as of a read-only folder: the scores are printed all the same
+    except (RunError, FileError) as error:  # such as of a read-only folder: the scores are still printed
         return str(error)
     return ""
 

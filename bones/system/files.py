@@ -40,7 +40,7 @@ def whole_file(target):
 
 @contextlib.contextmanager
 def locked(path, timeout=-1):
-    """Hold a lock file, where the file system has locks; where it has none, say so once and go on.
+    """Hold a lock file. On a file system without locks, print a warning once and continue without.
 
     Args:
         timeout: seconds to wait for another process; -1 for ever.
