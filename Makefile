@@ -5,7 +5,7 @@
 # make coverage  branch coverage of the rooms that numbers depend on: scores, splits, layouts, images, schedules, records
 # make numbers  regenerate the numbers of README.md and docs/ from their records; fails where a page differed
 # make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes
-# Both set up .venv first; needed are Python 3.11 or later and make. PYTHON=python3.12 make demo picks another Python.
+# Both set up .venv first; needed are Python 3.11 to 3.13 and make. PYTHON=python3.12 make demo picks another Python.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -44,7 +44,7 @@ clean:
 	rm -rf .venv data/cache data/phantom data/phantom_demo
 
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -26,6 +26,7 @@ import sys
 from bones.runs import record
 from bones.system import scripts
 from bones.system.errors import RunError
+from bones.system.files import from_here
 
 SEVERAL = ("data", "study_type", "groups", "boxes")  # options with several values
 
@@ -113,7 +114,7 @@ def runs_and_studies(paths):
     if studies and not os.path.exists(studies[0]):
         return studies[:1], studies[1:]  # `existing` says so
     record.check_is_run(record.SHIPPED)
-    shipped = os.path.relpath(record.SHIPPED)
+    shipped = from_here(record.SHIPPED)
     print(f"model_test.py: no run is named, so {shipped} is used; its MODEL_CARD.md says what it can do.", file=sys.stderr)
     return [shipped], studies
 

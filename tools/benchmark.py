@@ -60,7 +60,7 @@ class Engine:
         environment = dict(os.environ)
         if job["engine"] == "ours, openvino":
             environment["KERAS_BACKEND"] = "openvino"
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process runs)
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (open as long as the process runs)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tools.benchmark_peers", json.dumps(job)],
             cwd=CHECKOUT,
@@ -122,7 +122,7 @@ def main(argv=None):
                     print(markdown_table(as_cells(rows)) + "\n", flush=True)
     finally:
         if options.json:
-            Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+            Path(options.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             print(f"Wrote {options.json}")
 
 

@@ -213,7 +213,7 @@ def walk(rows, batch_size):
     for place in range(len(batches)):
         batches[place]
     seconds = (time.perf_counter() - start) / len(batches)
-    return seconds, int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return seconds, int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def load_opencv(job):

@@ -26,7 +26,7 @@ def main(argv=None):
     parser.add_argument("run", metavar="RUN", help="run folder of mura.py")
     options = parser.parse_args(argv)
     backend.choose()
-    print(compare(RunFolder.open(options.run)).to_csv(index=False), end="")
+    print(compare(RunFolder.open(options.run)).to_csv(index=False, lineterminator="\n"), end="")
 
 
 def compare(run):

@@ -288,7 +288,9 @@ def decode_in_subprocess(path):
             stderr=subprocess.DEVNULL,
             timeout=TIMEOUT_SECONDS,
             env=os.environ | checkout | single,  # each thread of OpenBLAS would take address space
-            start_new_session=True,  # Ctrl-C must not stop the decoder, which would make the image look damaged
+            # Ctrl-C must not stop the decoder, which would make the image look damaged. The flag is Windows's.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
     except subprocess.TimeoutExpired:
         raise DicomError(f"its pixels were not decoded within {TIMEOUT_SECONDS} seconds") from None

@@ -218,8 +218,11 @@ def in_threads(work, images, words):
 
 def describe(views, remarks, what):
     """The message that lists remarks on views. Args: what: what they have in common, such as "cannot be decoded"."""
-    paths = views["path"].iloc[remarks["place"]]
-    common = os.path.commonpath([os.path.dirname(path) for path in views["path"]]) or "."
-    names = [printable(os.path.relpath(path, common)) for path in paths]
-    lines = [f"  {name}   {reason}" for name, reason in zip(names, remarks["text"], strict=True)]
-    return f"{len(remarks)} of {len(views)} images under {printable(common)} {what}:\n" + "\n".join(lines)
+    paths, where = views["path"].iloc[remarks["place"]], ""
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in views["path"]]) or "."
+        paths, where = [os.path.relpath(path, common) for path in paths], f" under {printable(common)}"
+    except ValueError:  # one data root is absolute and another relative, or they are on two drives of Windows
+        pass
+    lines = [f"  {printable(path)}   {reason}" for path, reason in zip(paths, remarks["text"], strict=True)]
+    return f"{len(remarks)} of {len(views)} images{where} {what}:\n" + "\n".join(lines)

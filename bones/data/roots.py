@@ -1,5 +1,6 @@
 """Several data roots used as one: a patient belongs to a root, whose name begins the patient's and the paths of its views."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -19,9 +20,9 @@ def data_roots(paths):
     """
     roots = [data_root(path) for path in as_list(paths)]
     places = [root.resolve() for root in roots]
-    for place in places:
-        if places.count(place) > 1:
-            raise DataError(f"{place} is named twice; name each data root once.")
+    for one, other in itertools.combinations(places, 2):
+        if one.samefile(other):  # macOS and Windows ignore case
+            raise DataError(f"{one} is named twice; name each data root once.")
     return dict(zip(names(places), roots, strict=True))
 
 
@@ -37,7 +38,7 @@ def names(places):
     depth, found = 0, [""] * len(places)
     while len(set(found)) < len(places):
         depth += 1
-        found = ["/".join(place.parts[-depth:]) for place in places]
+        found = ["/".join(part.rstrip("\\") for part in place.parts[-depth:]) for place in places]
     return found
 
 

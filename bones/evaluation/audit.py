@@ -134,13 +134,13 @@ def show_audit(run, selection):
         changed = views.assign(probability=classifier.predict(pixels))
         rows.append(compare(name, views, changed, report["threshold"]))
     table = pd.DataFrame(rows)
-    run.write_csv("audit.csv", table)
-    some = views["path"].iloc[np.unique(np.linspace(0, len(views) - 1, 4).astype(int))]
-    run.write_image("audit.png", examples([images.read_grey(path) for path in some]))
     print(f"{report['split']} studies of {report['data']}{phantom.mark(report['phantom'])}")
     print(f"AUROC on unchanged images {as_text(report['studies']['auroc'])}\n")
     print(table.to_string(index=False))
     print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network uses features there.")
     print("Mirroring and inverting show what it is invariant to. audit.png shows the changes.")
+    run.write_csv("audit.csv", table)
+    some = views["path"].iloc[np.unique(np.linspace(0, len(views) - 1, 4).astype(int))]
+    run.write_image("audit.png", examples([images.read_grey(path) for path in some]))
     print(f"Wrote {run / 'audit.csv'} and audit.png.")
     print_again(run, selection, "--suspects", "20")

@@ -29,10 +29,10 @@ def csv_file(file):
         file: its path, or one of STANDARD_OUTPUT.
     Raises: FileError when the file exists, or cannot be written.
     """
-    # Without quotes, a carriage return in a name would end the row.
-    options = {"index": False, "header": False, "quoting": csv.QUOTE_NONNUMERIC}
+    # Without quotes, a carriage return in a name would end the row. Windows's standard output ends lines itself.
+    options = {"index": False, "header": False, "quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
     if file in STANDARD_OUTPUT:
-        pd.DataFrame(columns=COLUMNS).to_csv(sys.stdout, index=False)
+        print(",".join(COLUMNS))
         yield lambda table: table.to_csv(sys.stdout, **options)
         return
     if Path(file).exists():
@@ -43,7 +43,7 @@ def csv_file(file):
         except OSError as error:
             raise FileError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
         with out:
-            pd.DataFrame(columns=COLUMNS).to_csv(out, index=False)
+            print(",".join(COLUMNS), file=out)
             yield lambda table: table.to_csv(out, **options)
 
 

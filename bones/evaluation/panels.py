@@ -89,9 +89,9 @@ def ending(name, length):
 
 
 def free_name(study, taken):
-    """An unused file name for a study's panel, from the last two parts of its path. It is added to `taken`."""
+    """An unused file name for a study's panel, from the last two parts of its path. It is added to `taken`, in lower case."""
     stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(study).resolve().parts[-2:]), flags=re.ASCII)[-100:].lstrip("-.") or "study"
     ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    name = next(f"{stem}{end}.png" for end in ends if f"{stem}{end}.png" not in taken)
-    taken.add(name)
+    name = next(name for end in ends if (name := f"{stem}{end}.png").lower() not in taken)
+    taken.add(name.lower())  # macOS and Windows ignore case
     return name

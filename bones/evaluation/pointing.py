@@ -102,8 +102,6 @@ def show_pointing(run, selection, files=None):
             name = kind + f", within {margin} px" * bool(margin)
             found[name] = {"cells": list(values.shape[1:]), **pointing(views, peaks, boxes, sides, margin)}
     described = {"views": len(views), "split": selection.split, "data": in_words(roots.values())}
-    run.write_json("pointing.json", described | {"maps": found})
-    card.write(run)
     mark = phantom.mark(phantom.describe(list(roots.values())))
     where = ", ".join(map(str, roots.values()))
     print(f"{len(views)} abnormal {selection.split} views of {where}{mark}: position of each map's maximum\n")
@@ -111,6 +109,8 @@ def show_pointing(run, selection, files=None):
     first = next(iter(found.values()))
     print(f"\nBoxes cover {first['area']:.3f} of an image; {first['middle']:.3f} of them contain the image's centre.")
     print("Other images' boxes: the baseline of where injuries are in general. Gain: hits above this baseline.")
+    run.write_json("pointing.json", described | {"maps": found})
+    card.write(run)
     print(f"Wrote {run / 'pointing.json'}.")
 
 

@@ -23,6 +23,7 @@ def show_suspects(run, selection, count):
     called = study_probabilities(views)
     order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[:count]
     table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
+    print(table.to_string(index=False))  # before writing: the run folder may be read-only
     run.write_csv("suspects.csv", table)
     # One row per view, in the table's order.
     shown = table[["study", "label", "probability"]].merge(views[["study", "path"]], on="study")
@@ -31,7 +32,6 @@ def show_suspects(run, selection, count):
         for study, label, probability in zip(shown["study"], shown["label"], shown["probability"], strict=True)
     ]
     run.write_image("suspects.png", sizes.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
-    print(table.to_string(index=False))
     print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: review them with a radiologist.")
     print("Correct the label column in a copy, keep only the rows you are sure of, and pass it as --labels.")
     print_again(run, selection, "--labels", "FILE.csv")

@@ -161,7 +161,7 @@ class RunFolder:
 
     def write_csv(self, name, table):
         with self.writing(name) as partial:
-            table.to_csv(partial, index=False, errors="surrogateescape")
+            table.to_csv(partial, index=False, errors="surrogateescape", lineterminator="\n")
 
     def read_history(self):
         """history.csv: one row per epoch, from 1."""

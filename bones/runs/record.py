@@ -110,7 +110,7 @@ def describe_fault(error, content):
 def read_json(path):
     """Content of a JSON file of a run. Raises: RunError when it is missing or not a JSON object."""
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}. Expected a file that our scripts write.") from None
     except ValueError as error:

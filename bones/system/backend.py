@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import platform
 import sys
 
 from bones.system.errors import MissingPackageError, short_message
@@ -34,10 +35,20 @@ def choose(preferred=None):
             f"KERAS_BACKEND is {name}; expected one of {', '.join(BACKENDS)}. Set one of them, or unset it."
         )
     if importlib.util.find_spec(name) is None:
-        raise MissingPackageError(
-            f"KERAS_BACKEND is {name}, which is not installed: pip install {name}. Or unset KERAS_BACKEND."
-        )
+        raise MissingPackageError(not_installed(name))
     os.environ["KERAS_BACKEND"] = name  # or Keras would ask keras.json
+
+
+def not_installed(name):
+    """The message for a backend that is not installed, or does not exist for this system."""
+    if os.environ.get("KERAS_BACKEND"):
+        return f"KERAS_BACKEND is {name}, which is not installed: pip install {name}. Or unset KERAS_BACKEND."
+    if (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
+        return (
+            "TensorFlow 2.21 does not exist for Macs with Intel processors. data_loader.py and plot_results.py run without it; "
+            'for the others, use Linux, such as in a container: docker run -it -v "$PWD:/bones" -w /bones python:3.13 bash'
+        )
+    return "TensorFlow is not installed: pip install -r requirements.txt"
 
 
 def require(module, what):

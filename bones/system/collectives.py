@@ -56,7 +56,7 @@ def join(one):
     scripts.on_exit(leave)
     if one.number:
         print("Only the first host prints. If JAX aborts this process, another host has ended.", file=sys.stderr)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, it stays open
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, it stays open
 
 
 def is_first():

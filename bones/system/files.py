@@ -147,6 +147,14 @@ def encoding(path):
         return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
 
 
+def from_here(path):
+    """A path from the working directory on, or the whole one where Windows has it on another drive."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return os.path.abspath(path)
+
+
 def printable(name):
     """A file's name for one line of text: line breaks and invalid Unicode are escaped as in Python: \\n, \\xff."""
     escaped = {sign: repr(sign)[1:-1].replace("\\udc", "\\x") for sign in set(str(name)) if not sign.isprintable()}

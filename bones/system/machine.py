@@ -44,7 +44,7 @@ def has_accelerator():
 
 def processor():
     """Name of this machine's processor, and whether it has bfloat16 arithmetic (AVX512-BF16 or AMX, read on Linux)."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = set(fields.get("flags", "").split())
     name = fields.get("model name") or platform.processor() or platform.machine()

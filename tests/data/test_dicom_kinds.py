@@ -78,7 +78,7 @@ def test_a_study_is_classified_without_them(run, study, capsys):
     expected, _ = call(run, study, capsys)
     for number, (elements, _) in enumerate(OTHERS.values()):
         save(film(RAMP, **elements), f"study/other{number}.dcm")
-    Path("study/notes.txt").write_text("left hand")
+    Path("study/notes.txt").write_text("left hand", encoding="utf-8")
     found, _ = call(run, study, capsys)
     assert {name: found[name] for name in list(expected)[:2]} == {name: expected[name] for name in list(expected)[:2]}
     assert found["study study"] == [*expected["study study"], f"{len(OTHERS) + 1} of {len(OTHERS) + 3} files left out"]

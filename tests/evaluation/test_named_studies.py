@@ -54,7 +54,7 @@ def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
         assert [line[2] for line in lines] == [f"{value:.3f}" for value in values]
         assert lines[-1][1] == rows["decision"].iloc[0] and rows["decision"].nunique() == 1
         assert rows["study_probability"].tolist() == pytest.approx([rows["probability"].mean()] * len(rows))
-    threshold = json.loads(Path("run/run.json").read_text())["threshold"]
+    threshold = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["threshold"]
     positive = table["study_probability"] >= threshold
     assert (table["decision"] == np.where(positive, "Positive", "Negative")).all()
     counts = table.drop_duplicates("study")["decision"].value_counts()
@@ -63,7 +63,10 @@ def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
 
 def test_values_are_those_of_keras_alone(run, site):
     assert model_test.main([run, site, "--csv", "out.csv"]) == 0
-    network, settings = keras.models.load_model("run/best.h5", compile=False), json.loads(Path("run/run.json").read_text())
+    network, settings = (
+        keras.models.load_model("run/best.h5", compile=False),
+        json.loads(Path("run/run.json").read_text(encoding="utf-8")),
+    )
     for row in pd.read_csv("out.csv").itertuples():
         with Image.open(row.path) as image:
             scale = 32 / max(image.size)
@@ -132,10 +135,10 @@ def test_unreadable_views_are_left_out_where_one_may(run, damaged, capsys):
 
 def test_a_file_that_exists_is_refused_before_anything_is_computed(run, site, capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "load_network", lambda run: pytest.fail("it has begun"))
-    Path("predictions.csv").write_text("mine")
+    Path("predictions.csv").write_text("mine", encoding="utf-8")
     assert model_test.main([run, site]) == 1
     assert "predictions.csv exists" in one_message(capsys, "model_test")
-    assert Path("predictions.csv").read_text() == "mine"
+    assert Path("predictions.csv").read_text(encoding="utf-8") == "mine"
     assert model_test.main([run, site, "--csv", "absent/out.csv"]) == 1
     assert "absent/out.csv" in one_message(capsys, "model_test")
 
@@ -246,7 +249,7 @@ def test_memory_does_not_grow_with_the_views(in_tmp):
     Path("run").mkdir()
     network.save("run/best.h5")
     record = RunRecord(options=recipes.options("default", network="tiny", weights="none", size=160), data=Data(root="."))
-    Path("run/run.json").write_text(record.model_dump_json())
+    Path("run/run.json").write_text(record.model_dump_json(), encoding="utf-8")
     few, many = peak_of(600), peak_of(6000)
     assert many < few + 75_000, "half of what the pixels take"
 

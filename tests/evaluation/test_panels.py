@@ -26,7 +26,7 @@ def test_a_picture_a_study(run, site, monkeypatch, capsys):
     write_image("site/c/a/study1/image1.png")  # the same last two parts as another's
     assert model_test.main([run, site, "--heatmap", "deep/maps"]) == 0
     assert sorted(os.listdir("deep/maps")) == ["a_study1-2.png", "a_study1.png", "a_study2.png", "b_study10.png"]
-    table, threshold = pd.read_csv("predictions.csv"), json.loads(Path("run/run.json").read_text())["threshold"]
+    table, threshold = pd.read_csv("predictions.csv"), json.loads(Path("run/run.json").read_text(encoding="utf-8"))["threshold"]
     names = ["a_study1.png", "a_study2.png", "b_study10.png", "a_study1-2.png"]
     for (study, rows), name in zip(table.groupby("study", sort=False), names, strict=True):
         mean = rows["study_probability"].iloc[0]
@@ -77,11 +77,11 @@ def test_films_of_extreme_shapes_and_many_views_are_drawn(run):
 @pytest.mark.parametrize("name", ["taken", "taken/inner", "/proc/maps"])
 def test_a_folder_that_cannot_be_written_into_is_told_at_once(name, run, site, capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "load_network", lambda run: pytest.fail("it has begun"))
-    Path("taken").write_text("a file")
+    Path("taken").write_text("a file", encoding="utf-8")
     assert model_test.main([run, site, "--heatmap", name]) == 1
     error = one_message(capsys, "model_test")
     assert name in error and "--heatmap" in error
-    assert not Path("predictions.csv").exists() and Path("taken").read_text() == "a file"
+    assert not Path("predictions.csv").exists() and Path("taken").read_text(encoding="utf-8") == "a file"
 
 
 @pytest.mark.parametrize("folder", ["site", "site/b", "site/b/study10", "site/b/study10/maps", "./site/../site/maps"])
@@ -105,7 +105,7 @@ def test_panels_are_never_read_as_radiographs(run, site, capsys):
 
 
 def test_notes_are_in_the_picture(run, site, monkeypatch):
-    Path("site/b/study10/notes.txt").write_text("left")
+    Path("site/b/study10/notes.txt").write_text("left", encoding="utf-8")
     Image.new("L", (30, 30), 255).save("site/b/study10/image1.png")
     drawn = []
     panel = overlays.panel

@@ -48,7 +48,7 @@ def test_mixup_mixes_views_and_labels_alike():
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_views(tmp_path):
     def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     count, size = 36_808, 80
     np.lib.format.open_memmap(tmp_path / "cache.npy", "w+", np.uint8, (count, size, size, 1))  # zeros take no disk

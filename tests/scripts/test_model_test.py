@@ -265,7 +265,7 @@ def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
     marker = tmp_path / "marker"
     made = str(marker)
     grey = keras.Input((32, 32, 1))
-    evil = keras.layers.Lambda(lambda x: (open(made, "w").close(), x)[1], output_shape=(32, 32, 1))
+    evil = keras.layers.Lambda(lambda x: (open(made, "w", encoding="utf-8").close(), x)[1], output_shape=(32, 32, 1))
     network = keras.Model(grey, keras.layers.Dense(1)(keras.layers.Flatten()(evil(grey))))
     network.save(run / "best.h5")
     marker.unlink(missing_ok=True)
@@ -492,6 +492,11 @@ def test_scores_of_a_read_only_run_are_printed(run, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert "AUROC" in out and "The scores are in no file" in out and "Next:" not in out
     assert "predictions.csv cannot be written (Read-only file system)" in err and sorted(run.iterdir()) == before
+    for option, file in (["--suspects=3", "suspects.csv"], ["--audit", "audit.csv"], ["--pointing", "pointing.json"]):
+        assert model_test.main([str(run), option]) == 1
+        out, err = capsys.readouterr()
+        assert len(out.splitlines()) > 3 and "Wrote" not in out
+        assert f"{file} cannot be written (Read-only file system)" in err and sorted(run.iterdir()) == before
 
 
 def test_nothing_is_written_into_the_run_of_the_repository(run, phantoms, monkeypatch, capsys):

@@ -80,15 +80,15 @@ def test_a_run_of_an_earlier_version_is_fitted_on_resume(trained, tmp_path, caps
 
 def test_corrected_labels_are_trained_on(in_tmp, small_root, capsys):
     study = "train/XR_HUMERUS/patient00001/study1_positive"
-    Path("corrections.csv").write_text(f"study,label\n{study},0\n")
+    Path("corrections.csv").write_text(f"study,label\n{study},0\n", encoding="utf-8")
     options = ["--epochs", 1, "--tuning-fraction", 0.5]
     assert train(small_root, "plain", *options) == 0
     assert train(small_root, "corrected", *options, "--labels", "corrections.csv") == 0
-    plain, corrected = (json.loads(Path(name, "run.json").read_text()) for name in ("plain", "corrected"))
+    plain, corrected = (json.loads(Path(name, "run.json").read_text(encoding="utf-8")) for name in ("plain", "corrected"))
     positives = [run["data"]["train"]["positive_views"] + run["data"]["tuning"]["positive_views"] for run in (plain, corrected)]
     assert positives[0] - positives[1] == 2
     assert corrected["options"]["labels"] == str(in_tmp / "corrections.csv")
-    Path("corrections.csv").write_text("train/nobody,0\n")
+    Path("corrections.csv").write_text("train/nobody,0\n", encoding="utf-8")
     assert mura.main(["--out", "corrected", "--resume"]) == 1
     assert "is not a study folder" in capsys.readouterr().err
 
@@ -277,14 +277,14 @@ def test_unreadable_views_are_counted(in_tmp, small_root, capsys):
     assert "patient00001/study1_positive/image2.png   0 bytes" in capsys.readouterr().err
     assert train(small_root, "run", *options, "--skip-unreadable") == 0
     assert "1 files left out with their labels" in capsys.readouterr().out
-    assert json.loads(Path("run/run.json").read_text())["data"]["left_out"] == 1
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["data"]["left_out"] == 1
 
 
 @pytest.mark.parametrize("recipe", ["default", "original", "inception", "paper"])
 def test_each_recipe_trains(recipe, in_tmp, phantoms):
     """Each recipe's own settings with the tiny network; the real networks run under `make test-slow`."""
     assert train(phantoms, "run", "--recipe", recipe, "--epochs", 1) == 0
-    options = json.loads(Path("run/run.json").read_text())["options"]
+    options = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["options"]
     assert options["recipe"] == recipe and options["class_weighted"] == (recipe == "paper")
 
 
@@ -336,7 +336,7 @@ def test_two_roots_are_trained_as_one_and_may_move(phantoms, small_root, in_tmp,
     assert mura.main(["--data", str(phantoms), str(small_root), *arguments]) == 0
     out = capsys.readouterr().out
     assert f"Data      {phantoms}, {small_root}: XR_HUMERUS" in out
-    record = json.loads(Path("both/run.json").read_text())
+    record = json.loads(Path("both/run.json").read_text(encoding="utf-8"))
     assert record["data"]["roots"] == [str(phantoms), str(small_root)]
     assert {patient.split("/")[0] for patient in record["data"]["tuning_patients"]} == {"phantoms", "MURA-v1.1"}
     assert model_test.main(["both"]) == 0 and "phantoms" in capsys.readouterr().out

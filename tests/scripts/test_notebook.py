@@ -88,7 +88,7 @@ def copy_repository(folder):
         shutil.copy(file, folder)
     for name in ("bones", "weights"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    with open(folder / "bones" / "networks" / "catalogue.py", "a") as catalogue:
+    with open(folder / "bones" / "networks" / "catalogue.py", "a", encoding="utf-8") as catalogue:
         catalogue.write('\nNETWORKS["tiny"] = Entry("tiny:tiny", least_size=8)\n')
 
 

@@ -17,8 +17,8 @@ def test_phantoms_one_folder_too_high_are_marked_everywhere(phantoms, in_tmp, ca
     assert "(PHANTOMS)" in capsys.readouterr().out
     run = RunFolder("run")
     assert run.record().data.phantom.startswith("phantom, version ")
-    assert "Trained on phantoms" in Path("run/MODEL_CARD.md").read_text()
+    assert "Trained on phantoms" in Path("run/MODEL_CARD.md").read_text(encoding="utf-8")
     assert export.describe(run.record())["trained_on"].startswith("phantom, ")
     assert "trained on phantoms" in Page(run).reliability_note
     assert model_test.main(["run"]) == 0 and "(PHANTOMS: " in capsys.readouterr().out
-    assert json.loads(Path("run/scores.json").read_text())["phantom"]
+    assert json.loads(Path("run/scores.json").read_text(encoding="utf-8"))["phantom"]

@@ -98,7 +98,7 @@ def test_sigterm_before_training_begins_ends_in_order(whole, tmp_path):
 
 def heeds_sigterm(pid):
     """Whether a process has a handler for SIGTERM, as the system sees it."""
-    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))[1]
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 

@@ -38,7 +38,7 @@ def train(root, *more):
 def with_code(path, marker):
     """Save a network of the right shape whose Lambda layer makes a file when it is loaded or run."""
     grey = keras.Input((32, 32, 1))
-    evil = keras.layers.Lambda(lambda x: (open(marker, "w").close(), x)[1], output_shape=(32, 32, 1))
+    evil = keras.layers.Lambda(lambda x: (open(marker, "w", encoding="utf-8").close(), x)[1], output_shape=(32, 32, 1))
     x = keras.layers.GlobalMaxPooling2D()(evil(grey))
     keras.Model(grey, keras.layers.Dense(1, activation="sigmoid")(x)).save(path)
     Path(marker).unlink(missing_ok=True)  # building the network ran it

@@ -192,9 +192,9 @@ def test_an_export_is_replaced_but_another_file_is_not(run, capsys):
     assert formats.read_onnx_metadata(file_of(run, "onnx"))["threshold"] == "0.125" != old
     assert formats.read_saved_model_metadata(file_of(run, "saved_model"))["threshold"] == "0.125"
     for taken, name, out in (("a.onnx", "onnx", "a.onnx"), ("b.bin", "openvino", "b.xml")):
-        Path(taken).write_text("mine")
+        Path(taken).write_text("mine", encoding="utf-8")
         assert export.main([str(run), "--format", name, "--out", out]) == 1
-        assert f"{taken} exists" in capsys.readouterr().err and Path(taken).read_text() == "mine"
+        assert f"{taken} exists" in capsys.readouterr().err and Path(taken).read_text(encoding="utf-8") == "mine"
     assert export.main([str(run), "--format", "openvino", "--out", "new/place/c.xml"]) == 0
     assert sorted(path.name for path in Path("new/place").iterdir()) == ["c.bin", "c.xml"]
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 from support import ROOT
 
+from bones.system import backend
+
 
 def run_python(*arguments, backend, path=ROOT):
     """A finished process of Python with a backend of Keras."""
@@ -26,10 +28,24 @@ def test_an_unknown_backend_is_told(name):
 
 
 def test_a_backend_that_is_not_installed_is_told():
-    absent = "import importlib.util; importlib.util.find_spec = lambda name: None; import mura; print(mura.main([]))"
+    absent = "import importlib.util, mura; importlib.util.find_spec = lambda name: None; print(mura.main([]))"
     done = run_python("-c", absent, backend="jax")
     assert done.stdout == "1\n"
     assert done.stderr == "mura.py: KERAS_BACKEND is jax, which is not installed: pip install jax. Or unset KERAS_BACKEND.\n"
+
+
+def test_a_missing_tensorflow_is_told_by_system(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert backend.not_installed("tensorflow") == "TensorFlow is not installed: pip install -r requirements.txt"
+    monkeypatch.setattr(backend.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(backend.platform, "machine", lambda: "x86_64")
+    assert "does not exist for Macs with Intel processors" in backend.not_installed("tensorflow")
+
+
+@pytest.mark.parametrize("name", ["mura.py", "model_test.py", "data_loader.py", "plot_results.py", "export.py", "app.py"])
+def test_python_without_the_packages_is_told_what_to_do(name):
+    done = subprocess.run([sys.executable, "-S", ROOT / name, "--help"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "pip install -r requirements.txt" in done.stderr
 
 
 STEP = """

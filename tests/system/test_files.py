@@ -13,24 +13,24 @@ from bones.system.files import PARTIAL, printable, read_table, scratch_folder, w
 
 
 def test_a_whole_file_takes_its_place_at_the_end(in_tmp):
-    Path("out.txt").write_text("before")
+    Path("out.txt").write_text("before", encoding="utf-8")
     with whole_file("out.txt") as partial:
         partial.write_text("after")
-        assert Path("out.txt").read_text() == "before" and partial.name == f"{PARTIAL}out.txt"
-    assert Path("out.txt").read_text() == "after" and list(in_tmp.iterdir()) == [in_tmp / "out.txt"]
+        assert Path("out.txt").read_text(encoding="utf-8") == "before" and partial.name == f"{PARTIAL}out.txt"
+    assert Path("out.txt").read_text(encoding="utf-8") == "after" and list(in_tmp.iterdir()) == [in_tmp / "out.txt"]
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
 def test_a_fault_leaves_the_file_as_it_was_and_nothing_beside_it(fault, in_tmp):
-    Path("out.txt").write_text("before")
+    Path("out.txt").write_text("before", encoding="utf-8")
     with pytest.raises(type(fault)), whole_file("out.txt") as partial:
         partial.write_text("half")
         raise fault
-    assert Path("out.txt").read_text() == "before" and list(in_tmp.iterdir()) == [in_tmp / "out.txt"]
+    assert Path("out.txt").read_text(encoding="utf-8") == "before" and list(in_tmp.iterdir()) == [in_tmp / "out.txt"]
 
 
 def test_the_fault_that_is_told_is_the_first(in_tmp):
-    Path("file").write_text("no folder")
+    Path("file").write_text("no folder", encoding="utf-8")
     with pytest.raises(FileNotFoundError), whole_file("absent/out.txt") as partial:
         partial.write_text("x")
     with pytest.raises(ZeroDivisionError), whole_file("file/out.txt"):
@@ -55,7 +55,7 @@ def test_a_scratch_folder_goes(in_tmp):
     with scratch_folder("deep/export.onnx") as scratch:
         (scratch / "model").write_text("x")
         (scratch / "model").rename("kept")
-    assert Path("kept").read_text() == "x" and list(Path("deep").iterdir()) == []
+    assert Path("kept").read_text(encoding="utf-8") == "x" and list(Path("deep").iterdir()) == []
 
 
 @pytest.mark.parametrize(

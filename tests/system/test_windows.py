@@ -2,9 +2,10 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import gdcm
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 from dicom_files import RAMP, compress, film, read, save
 from support import ROOT
 
-from bones.data import dicom
+import model_test
+from bones.data import dicom, roots
 from bones.data.pixels import load_pixels
 from bones.data.views import find_views
+from bones.evaluation import panels
+from bones.runs import record as records
 from bones.system.errors import DataError
 
 
@@ -24,7 +28,7 @@ def no_change_of_mapped_files(monkeypatch):
 
     def refuse(function):
         def checked(*paths, **options):
-            maps = Path("/proc/self/maps").read_text()
+            maps = Path("/proc/self/maps").read_text(encoding="utf-8")
             for path in paths:
                 if isinstance(path, (str, Path)) and f" {Path(path).resolve()}\n" in maps:
                     raise PermissionError(13, "The process cannot access the file", str(path))
@@ -103,3 +107,62 @@ def test_what_ends_the_decoder_is_said(status, reason, in_tmp, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: ended)
     with pytest.raises(DataError, match=reason):
         read(path)
+
+
+@pytest.fixture
+def two_drives(monkeypatch):
+    """No relative path leads into a folder named drive, or out of it."""
+    relpath = os.path.relpath
+
+    def on_one_drive(path, start="."):
+        if ("drive" in Path(path).parts) != ("drive" in Path(start).absolute().parts):
+            raise ValueError("path is on mount 'C:', start on mount 'D:'")
+        return relpath(path, start)
+
+    monkeypatch.setattr(os.path, "relpath", on_one_drive)
+
+
+def test_the_run_of_this_repository_is_found_from_another_drive(two_drives, phantoms, in_tmp, monkeypatch, capsys):
+    (in_tmp / "drive").mkdir()
+    monkeypatch.chdir("drive")
+    assert model_test.main([str(next((phantoms / "valid").rglob("*.png")))]) == 0
+    assert f"no run is named, so {records.SHIPPED} is used" in capsys.readouterr().err
+
+
+def test_unreadable_images_of_an_absolute_and_a_relative_root_are_listed(small_root, in_tmp):
+    """Neither these nor two drives have a common folder."""
+    other = in_tmp / "other"
+    shutil.copytree(small_root, other)
+    views = find_views([small_root, Path("other")], "train")
+    for place in (0, -1):
+        Path(views["path"].iloc[place]).write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        load_pixels(views, 16, "pad", cache=None)
+    assert f"  {views['path'].iloc[0]}   " in str(error.value) and f"  {views['path'].iloc[-1]}   " in str(error.value)
+
+
+def test_a_root_in_other_letters_is_the_same_where_case_is_ignored(in_tmp, small_root, monkeypatch):
+    shutil.copytree(small_root, in_tmp / "mura-V1.1")
+    assert [*roots.data_roots([small_root, "mura-V1.1"])] == ["MURA-v1.1", "mura-V1.1"]
+    monkeypatch.setattr(Path, "samefile", lambda self, other: str(self).lower() == str(other).lower())
+    with pytest.raises(DataError, match="named twice"):
+        roots.data_roots([small_root, "mura-V1.1"])
+
+
+def test_names_of_roots_on_two_drives():
+    places = [PureWindowsPath(r"D:\MURA"), PureWindowsPath(r"E:\MURA")]
+    assert roots.names(places) == ["D:/MURA", "E:/MURA"]
+
+
+def test_panels_of_studies_that_differ_in_case_have_names_of_their_own():
+    taken = set()
+    assert [panels.free_name(name, taken) for name in ("a/Study1", "A/study1")] == ["a_Study1.png", "A_study1-2.png"]
+
+
+def test_tables_on_standard_output_end_lines_once(run, phantoms, monkeypatch, capsys):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # what pandas writes, and standard output then makes \r\r\n of it
+    assert model_test.main([str(run), str(next((phantoms / "valid").rglob("*.png"))), "--csv", "-"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 2 and "\r" not in printed
+    assert model_test.main([str(run)]) == 0
+    assert b"\r" not in (run / "predictions.csv").read_bytes()

@@ -68,7 +68,7 @@ def test_stopping_it_alone_leaves_no_engine_behind(asked, tmp_path):
     ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "warming up ours" in process.stderr.readline()
-        engines = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        engines = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
         process.send_signal(asked)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130 and "benchmark.py: stopped" in told and "Traceback" not in told

@@ -38,7 +38,7 @@ def test_the_record_prints_what_the_runs_print(scored, monkeypatch, capsys):
 def test_the_record_names_no_folder_of_this_machine(scored, monkeypatch):
     monkeypatch.chdir(scored)
     results.main(["record", "--add", "runs/tiny-0"])
-    content = json.loads(Path("record/tiny-0.json").read_text())
+    content = json.loads(Path("record/tiny-0.json").read_text(encoding="utf-8"))
     assert content["data"]["roots"] == content["options"]["data"] == ["phantoms"]
     assert "path" not in pd.read_csv("record/predictions.csv")
 
