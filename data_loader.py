@@ -1,6 +1,8 @@
 """Load a folder of studies as a table of views and grey pixels, and check a data root before training.
 
     python data_loader.py --check MURA-v1.1        counts beside MURA's own; unreadable images, duplicates, label leaks
+    python data_loader.py --check SET --layout classes    the same of a set with one folder a class, such as train/fractured
+    python data_loader.py --table FILE.csv                the same of a table of images
 
 Functions for other programs, which do not import Keras:
 
@@ -15,6 +17,7 @@ Exit status: 0 no error was found that would invalidate training; 1 one was, or 
 import importlib
 import sys
 
+from bones.data import source
 from bones.system import scripts
 from bones.system.errors import DataError
 
@@ -40,20 +43,24 @@ def main(argv=None):
     """Check a data root, or several as one; returns the exit status."""
     parser = scripts.parser(__doc__)
     roots = "data root to read and check; several are checked as one"
-    parser.add_argument("--check", required=True, nargs="+", metavar="ROOT", help=roots)
+    parser.add_argument("--check", nargs="*", metavar="ROOT", help=roots)
+    source.add_options(parser)
     parser.add_argument("--study-type", nargs="+", default=["all"], metavar="XR_*", help="study types (default: all)")
     parser.add_argument("--labels", metavar="FILE.csv", help="corrections to apply first: study paths and labels")
     pairs = "picture of images that look alike in both splits or under both labels"
     parser.add_argument("--pairs", metavar="FILE.png", help=pairs)
     options = parser.parse_args(argv)
+    found = source.of_options(parser, options.check, options.table, options.layout, options.positive)
+    if not found:
+        parser.error("name a data root as --check ROOT, or a table of images as --table FILE.csv.")
     with scripts.importing(keras=False):
         from bones.data import check
-    report, wrong = check.check_root(options.check, options.study_type, options.labels, options.pairs)
+    report, wrong = check.check_root(found, options.study_type, options.labels, options.pairs)
     print(report)
     if not wrong:
         types = ["all"] if "all" in options.study_type else options.study_type
         labels = ["--labels", options.labels] if options.labels else []
-        scripts.print_next("mura.py", "--data", *options.check, "--study-type", *types, *labels)
+        scripts.print_next("mura.py", *found.words, "--study-type", *types, *labels)
     return int(wrong)
 
 

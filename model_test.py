@@ -23,12 +23,15 @@ Exit status: 0 done; 1 an error of data or checkpoint; 2 a wrong command line.
 import os
 import sys
 
+from bones.data import source
 from bones.runs import record
 from bones.system import scripts
 from bones.system.errors import RunError
 from bones.system.files import from_here
 
-SEVERAL = ("data", "study_type", "groups", "boxes")  # options with several values
+DATA = ("data", "table", "layout", "positive", "study_type", "split", "labels", "groups")  # options of a whole split
+FORMS = ("markdown", "json", "suspects", "audit", "pointing", "boxes")  # the same, of what is printed
+SEVERAL = ("data", "table", "study_type", "groups", "boxes")  # options with several values
 
 
 @scripts.command
@@ -42,7 +45,7 @@ def main(argv=None):
         from bones.runs.data import Selection
         from bones.runs.folder import RunFolder
     runs = [RunFolder.open(existing(path)) for path in options.runs]
-    selection = Selection(options.split, options.data, options.study_type, options.labels, options.skip_unreadable)
+    selection = Selection(options.split, options.source, options.study_type, options.labels, options.skip_unreadable)
     if options.suspects or options.audit or options.pointing:
         runs[0].check_not_shipped()  # before the work
     if options.studies:
@@ -71,15 +74,14 @@ def parse_options(argv):
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # studies may follow options
     take_runs_out(options)
-    if not options.paths and not options.data:
+    if not options.paths and not options.data and not options.table:
         parser.error("name a run folder of mura.py, or a study to classify; studies stand in front of options.")
     repeated = {path for path in options.paths if options.paths.count(path) > 1}
     if repeated:
         parser.error(f"{' '.join(repeated)} is named twice.")
     runs, options.studies = runs_and_studies(options.paths)
     options.runs = runs
-    whole = ("data", "study_type", "split", "labels", "groups", "markdown", "json", "suspects", "audit", "pointing", "boxes")
-    given = ["--" + name.replace("_", "-") for name in whole if getattr(options, name)]
+    given = ["--" + name.replace("_", "-") for name in (*DATA, *FORMS) if getattr(options, name)]
     if options.studies and given:
         parser.error(f"{', '.join(given)} is for scoring a whole split: remove it, or name no study.")
     if options.studies and len(runs) > 1:
@@ -95,6 +97,7 @@ def parse_options(argv):
     if len(runs) > 1 and single:
         parser.error(f"{single[0]} takes one run: each has its own tuning patients and probabilities.")
     options.split = options.split or "held-out"
+    options.source = source.of_options(parser, options.data, options.table, options.layout, options.positive)
     return options
 
 
@@ -131,6 +134,7 @@ def build_parser():
     split = parser.add_argument_group("a whole split (no study named)")
     data = "data root, or several as one (default: the run's training data)"
     split.add_argument("--data", nargs="+", metavar="ROOT", help=data)
+    source.add_options(split)
     split.add_argument("--study-type", nargs="+", metavar="XR_*", help="study types, or all (default: the run's)")
     split.add_argument(
         "--split", choices=("held-out", "tuning"), help="MURA's valid/ folder, or the tuning patients (default held-out)"

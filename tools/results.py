@@ -77,6 +77,7 @@ def scored_run(file, table):
     content = {
         "data": list(record.data.roots),
         "phantom": record.data.phantom,
+        "has_patients": record.data.has_patients,
         "split": "held-out",
         "study_types": sorted(predictions["study_type"].unique()),
         "patients": predictions["patient"].nunique(),

@@ -11,7 +11,7 @@ from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, pi
 from bones.data.images import CONTRAST, DARK, is_black, read
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import in_threads
-from bones.data.roots import as_list, data_roots, paths_from_root
+from bones.data.roots import data_roots, notes, paths_from_root
 from bones.data.table import STUDY, root_of
 from bones.data.views import survey
 from bones.system.errors import NotARadiographError, UnreadableImageError
@@ -43,21 +43,23 @@ EXAMINED = ["mode", "width", "height", "sha256", "hash", "contrast", "brightest"
 LIMITS = "Other views of one examination cannot be found from pixels: only the source of the images knows who is one patient."
 
 
-def check_root(path, study_types=("all",), labels=None, pairs=None):
+def check_root(source, study_types=("all",), labels=None, pairs=None):
     """Examine every view of a data root, or of several as one.
 
     Args:
-        path: see `data_roots`.
+        source: see `data_roots`.
         study_types, labels: see `survey`.
         pairs: file for a picture of the images that look alike in both splits or under both labels, or None.
     Returns: (report, wrong), see `check`; the report begins with the path.
     Raises: DataError when the path contains no data root, or the labels cannot be read.
     """
-    roots = data_roots(path)
-    views, faults = survey(path, study_types, labels)
-    described = phantom.describe(path)
-    report, wrong = check(roots, views, faults, mura=not described, pairs=pairs)
-    return f"{', '.join(map(str, as_list(path)))}{phantom.mark(described)}\n\n{report}", wrong
+    roots = data_roots(source)
+    views, faults = survey(source, study_types, labels)
+    described = phantom.describe(source)
+    in_mura_layout = all(root.has_study_folders for root in roots.values())
+    report, wrong = check(roots, views, faults, mura=in_mura_layout and not described, pairs=pairs)
+    opened = "".join(f"\nnote  {note}" for note in notes(roots))
+    return f"{', '.join(map(str, roots.values()))}{phantom.mark(described)}{opened}\n\n{report}", wrong
 
 
 def check(roots, views, faults, mura=True, pairs=None):

@@ -1,7 +1,6 @@
 """Labels of studies: from the names of their folders, and corrections from a file."""
 
 import os
-import posixpath
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 
 from bones.data.layouts import LABELS, label_of
 from bones.data.roots import data_roots, path_in_roots, paths_from_root
+from bones.data.table import root_of
 from bones.system.errors import DataError, short_message
 
 WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of corrections
@@ -16,20 +16,32 @@ WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of co
 
 def correct_labels(views, roots, file):
     """The table with the labels of a file, see `read_labels`, for the studies that it names. Args: roots: of `data_roots`."""
-    labels = read_labels(file, list(roots.values()))
+    if not all(root.has_study_folders for root in roots.values()):
+        raise DataError(
+            f"{file}: --labels corrects labels in the names of study folders. Correct those of {in_list(roots)} there."
+        )
+    labels = read_labels(file, roots)
     return views.assign(
         label=[labels.get(study, label) for study, label in zip(study_paths(views, roots), views["label"], strict=True)]
     )
 
 
 def study_paths(views, roots):
-    """Study folder of each view as a file of label corrections names it: valid/XR_HUMERUS/patient11185/study1_positive."""
-    return [posixpath.dirname(path) for path in paths_from_root(views, roots)]
+    """Study of each view as a file of label corrections names it: valid/XR_HUMERUS/patient11185/study1_positive."""
+    owners = views["patient"].map(root_of)
+    return [roots[owner].study_path(path) for owner, path in zip(owners, paths_from_root(views, roots), strict=True)]
 
 
-def folder_labels(views):
-    """(n,) labels of the views by the names of their study folders."""
+def folder_labels(views, roots):
+    """(n,) labels of the views by the names of their study folders; those of the table where a root has none."""
+    if not all(root.has_study_folders for root in roots.values()):
+        return views["label"].to_numpy()
     return np.array([label_of(Path(study)) for study in views["study"]])
+
+
+def in_list(roots):
+    """The paths of data roots, for a sentence."""
+    return ", ".join(map(str, roots.values()))
 
 
 def read_labels(file, root):
@@ -38,7 +50,8 @@ def read_labels(file, root):
     Args:
         file: .csv with the columns study and label, or without a header as MURA's own valid_labeled_studies.csv. A study is a
             path that contains train/ or valid/ and what follows; a label is 1, 0, positive or negative.
-        root: data root that contains the studies, or several; a study that is in two of them has the root's name in front.
+        root: data root that contains the studies, or several, or what `data_roots` returned; a study that is in two of them has
+            the root's name in front.
     Returns: {"valid/XR_HUMERUS/patient11185/study1_positive": 0 or 1}.
     Raises: DataError when the file cannot be read, names a path that is not a study of the root, or gives a study two labels.
     """
@@ -57,13 +70,12 @@ def read_labels(file, root):
         rows = rows.iloc[1:, [header.index("study"), header.index("label")]]
     if len(rows.columns) != 2:
         raise DataError(f"{file} has {len(rows.columns)} columns and no header with study and label. {form}")
-    labels, roots = {}, data_roots(root)
+    labels, roots = {}, root if isinstance(root, dict) else data_roots(root)
     for line, study, word in rows.itertuples():
         where = f"{file}, line {line + 1}"
         key, label = study_key(study, roots), WORDS.get(word.strip().lower())
         if key is None:
-            found = ", ".join(map(str, roots.values()))
-            raise DataError(f"{where}: {study[:200]!r} is not a study folder of {found}. {form}")
+            raise DataError(f"{where}: {study[:200]!r} is not a study folder of {in_list(roots)}. {form}")
         if label is None:
             raise DataError(f"{where}: {word!r} is not a label; expected 1, 0, positive or negative.")
         if labels.setdefault(key, label) != label:

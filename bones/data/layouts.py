@@ -1,6 +1,8 @@
 """Read the folders of a data set in MURA's layout as rows of a table: data root, study types, patients, studies, labels."""
 
 import logging
+import os
+import posixpath
 import re
 from pathlib import Path
 
@@ -16,7 +18,100 @@ FOLDERS = {"train": "train", "held-out": "valid"}  # name of a split: MURA's fol
 LABELS = {"_negative": 0, "_positive": 1}
 
 
-def walk(folder, split, study_types, attempt=lambda function, *arguments: function(*arguments)):
+def directly(function, *arguments):
+    """Call a function: what `attempt` does where the first DataError is to be raised."""
+    return function(*arguments)
+
+
+class Root:
+    """A data root: a folder or file with views. A subclass for each layout finds them.
+
+    Attributes:
+        path: of the root, a Path.
+        folder: from which on the paths of its views are written, a Path.
+        notes: sentences on what its layout leaves open.
+    """
+
+    has_patients = True  # whether it says whose the images are
+    has_study_folders = True  # whether the folders of studies have labels in their names
+    notes = ()
+
+    def __fspath__(self):
+        return os.fspath(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def has(self, split):
+        """Whether it has views of a split, "train" or "held-out"."""
+        raise NotImplementedError
+
+    def types(self, split):
+        """Study types that it names in a split."""
+        raise NotImplementedError
+
+    def place(self, split):
+        """Where the views of a split are, for messages. Raises: DataError when it has none."""
+        raise NotImplementedError
+
+    def find(self, split, study_types, attempt=directly):
+        """Table of the views of a split, see `views.find_views`; `attempt` calls functions that may raise a DataError."""
+        raise NotImplementedError
+
+    def check(self, views, split, study_types):
+        """Raise DataError when the views that `find` returned are none, or of patients who are in another split, too."""
+        raise NotImplementedError
+
+    def locate(self, parts, exists):
+        """A path that a user wrote, from `folder` on, or None. Args: parts: its parts; exists: f(path) -> bool."""
+        raise NotImplementedError
+
+    def study_path(self, path):
+        """What names the study of a view in tables of users. Args: path: of the view, from `folder` on."""
+        raise NotImplementedError
+
+
+class MuraRoot(Root):
+    """A folder in MURA's layout: train/ and valid/, XR_*, patients, studies with labels in their names, images."""
+
+    def __init__(self, path):
+        self.path = self.folder = data_root(path)
+
+    def has(self, split):
+        return (self.path / FOLDERS[split]).is_dir()
+
+    def types(self, split):
+        return [entry.name for entry in subfolders(self.path / FOLDERS[split])] if self.has(split) else []
+
+    def place(self, split):
+        return str(split_folder(self.path, split))
+
+    def find(self, split, study_types, attempt=directly):
+        return walk(split_folder(self.path, split), split, study_types, attempt)
+
+    def check(self, views, split, study_types):
+        if views.empty:
+            raise DataError(
+                f"{self.place(split)} contains no views of {' '.join(study_types)}.\n"
+                "Expected patient*/study*_positive|negative/image*.png below it; unpack MURA again, or check --data."
+            )
+        check_patients_apart(self.path, split, study_types, views)
+
+    def locate(self, parts, exists):
+        starts = [place for place, part in enumerate(parts) if part in FOLDERS.values()]
+        below = "/".join(parts[starts[-1] :]) if starts else None
+        return below if below and exists(self.folder / below) else None
+
+    def study_path(self, path):
+        return posixpath.dirname(path)
+
+
+def ends_of(parts):
+    """The ends of a path, the longest one first: a/b/c, b/c, c. Args: parts: ["a", "b", "c"]."""
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def walk(folder, split, study_types, attempt):
     """Table of the views below a split's folder; `attempt` calls functions that may raise a DataError."""
     rows = []
     for study_type, type_folder in attempt(type_folders, folder, study_types):
@@ -74,10 +169,7 @@ def type_folders(folder, study_types):
     found = {entry.name: entry for entry in subfolders(folder)}
     types = {name: entry for name, entry in found.items() if name.upper().startswith("XR_")}
     if not types:
-        if len(study_types) > 1:
-            raise DataError(f"{folder} has no XR_* folders, so all of it is of one study type; pass that one as --study-type.")
-        only = study_types[0] if len(study_types) == 1 and study_types[0] != "all" else "XR_UNKNOWN"
-        return [(only, folder)]
+        return [(single_type(folder, study_types), folder)]
     if len(types) < len(found):
         others = ", ".join(name for name in found if name not in types)
         raise DataError(f"{folder} mixes XR_* folders with others ({others}); move the others out of it.")
@@ -90,6 +182,13 @@ def type_folders(folder, study_types):
             "Pass one or more of them, or all, as --study-type."
         )
     return [(name, types[name]) for name in sorted(set(study_types))]
+
+
+def single_type(place, study_types):
+    """The study type of data that name none. Args: study_types: as the user asked for. Raises: DataError for several."""
+    if len(study_types) > 1:
+        raise DataError(f"{place} names no study types, so all of it is of one; pass that one as --study-type.")
+    return study_types[0] if len(study_types) == 1 and study_types[0] != "all" else "XR_UNKNOWN"
 
 
 def sorted_entries(folder):
@@ -146,6 +245,27 @@ def images_of(study):
         if entry not in images:
             log.warning("%s is not an image and is skipped", entry)
     return images
+
+
+def check_patients_apart(root, split, study_types, views):
+    """Raise DataError when a patient of these study types is in train/ and in valid/."""
+    other = root / ({"train", "valid"} - {FOLDERS[split]}).pop()
+    if not other.is_dir():
+        return
+    found = {entry.name for entry in subfolders(other)}
+    wanted = found if "all" in study_types else found & set(study_types)
+    folders = [other / name for name in wanted] if any(name.upper().startswith("XR_") for name in found) else [other]
+    both = sorted({patient.name for folder in folders for patient in subfolders(folder)} & set(views["patient"]))
+    if both:
+        raise DataError(in_both(both, f"{root}/train and {root}/valid"))
+
+
+def in_both(patients, places):
+    """The message for patients who are in two splits. Args: places: in words."""
+    return (
+        f"{len(patients)} patients are in both {places}: {', '.join(patients[:5])}{', ...' * (len(patients) > 5)}.\n"
+        "Scores on patients seen in training are not valid: remove them from one of the two."
+    )
 
 
 def label_of(study):

@@ -1,25 +1,74 @@
-"""Several data roots used as one: a patient belongs to a root, whose name begins the patient's and the paths of its views."""
+"""Data roots, several used as one: a patient belongs to a root, whose name begins the patient's and the paths of its views."""
 
+import functools
 import itertools
 import os
 from pathlib import Path
 
-from bones.data.layouts import FOLDERS, data_root
+from bones.data.class_folders import ClassFolders, looks_like
+from bones.data.image_tables import ImageTable
+from bones.data.layouts import MuraRoot
+from bones.data.source import Source
 from bones.data.table import root_of
 from bones.system.errors import DataError
+
+
+def open_roots(source):
+    """A list of the layouts.Root of a Source. Raises: DataError, FileError."""
+    if source.layout == "mura":
+        return [mura_root(path) for path in source.paths]
+    if source.layout == "classes":
+        return [ClassFolders(path, source.positive, source.unsplit) for path in source.paths]
+    return [table_root(os.fspath(path), source.positive, source.unsplit, changed(path)) for path in source.paths]
+
+
+def has_patients(roots):
+    """Whether all of some roots say whose the images are. Args: roots: of `data_roots`."""
+    return all(root.has_patients for root in roots.values())
+
+
+def notes(roots):
+    """Sentences on what some roots leave open. Args: roots: of `data_roots`."""
+    return [f"{root}: {note}" for root in roots.values() for note in root.notes]
+
+
+def mura_root(path):
+    """The MuraRoot at a path. Raises: DataError, also when it is a data set of class folders or a table."""
+    if Path(path).is_file():
+        raise DataError(
+            f"{path} is a file; a data root is a folder in MURA's layout. Pass a table of images as --table {path}."
+        )
+    classes = looks_like(path) if Path(path).is_dir() else []
+    if classes:
+        raise DataError(
+            f"{path} has one folder for each class ({', '.join(classes[:4])}) and no patients, which is not MURA's layout.\n"
+            "Pass --layout classes to read it so."
+        )
+    return MuraRoot(path)
+
+
+@functools.lru_cache(8)
+def table_root(path, positive, unsplit, state):
+    """An ImageTable, which is read once as long as the file's `state` is the same."""
+    return ImageTable(path, positive, unsplit)
+
+
+def changed(path):
+    """What changes when a file does; None where it is missing."""
+    return os.stat(path).st_mtime_ns if os.path.exists(path) else None
 
 
 def data_roots(paths):
     """The data roots at or just below folders.
 
     Args:
-        paths: one folder, or a list of them.
-    Returns: {name: Path}. The name of a single root is empty. That of one of several is its folder's name, with as many
+        paths: one folder in MURA's layout, a list of them, or a Source.
+    Returns: {name: layouts.Root}. The name of a single root is empty. That of one of several is its folder's name, with as many
         folders above it as tell the roots apart; a patient of it is called NAME/patient00001.
     Raises: DataError when a folder contains no data root, or two are the same.
     """
-    roots = [data_root(path) for path in as_list(paths)]
-    places = [root.resolve() for root in roots]
+    roots = open_roots(paths if isinstance(paths, Source) else Source(tuple(as_list(paths))))
+    places = [root.path.resolve() for root in roots]
     for one, other in itertools.combinations(places, 2):
         if one.samefile(other):  # macOS and Windows ignore case
             raise DataError(f"{one} is named twice; name each data root once.")
@@ -59,7 +108,7 @@ def paths_from_root(views, roots):
         views: table of `bones.data.views.find_views`.
         roots: of `data_roots`.
     """
-    place_of = {name: os.fspath(root) for name, root in roots.items()}
+    place_of = {name: os.fspath(root.folder) for name, root in roots.items()}
     owners = views["patient"].map(root_of)
     return [
         in_root(owner, Path(os.path.relpath(path, place_of[owner])).as_posix())
@@ -68,27 +117,29 @@ def paths_from_root(views, roots):
 
 
 def with_split(roots, split):
-    """The roots that contain a split's folder."""
-    return {name: root for name, root in roots.items() if (root / FOLDERS[split]).is_dir()}
+    """The roots that contain a split."""
+    return {name: root for name, root in roots.items() if root.has(split)}
 
 
 def path_in_roots(path, roots, exists=os.path.exists):
     """A path that a user wrote, from its data root on as `paths_from_root` writes it.
 
     Args:
-        path: has train/ or valid/ in it; what is before that may name the root, and has to where several contain the path.
+        path: has train/ or valid/ in it where the root is in MURA's layout; what is before that may name the root, and has to
+            where several contain the path.
         roots: of `data_roots`.
         exists: f(path) -> bool, os.path.isdir for a folder; pathlib's raise where a path is too long.
     Returns: the path, or None where no root contains it.
     Raises: DataError when several do.
     """
     parts = [part for part in path.strip().replace("\\", "/").split("/") if part]
-    starts = [place for place, part in enumerate(parts) if part in FOLDERS.values()]
-    if not starts or ".." in parts:
+    if ".." in parts:
         return None
-    before, below = "/".join(parts[: starts[-1]]), "/".join(parts[starts[-1] :])
-    owners = [name for name, root in roots.items() if exists(root / below)]
-    named = [name for name in owners if name and f"/{before}".endswith(f"/{name}")]
-    if len(named or owners) > 1:
-        raise DataError(f"{path} is in several data roots: {', '.join(owners)}. Write the name of one in front of {below}.")
-    return in_root((named or owners)[0], below) if owners else None
+    found = {name: root.locate(parts, exists) for name, root in roots.items()}
+    found = {name: below for name, below in found.items() if below}
+    named = {name: below for name, below in found.items() if name and f"/{'/'.join(parts)}".endswith(f"/{name}/{below}")}
+    owners = named or found
+    if len(owners) > 1:
+        below = next(iter(owners.values()))
+        raise DataError(f"{path} is in several data roots: {', '.join(found)}. Write the name of one in front of {below}.")
+    return next((in_root(name, below) for name, below in owners.items()), None)

@@ -12,7 +12,7 @@ def split_by_patient(views, tuning_fraction, seed, kept=(), seen=()):
     both parts.
 
     Args:
-        views: table of `bones.data.views.find_views`.
+        views: table of `bones.data.views.find_views`. Where some are named as tuning views by their source, these are tuning.
         tuning_fraction: share of patients, above 0 and below 1.
         seed: random seed; the same seed and table give the same split.
         kept: patients who are tuning patients in any case, and are not counted in the share.
@@ -20,8 +20,9 @@ def split_by_patient(views, tuning_fraction, seed, kept=(), seen=()):
     Returns: (train, tuning), tables like `views`; `split` of the second reads "tuning".
     Raises: DataError when either part lacks a class.
     """
-    fixed = {*kept, *seen}
-    chosen = {*kept, *draw_patients(views[~views["patient"].isin(fixed)], tuning_fraction, seed)} & {*views["patient"]}
+    fixed, named = {*kept, *seen}, {*views.loc[views["split"] == "tuning", "patient"]}
+    drawn = named - {*seen} or draw_patients(views[~views["patient"].isin(fixed)], tuning_fraction, seed)
+    chosen = {*kept, *drawn} & {*views["patient"]}
     train, tuning = split_at(views, chosen)
     advice = f"of {views['patient'].nunique()} patients, --tuning-fraction {tuning_fraction} leaves {len(chosen)} for tuning"
     advice += f"; {len(kept)} are kept from and {len(seen)} were trained on by the run of --weights" if fixed else ""
@@ -67,7 +68,8 @@ def folds(views, count, seed):
 def split_at(views, patients):
     """(train, tuning) of a table of views, with the given patients in tuning."""
     is_tuning = views["patient"].isin(patients)
-    return views[~is_tuning].reset_index(drop=True), views[is_tuning].assign(split="tuning").reset_index(drop=True)
+    parts = views[~is_tuning].assign(split="train"), views[is_tuning].assign(split="tuning")
+    return tuple(part.reset_index(drop=True) for part in parts)
 
 
 def class_weights(views):

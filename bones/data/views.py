@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bones.data.labels import correct_labels
-from bones.data.layouts import FOLDERS, split_folder, subfolders, walk
+from bones.data.layouts import FOLDERS
 from bones.data.roots import data_roots, in_root, paths_from_root, with_split
 from bones.data.table import STUDY
 from bones.system.errors import DataError
@@ -20,8 +20,10 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
     Args:
         root: folder that contains train/ and valid/, or whose only such subfolder does. Below them are an optional XR_* level,
             patients, studies named *_positive or *_negative, and images (.png, .jpg, .jpeg, .dcm). A list of such folders:
-            patients of equal name in two of them are two patients, see `roots.data_roots`.
-        split: "train" (MURA's train/) or "held-out" (MURA's valid/).
+            patients of equal name in two of them are two patients, see `roots.data_roots`. Or a `source.Source` of class
+            folders or tables.
+        split: "train" (MURA's train/) or "held-out" (MURA's valid/). Views of "train" whose split reads "tuning" are named as
+            such by their source.
         study_types: XR_* names, or ["all"].
         labels: .csv of study paths and labels that override those of the folders' names, see `labels.read_labels`.
     Returns: pandas.DataFrame with the columns path, split, study_type, patient, study, view, label (1 positive), sorted.
@@ -29,12 +31,11 @@ def find_views(root, split, study_types=("XR_HUMERUS",), labels=None):
     """
     roots = data_roots(root)
     used = with_split(roots, split) or roots
-    tables = [find_in_root(name, path, split, types_of(path, split, study_types, used)) for name, path in used.items()]
+    tables = [find_in_root(name, one, split, types_of(one, split, study_types, used)) for name, one in used.items()]
     views = pd.concat(tables, ignore_index=True)
     if labels is not None:
         views = correct_labels(views, roots, labels)
-    folders = ", ".join(str(split_folder(path, split)) for path in used.values())
-    check_both_classes(views, f"{folders} ({' '.join(study_types)})")
+    check_both_classes(views, f"{', '.join(one.place(split) for one in used.values())} ({' '.join(study_types)})")
     return views
 
 
@@ -42,26 +43,21 @@ def types_of(root, split, study_types, roots):
     """Which of the study types a root is searched for: those that it has, where several roots together have them."""
     if len(roots) == 1 or "all" in study_types:
         return study_types
-    in_any = {name for path in roots.values() for name in types_in(path, split, study_types)}
+    in_any = {name for one in roots.values() for name in types_in(one, split, study_types)}
     missing = [name for name in study_types if name not in in_any]
     return types_in(root, split, study_types) + missing or study_types
 
 
 def types_in(root, split, study_types):
     """Which of the study types a root has."""
-    return [name for name in study_types if (root / FOLDERS[split] / name).is_dir()]
+    there = root.types(split)
+    return [name for name in study_types if name in there]
 
 
 def find_in_root(name, root, split, study_types):
     """The views of one data root, see `find_views`; `name` begins the names of its patients."""
-    folder = split_folder(root, split)
-    views = walk(folder, split, study_types)
-    if views.empty:
-        raise DataError(
-            f"{folder} contains no views of {' '.join(study_types)}.\n"
-            "Expected patient*/study*_positive|negative/image*.png below it; unpack MURA again, or check --data."
-        )
-    check_patients_apart(root, split, study_types, views)
+    views = root.find(split, study_types)
+    root.check(views, split, study_types)
     return of_root(name, views)
 
 
@@ -72,7 +68,7 @@ def of_root(name, views):
 
 def find_patients(root, split, study_types):
     """Names of the patients of a split of one data root, of those of the study types that it has."""
-    return set(walk(split_folder(root, split), split, types_in(root, split, study_types) or study_types)["patient"])
+    return set(root.find(split, types_in(root, split, study_types) or study_types)["patient"])
 
 
 def survey(root, study_types=("all",), labels=None):
@@ -92,10 +88,10 @@ def survey(root, study_types=("all",), labels=None):
             return []
 
     tables = []
-    for split, folder in FOLDERS.items():
+    for split in FOLDERS:
         used = with_split(roots, split)
-        for name, path in used.items():
-            tables.append(of_root(name, walk(path / folder, split, types_of(path, split, study_types, used), attempt)))
+        for name, one in used.items():
+            tables.append(of_root(name, one.find(split, types_of(one, split, study_types, used), attempt)))
     views = pd.concat(tables, ignore_index=True)
     return (views if labels is None else correct_labels(views, roots, labels)), faults
 
@@ -107,23 +103,6 @@ def check_both_classes(views, where):
         raise DataError(
             f"{where}: all {len(views)} views are {kind}. Learning and scoring need both classes: "
             "look for study folders named *_positive and *_negative, or add studies."
-        )
-
-
-def check_patients_apart(root, split, study_types, views):
-    """Raise DataError when a patient of these study types is in train/ and in valid/."""
-    other = root / ({"train", "valid"} - {FOLDERS[split]}).pop()
-    if not other.is_dir():
-        return
-    found = {entry.name for entry in subfolders(other)}
-    wanted = found if "all" in study_types else found & set(study_types)
-    folders = [other / name for name in wanted] if any(name.upper().startswith("XR_") for name in found) else [other]
-    both = sorted({patient.name for folder in folders for patient in subfolders(folder)} & set(views["patient"]))
-    if both:
-        raise DataError(
-            f"{len(both)} patients are in both {root}/train and {root}/valid: {', '.join(both[:5])}"
-            f"{', ...' if len(both) > 5 else ''}.\n"
-            "Scores on patients seen in training are not valid: remove them from one of the two."
         )
 
 

@@ -86,6 +86,7 @@ def row(run, seed, numbers, training, command):
     weights = {"none": "random", "imagenet": "ImageNet"}.get(options.weights, Path(options.weights).name)
     data = f"{in_words(report['data'])} {' '.join(report['study_types'])}, {report['split']}"
     marks = [" (phantom)"] * bool(report["phantom"]) + [" (labels corrected)"] * bool(report["corrected"])
+    marks += [" (patients unknown)"] * (not report["has_patients"])
     return {
         "Network": options.network,
         "Recipe": f"{options.recipe}, {weights} weights, {options.size} px, {options.epochs} epochs",

@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bones.data.layouts import LABELS
 from bones.evaluation import score_figures
 from bones.runs.folder import RunFolder, selected_epoch
 from bones.scores.probabilities import study_probabilities
@@ -90,17 +91,20 @@ def read_runs(paths):
         if (run / "predictions.csv").exists():
             predictions = run.read_predictions()
             studies = study_probabilities(predictions)
-            scored[f"{label}, {what_was_scored(studies, predictions)}"] = studies, record.threshold
+            scores = run.read_json("scores.json") if (run / "scores.json").exists() else {}
+            unknown = ", patients unknown" * (not scores.get("has_patients", True))
+            scored[f"{label}, {what_was_scored(studies, predictions)}{unknown}"] = studies, record.threshold
     return histories, scored
 
 
 def what_was_scored(studies, predictions):
     """Legend text: the number of studies, and whether they are tuning studies or have corrected labels."""
-    by_folder = studies["study"].str.endswith("_positive").astype(int)
+    in_names = studies[studies["study"].str.endswith(tuple(LABELS))]  # not those of class folders and tables
+    corrected = in_names["study"].str.endswith("_positive") != in_names["label"].astype(bool)
     return (
         f"{len(studies)} studies"
         + ", tuning" * (predictions["split"].iloc[0] == "tuning")
-        + ", labels corrected" * bool((by_folder != studies["label"]).any())
+        + ", labels corrected" * bool(corrected.any())
     )
 
 

@@ -82,7 +82,8 @@ def show_pointing(run, selection, files=None):
     """
     record = run.record()
     views, pixels, _ = load_split(run, record, selection)
-    roots = data_roots(selection.roots(record))
+    source = selection.of(record)
+    roots = data_roots(source)
     margins = (0, MARGIN) if files else (0,)
     files = files or [phantom.truth(root) for root in roots.values()]
     boxes = read_boxes(files, views, roots)
@@ -102,7 +103,7 @@ def show_pointing(run, selection, files=None):
             name = kind + f", within {margin} px" * bool(margin)
             found[name] = {"cells": list(values.shape[1:]), **pointing(views, peaks, boxes, sides, margin)}
     described = {"views": len(views), "split": selection.split, "data": in_words(roots.values())}
-    mark = phantom.mark(phantom.describe(list(roots.values())))
+    mark = phantom.mark(phantom.describe(source))
     where = ", ".join(map(str, roots.values()))
     print(f"{len(views)} abnormal {selection.split} views of {where}{mark}: position of each map's maximum\n")
     print(pointing_table(found).to_string())

@@ -1,6 +1,7 @@
 """Score a whole split of a run's data or of another data root: writes predictions.csv and scores.json, prints tables."""
 
 import json
+import sys
 
 import keras
 import pandas as pd
@@ -8,14 +9,14 @@ import pandas as pd
 from bones.data.annotations import read_groups
 from bones.data.labels import folder_labels
 from bones.data.phantoms import sets as phantom
-from bones.data.roots import data_roots
+from bones.data.roots import data_roots, has_patients, notes
 from bones.data.table import STUDY
 from bones.evaluation.comparison import ScoredRun, comparisons, grouped, markdown, mean_line
 from bones.runs import card
 from bones.runs.data import load_split
 from bones.runs.folder import PREDICTIONS, RunFolder
 from bones.scores.report import MOST_GROUPS, group_scores, report
-from bones.scores.text import DISCLAIMER, as_table, groups_table, parts_table
+from bones.scores.text import DISCLAIMER, UNKNOWN, as_table, groups_table, parts_table, patients_text
 from bones.system import scripts
 from bones.system.errors import FileError, RunError
 
@@ -33,13 +34,18 @@ def score_split(run, classifier, selection, groups=()):
     """
     record = classifier.record
     views, pixels, left_out = load_split(run, record, selection)
-    roots = list(selection.roots(record))
-    grouped_by = read_groups(groups, views, data_roots(roots)) if groups else None  # its errors come before the work
+    source = selection.of(record)
+    roots = data_roots(source)
+    grouped_by = read_groups(groups, views, roots) if groups else None  # its errors come before the work
     predictions = views.assign(probability=classifier.predict(pixels))
-    by_folder = folder_labels(views)
+    by_folder = folder_labels(views, roots)
+    for note in notes(roots):
+        print(f"model_test.py: {note}.", file=sys.stderr)
     content = {
-        "data": roots,
-        "phantom": phantom.describe(roots),
+        "data": list(source.paths),
+        "layout": source.layout,
+        "phantom": phantom.describe(source),
+        "has_patients": has_patients(roots),
         "split": selection.split,
         "study_types": sorted(predictions["study_type"].unique()),
         "left_out": left_out,
@@ -101,11 +107,17 @@ def show_scores(runs, form, labels=None):
 def print_report(run, labels):
     """Print the scores as tables, with the information needed to interpret them."""
     report, record = run.report, run.record
-    name = {"held-out": "held-out (valid/)", "tuning": "tuning (used to choose epoch and threshold, so scores are optimistic)"}
+    name = {
+        "held-out": f"held-out{' (valid/)' * (report['layout'] == 'mura')}",
+        "tuning": "tuning (used to choose epoch and threshold, so scores are optimistic)",
+    }
     mark = " (PHANTOMS: this tests the code and says nothing about patients)" if report["phantom"] else ""
     fitted = "fitted on the tuning studies" if record.finished else "not fitted: the training has not finished"
     print(f"{run.name}: {name[report['split']]} of {', '.join(report['data'])}{mark}")
-    print(f"{report['patients']} patients, resampled for the 95 % intervals, which hold threshold, temperature and seed fixed")
+    patients = patients_text(report["patients"], report["has_patients"])
+    print(f"{patients}, resampled for the 95 % intervals, which hold threshold, temperature and seed fixed")
+    if not report["has_patients"]:
+        print(UNKNOWN)
     decided = f"Threshold {report['threshold']:.3f} and temperature {report['temperature']:.2f}, {fitted}"
     print(f"{decided}; scored on {report['backend']}\n")
     table = as_table(report)
@@ -141,8 +153,4 @@ def print_groups(report):
 
 def print_again(run, selection, *more):
     """Print a command line that scores the same data with other options."""
-    words = ["--data", *selection.data] if selection.data else []
-    words += ["--study-type", *selection.study_type] if selection.study_type else []
-    words += ["--split", "tuning"] if selection.split == "tuning" else []
-    words += ["--skip-unreadable"] if selection.skip_unreadable else []
-    scripts.print_next("model_test.py", run.path, *words, *more)
+    scripts.print_next("model_test.py", run.path, *selection.words, *more)

@@ -19,7 +19,7 @@ def show_suspects(run, selection, count):
     """
     scored = score_split(run, Classifier(run), selection)
     views = scored.predictions
-    views = views.assign(study=study_paths(views, data_roots(scored.report["data"])))
+    views = views.assign(study=study_paths(views, data_roots(selection.of(scored.record))))
     called = study_probabilities(views)
     order = np.argsort(-np.abs(called["label"] - called["probability"]).to_numpy(), kind="stable")[:count]
     table = called.iloc[order][["study", "label", "probability", "views"]].round(3)
@@ -33,5 +33,9 @@ def show_suspects(run, selection, count):
     ]
     run.write_image("suspects.png", sizes.contact_sheet([images.read_grey(path) for path in shown["path"]], captions, 5, 220))
     print(f"\nWrote {run / 'suspects.csv'} and suspects.png with their views: review them with a radiologist.")
-    print("Correct the label column in a copy, keep only the rows you are sure of, and pass it as --labels.")
-    print_again(run, selection, "--labels", "FILE.csv")
+    if scored.report["layout"] == "mura":
+        print("Correct the label column in a copy, keep only the rows you are sure of, and pass it as --labels.")
+        print_again(run, selection, "--labels", "FILE.csv")
+    else:
+        print("Correct labels in the table, or move images into the folder of the other class, then score again.")
+        print_again(run, selection)

@@ -6,7 +6,7 @@ Source: Mitchell et al. 2019, arXiv 1810.03993, for the content of a card.
 from bones.data.layouts import types_in_words
 from bones.data.roots import in_words
 from bones.runs.options import SHARED
-from bones.scores.text import as_table, groups_table, markdown_table, parts_table, pointing_table
+from bones.scores.text import UNKNOWN, as_table, groups_table, markdown_table, parts_table, patients_text, pointing_table
 from bones.system.errors import RunError
 
 IN_WORDS = {"demo", "weights"}  # options that the text of the card describes
@@ -22,7 +22,7 @@ Trained on {data}. The tuning views are of patients held out to select epoch, th
 
 {counts}
 
-{left_out}Starting weights: {weights}.
+{unknown}{left_out}Starting weights: {weights}.
 
 ## Training
 
@@ -93,6 +93,7 @@ def card(name, record, report, pointed=None):
         phantom=PHANTOM if data.phantom else "",
         data=data.phantom or f"`{in_words(data.roots)}`",
         counts=counts_table(data),
+        unknown="" if data.has_patients else "Patients are unknown: each image or study counts as one. ",
         left_out=f"{data.left_out} files were left out, unreadable or no radiographs. " if data.left_out else "",
         weights=options.weights if options.weights in ("none", "imagenet") else "a local file",
         recipe=options.recipe,
@@ -146,12 +147,15 @@ def scores_section(report):
         return "Not scored yet: `python model_test.py RUN` scores the held-out studies and writes them here."
     try:
         table = frame_table(as_table(report))
-        scored = f"{report['split']} studies of `{in_words(report['data'])}`, {report['patients']} patients"
+        known = report.get("has_patients", True)  # scores of earlier versions do not say it
+        patients = patients_text(report["patients"], known)
+        scored = f"{report['split']} studies of `{in_words(report['data'])}`, {patients}"
         mark = " (phantoms)" if report.get("phantom") else ""
     except (KeyError, TypeError) as error:
         raise RunError(f"scores.json lacks {error}, or has it in another form. Score again with model_test.py.") from None
     optimistic = " These studies selected epoch and threshold: scores are optimistic." if report["split"] == "tuning" else ""
-    parts = [f"{scored}{mark}; in brackets, 95 % intervals over patients.{optimistic}", table]
+    unknown = "" if known else f" {UNKNOWN}"
+    parts = [f"{scored}{mark}; in brackets, 95 % intervals over patients.{optimistic}{unknown}", table]
     for part, title in (("by_study_type", "Studies by type"), ("by_root", "Studies by data root")):
         if len(report.get(part, ())) > 1:
             parts += [f"{title}:", frame_table(parts_table(report[part]))]

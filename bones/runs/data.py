@@ -1,6 +1,7 @@
 """The views of a run, the same at each call: training, tuning and scored views."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pandas as pd
 
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows, load_pixels
-from bones.data.roots import data_roots, with_split
+from bones.data.roots import data_roots, has_patients, with_split
+from bones.data.source import Source
 from bones.data.splits import class_weights, split_at, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
 from bones.runs.record import Data
@@ -31,24 +33,37 @@ class Selection:
     """Which views of which data are scored; None means as in training."""
 
     split: str = "held-out"  # or "tuning"
-    data: list | None = None  # data roots
+    source: Source | None = None
     study_type: list | None = None
     labels: str | None = None
     skip_unreadable: bool = False
 
-    def roots(self, record):
-        """Data roots of the selected views, for a run with this RunRecord: a tuple of paths.
+    @property
+    def words(self):
+        """The words of a command line that select the same views."""
+        words = self.source.words if self.source else []
+        words += ["--study-type", *self.study_type] if self.study_type else []
+        words += ["--split", "tuning"] if self.split == "tuning" else []
+        return words + (["--skip-unreadable"] if self.skip_unreadable else [])
 
-        Raises: DataError when those of the training are not here and no others are given.
+    def of(self, record):
+        """The Source of the selected views, for a run with this RunRecord.
+
+        Raises: DataError when that of the training is not here and no other is given.
         """
-        roots = tuple(self.data or record.data.roots)
-        absent = [str(root) for root in roots if not self.data and not Path(root).is_dir()]
+        trained = record.source
+        if self.source:
+            # Rows without a split are training's where a training used them, and all scored otherwise.
+            is_training = {*map(os.path.realpath, self.source.paths)} & {*map(os.path.realpath, trained.paths)}
+            return self.source if is_training else dataclasses.replace(self.source, unsplit="held-out")
+        absent = [root for root in trained.paths if not os.path.exists(root)]
         if absent:
+            option = "--table FILE.csv" if trained.layout == "table" else "--data ROOT"
             raise DataError(
-                f"the run's training data are not here (no folder {', '.join(absent)}). Pass their place, or other data, as "
-                "--data ROOT, or name studies or images to classify."
+                f"the run's training data are not here (no {', '.join(absent)}). Pass their place, or other data, as {option}, "
+                "or name studies or images to classify."
             )
-        return roots
+        return trained
 
 
 def load_parts(options, tuning_patients=None, stage=None):
@@ -61,7 +76,12 @@ def load_parts(options, tuning_patients=None, stage=None):
     Returns: ((views, Rows) of train, (views, Rows) of tuning, number of unreadable views left out).
     Raises: DataError when the data is invalid.
     """
-    views = find_views(options.data, "train", options.study_type, options.labels)
+    return load_parts_of(options.source, options, tuning_patients, stage)
+
+
+def load_parts_of(source, options, tuning_patients=None, stage=None):
+    """`load_parts` of another Source than the options'."""
+    views = find_views(source, "train", options.study_type, options.labels)
     kept, pixels = load_pixels(views, options.size, options.resize, options.skip_unreadable)
     if tuning_patients is not None:
         train, tuning = split_at(kept, named(kept, tuning_patients))
@@ -84,17 +104,17 @@ def load_train_and_tuning(options, tuning_patients=None, stage=None):
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
 
-def has_held_out(roots):
+def has_held_out(source):
     """Whether a data root, or one of several, contains held-out studies."""
-    return bool(with_split(data_roots(roots), "held-out"))
+    return bool(with_split(data_roots(source), "held-out"))
 
 
-def load_held_out(options):
-    """Decode the held-out views of a run's own data into the cache. Returns: (views found, views decoded, Rows).
+def load_held_out(source, options):
+    """Decode the held-out views of a Source into the cache. Returns: (views found, views decoded, Rows).
 
     Raises: DataError when they are invalid.
     """
-    views = find_views(options.data, "held-out", options.study_type, options.labels)
+    views = find_views(source, "held-out", options.study_type, options.labels)
     return views, *load_pixels(views, options.size, options.resize, options.skip_unreadable)
 
 
@@ -108,18 +128,19 @@ def load_split(run, record, selection):
     Raises: DataError when they are invalid.
     """
     trained = record.options
-    roots = selection.roots(record)
-    labels = selection.labels or (None if selection.data else trained.labels)
-    asked = {"data": roots, "study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
+    source = selection.of(record)
+    labels = selection.labels or (None if selection.source else trained.labels)
+    asked = {"study_type": tuple(selection.study_type or trained.study_type), "labels": labels}
     if selection.split == "tuning":  # split again as in training
         skip = selection.skip_unreadable or trained.skip_unreadable
-        _, (kept, pixels), left_out = load_parts(trained.changed(**asked, skip_unreadable=skip), record.data.tuning_patients)
+        options = trained.changed(**asked, skip_unreadable=skip)
+        _, (kept, pixels), left_out = load_parts_of(source, options, record.data.tuning_patients)
         advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
-        check_same(run, record, roots, "tuning", fingerprint(kept, roots), advice)
+        check_same(run, record, source.paths, "tuning", fingerprint(kept, source), advice)
     else:
-        views, kept, pixels = load_held_out(trained.changed(**asked, skip_unreadable=selection.skip_unreadable))
+        views, kept, pixels = load_held_out(source, trained.changed(**asked, skip_unreadable=selection.skip_unreadable))
         left_out = len(views) - len(kept)
-    check_both_classes(kept, f"the readable views of {', '.join(roots)}")
+    check_both_classes(kept, f"the readable views of {', '.join(source.paths)}")
     return kept, pixels, left_out
 
 
@@ -128,9 +149,10 @@ def describe(options, train, tuning, left_out, stage=None):
     kept, types = (stage.kept, stage.types) if stage else ((), ())
     return Data(
         roots=tuple(str(Path(root).absolute()) for root in options.data),  # absolute: a run may be scored from another folder
-        phantom=phantom.describe(options.data),
-        train=fingerprint(train.views, options.data),
-        tuning=fingerprint(tuning.views, options.data),
+        phantom=phantom.describe(options.source),
+        has_patients=has_patients(data_roots(options.source)),
+        train=fingerprint(train.views, options.source),
+        tuning=fingerprint(tuning.views, options.source),
         left_out=left_out,
         tuning_patients=tuple(sorted({*map(printable, tuning.views["patient"]), *kept})),
         trained_types=tuple(sorted({*train.views["study_type"], *types})),

@@ -7,7 +7,6 @@ import dataclasses
 import re
 from pathlib import Path
 
-from bones.data.layouts import data_root
 from bones.data.roots import data_roots, in_root, names
 from bones.data.splits import split_by_patient
 from bones.data.table import root_of
@@ -43,7 +42,7 @@ def find(options):
     if folder is None or options.weights in ("none", "imagenet"):
         return None
     record = records.read(folder)
-    common = roots_in_common(record.data.roots, options.data)
+    common = roots_in_common(record.source, options.source)
     if not common:
         return FirstStage(folder, record.data.roots, same_root=False)
     types = record.data.trained_types or record.options.study_type
@@ -57,17 +56,24 @@ def find(options):
 
 
 def roots_in_common(earlier, now):
-    """Data roots of an earlier run that a new one has, too: a list of (name in the earlier run, name in the new one, Path).
+    """Data roots of an earlier run that a new one has, too: a list of (name in the earlier run, name in the new one, Root).
 
+    Args: earlier, now: Sources.
     A root that is not where it was, as that of a run from another machine, is taken for one of the same folder name.
     """
-    places = [data_root(path).resolve() if Path(path).is_dir() else Path(path) for path in earlier]
+    places = [place_of(dataclasses.replace(earlier, paths=(path,))) for path in earlier.paths]
     of_earlier = dict(zip(places, names(places), strict=True))
     # On another system, the separator of folders may be another.
-    moved = {re.split(r"[\\/]", str(place))[-1]: name for place, name in of_earlier.items() if not place.is_dir()}
-    found = [(name, root, root.resolve()) for name, root in data_roots(now).items()]
+    moved = {re.split(r"[\\/]", str(place))[-1]: name for place, name in of_earlier.items() if not place.exists()}
+    found = [(name, root, root.path.resolve()) for name, root in data_roots(now).items()]
     found = [(of_earlier.get(place, moved.get(place.name)), name, root) for name, root, place in found]
     return [common for common in found if common[0] is not None]
+
+
+def place_of(source):
+    """The resolved Path of the root of a Source of one path; its path where that does not exist any more."""
+    path = Path(source.paths[0])
+    return data_roots(source)[""].path.resolve() if path.exists() else path
 
 
 def tuning_patients(folder, record):
@@ -75,9 +81,9 @@ def tuning_patients(folder, record):
     if record.data.tuning_patients is not None:
         return record.data.tuning_patients
     options, roots = record.options, record.data.roots
-    views = find_views(roots, "train", options.study_type, options.labels)
+    views = find_views(record.source, "train", options.study_type, options.labels)
     _, tuning = split_by_patient(views, options.tuning_fraction, options.seed)
-    if not is_same(record.data.tuning, fingerprint(tuning, roots)):
+    if not is_same(record.data.tuning, fingerprint(tuning, record.source)):
         raise RunError(
             f"{folder}/run.json does not record the tuning patients, and {', '.join(roots)} is no longer the data that it was "
             "trained on.\nExpected the same files, so that its tuning patients stay out of training. "

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, get_args, get_origin
 import annotated_types  # pydantic's constraints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError  # types and ranges, strictly
 
+from bones.data.source import LAYOUT, LAYOUTS, POSITIVE, Source
+
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 SHARE = {"ge": 0, "lt": 1}
 SCHEDULES = ("constant", "cosine", "steps", "plateau")  # what each does: training.trainer.SCHEDULES
@@ -59,6 +61,14 @@ class Options(BaseModel):
             takes="a list of folders, or null",
             metavar="ROOT",
         ),
+    ] = None
+    layout: Annotated[
+        Literal[LAYOUTS],
+        option(LAYOUT, "data"),
+    ] = "mura"
+    positive: Annotated[
+        str | None,
+        option(POSITIVE, "data", takes="a text, or null", metavar="NAME"),
     ] = None
     study_type: Annotated[
         tuple[str, ...],
@@ -194,6 +204,11 @@ class Options(BaseModel):
     def changed(self, **values):
         """The same options with other values, checked. Raises: pydantic.ValidationError."""
         return Options.model_validate(self.model_dump() | values)
+
+    @property
+    def source(self):
+        """The Source of its data."""
+        return Source(self.data, self.layout, self.positive)
 
     @property
     def global_batch_size(self):

@@ -3,6 +3,7 @@
 This module imports neither pandas nor Keras, so that a command line with --resume is parsed quickly.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ class Data(BaseModel):
         Field(description="a list of folders", min_length=1, validation_alias=AliasChoices("roots", "root")),
     ]
     phantom: Annotated[str | None, Field(description="a text, or null")] = None
+    has_patients: Annotated[bool, Field(description="true or false")] = True  # whether it is known whose the images are
     train: Annotated[dict | None, Field(description="an object")] = None
     tuning: Annotated[dict | None, Field(description="an object")] = None
     left_out: Annotated[int, BeforeValidator(total), Field(description="a whole number")] = 0
@@ -57,6 +59,11 @@ class RunRecord(BaseModel):
     finished: Annotated[str | None, Field(description="a time, or null")] = None
     training_seconds: Annotated[float | None, Field(description="a number, or null", ge=0)] = None
     best_epoch: Annotated[int | None, Field(description="a whole number, or null", gt=0)] = None
+
+    @property
+    def source(self):
+        """The Source of its data, where they were when it was trained or resumed."""
+        return dataclasses.replace(self.options.source, paths=self.data.roots)
 
     def changed(self, **values):
         """The same record with other values, checked. Raises: pydantic.ValidationError."""

@@ -5,6 +5,7 @@ import pandas as pd
 from bones.scores.metrics import DECISIONS, NUMBERS, WITH_INTERVAL
 
 DISCLAIMER = "Research software, not a medical device."
+UNKNOWN = "Patients are unknown: images of one may be in training and here, and intervals may be too narrow."
 
 
 def apart(probability, threshold):
@@ -14,6 +15,11 @@ def apart(probability, threshold):
         if (float(texts[0]) >= float(texts[1])) == (probability >= threshold):
             break
     return texts
+
+
+def patients_text(count, known):
+    """A number of patients as text, or that it is one of images or studies that count as patients."""
+    return f"{count} patient{'s' * (count != 1)}" if known else f"patients unknown ({count} counted)"
 
 
 def markdown_table(rows):

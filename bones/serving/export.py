@@ -14,6 +14,7 @@ from keras import ops
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.data.roots import data_roots
+from bones.data.source import Source
 from bones.data.views import find_views
 from bones.evaluation.classifier import Classifier
 from bones.runs.data import has_held_out
@@ -92,20 +93,20 @@ def load_sample(record, data):
     Returns: ((n, size, size, 1) uint8, their description).
     Raises: DataError when there are none.
     """
-    trained, paths = record.options, [data] if data else record.data.roots
-    gone = [path for path in paths if not data and not Path(path).is_dir()]
+    trained, source = record.options, Source((data,)) if data else record.source
+    gone = [path for path in source.paths if not data and not Path(path).exists()]
     if gone:
         raise DataError(
             f"{', '.join(gone)}, the run's training data, does not exist. Pass --data ROOT, its new path or another."
         )
-    root = ", ".join(map(str, data_roots(paths).values()))
-    split = "held-out" if has_held_out(paths) else "train"
-    views = find_views(paths, split, ["all"] if data else trained.study_type)
+    root = ", ".join(map(str, data_roots(source).values()))
+    split = "held-out" if has_held_out(source) else "train"
+    views = find_views(source, split, ["all"] if data else trained.study_type)
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
     views, pixels = load_pixels(views, trained.size, trained.resize, skip_unreadable=True, cache=None)
     if views.empty:
         raise DataError(f"{root}: none of the selected views decodes, so the export cannot be compared. Pass --data ROOT.")
-    mark = phantom.mark(phantom.describe(paths))
+    mark = phantom.mark(phantom.describe(source))
     return pixels[np.arange(len(views))], f"{len(views)} {split} views of {root}{mark}"
 
 

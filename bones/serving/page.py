@@ -15,7 +15,7 @@ from bones.data.pixels import Rows
 from bones.data.roots import in_words
 from bones.evaluation import overlays
 from bones.evaluation.classifier import Classifier, is_left_out
-from bones.scores.text import apart, as_text
+from bones.scores.text import UNKNOWN, apart, as_text
 from bones.system.errors import RunError
 from bones.system.files import printable
 
@@ -97,6 +97,8 @@ def reliability_note(run, record):
             f"{study['positive']} abnormal) its sensitivity is {as_text(study['sensitivity'])} and its specificity "
             f"{as_text(study['specificity'])}, [95 % interval]."
         )
+        if not scored.get("has_patients", True):
+            lines.append(UNKNOWN)
     except (RunError, KeyError, TypeError):
         lines.append("This network has not been scored on held-out studies (model_test.py), so its accuracy is unknown.")
     lines.append(

@@ -147,6 +147,19 @@ def encoding(path):
         return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
 
 
+def separator(path):
+    """What separates the columns of a table of text: a comma, or the semicolon or tab that its first line has more often.
+
+    Raises: FileError when it cannot be read.
+    """
+    try:
+        with open(path, encoding=encoding(path), errors="surrogateescape") as file:
+            first = file.readline()
+    except (OSError, UnicodeError) as error:
+        raise FileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or short_message(error)}.") from None
+    return max(",;\t", key=first.count)
+
+
 def from_here(path):
     """A path from the working directory on, or the whole one where Windows has it on another drive."""
     try:

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import os
 
+from bones.data import source
 from bones.networks.catalogue import NETWORKS
 from bones.runs import recipes, record
 from bones.runs.options import FIELDS, MAY_CHANGE, SETTINGS, Options, choices, from_text
@@ -45,12 +46,13 @@ def parse(argv, description=None):
     parser = build_parser(description)
     given = vars(parser.parse_args(argv))
     given |= dict(given.pop("set", []))
+    take_source(parser, given)
     plan = host_plan(parser, given.pop("hosts", None), given.pop("host_number", None))
     if given.pop("resume", False):
         options = resumed_options(parser, given)
         return Request(options, given.get("devices", options.devices), given["out"], True, plan)
     if given.get("demo") and given.get("data"):
-        parser.error("--demo uses its own data: omit --data or --demo.")
+        parser.error("--demo uses its own data: omit --data, --table or --demo.")
     demo = DEMO if given.get("demo") else {}
     given = {name: as_field(value) for name, value in given.items()}
     options = recipes.options(given.pop("recipe", "default"), **demo | given)
@@ -65,6 +67,7 @@ def build_parser(description):
     for name, field in FIELDS.items():
         if field.json_schema_extra["flag"]:
             add_option(groups[field.json_schema_extra["group"]], name, field)
+    groups["data"].add_argument("--table", nargs="+", metavar="FILE.csv", help=source.TABLE)
     named = f"recipe settings without their own option: {', '.join(SETTINGS)}"
     groups["network"].add_argument("--set", type=setting, nargs="+", action="extend", metavar="NAME=VALUE", help=named)
     groups["training"].add_argument(
@@ -77,6 +80,17 @@ def build_parser(description):
     groups["training"].add_argument("--host-number", type=int, metavar="N", help=number)
     groups["output"].add_argument("--resume", action="store_true", help="resume the run in --out with its own options")
     return parser
+
+
+def take_source(parser, given):
+    """Put what --data or --table and --layout say together into the parsed options."""
+    found = source.of_options(parser, *(given.get(name) for name in ("data", "table", "layout", "positive")))
+    given.pop("table", None)
+    if found:
+        given["data"] = found.paths
+    if found and found.layout != "mura" and "resume" not in given:
+        given["layout"] = found.layout
+        given.setdefault("study_type", ["all"])  # few of them name study types
 
 
 def add_option(group, name, field):

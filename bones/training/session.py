@@ -8,6 +8,7 @@ import time
 import keras
 
 from bones.data.phantoms import sets as phantom
+from bones.data.roots import data_roots, notes
 from bones.networks import catalogue, frozen
 from bones.networks.acceleration import accelerate
 from bones.networks.batches import Batches, predict
@@ -209,12 +210,14 @@ def find_first_stage(options):
 def load_views(options, tuning_patients, stage):
     """(train, tuning, left_out), see run_data; also decodes valid/."""
     parts = run_data.load_train_and_tuning(options, tuning_patients, stage)
-    if run_data.has_held_out(options.data):
-        run_data.load_held_out(options)  # reports its errors before training, not after
+    for note in notes(data_roots(options.source)):
+        print(f"mura.py: {note}.", file=sys.stderr)
+    if run_data.has_held_out(options.source):
+        run_data.load_held_out(options.source, options)  # reports its errors before training, not after
     else:
-        print(
-            f"mura.py: {', '.join(options.data)} contains no valid/ folder: there will be no held-out score.", file=sys.stderr
-        )
+        places = {"mura": "valid/ folder", "classes": "folder test/ or val/", "table": "held-out rows (column split)"}
+        absent = f"{', '.join(options.data)} contains no {places[options.layout]}"
+        print(f"mura.py: {absent}: there will be no held-out score.", file=sys.stderr)
     return parts
 
 

@@ -4,6 +4,7 @@ import datetime
 import shlex
 
 from bones.data.phantoms import sets as phantom
+from bones.scores.text import patients_text
 from bones.system import machine
 
 
@@ -18,7 +19,7 @@ def summary(record, network, run, done):
         counts = getattr(data, split)
         lines.append(
             f"  {split:7} {counts['views']} views ({counts['positive_views']} positive), {counts['studies']} studies, "
-            f"{counts['patients']} patients"
+            f"{patients_text(counts['patients'], data.has_patients)}"
         )
     if data.left_out:
         lines.append(f"  {data.left_out} files left out with their labels, unreadable or no radiographs")

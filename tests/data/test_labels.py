@@ -3,6 +3,7 @@
 import pytest
 
 from bones.data.labels import folder_labels
+from bones.data.roots import data_roots
 from bones.data.views import find_views
 from bones.system.errors import DataError
 
@@ -23,7 +24,7 @@ def test_labels_override_folder_names(small_root, tmp_path):
             corrected = views["path"].str.contains(study)
             assert set(views["label"][corrected]) == {label} != set(plain["label"][corrected])
             assert (views["label"] == plain["label"])[~corrected].all() and corrected.sum() == 2
-            assert (folder_labels(views) == plain["label"]).all()
+            assert (folder_labels(views, data_roots(small_root)) == plain["label"]).all()
 
 
 STUDY = "train/XR_HUMERUS/patient00001/study1_positive"

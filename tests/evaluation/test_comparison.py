@@ -22,6 +22,7 @@ def scored_run(seed, threshold):
         "split": "held-out",
         "phantom": None,
         "corrected": 0,
+        "has_patients": True,
         "patients": 20,
     }
     record = RunRecord(options=options, data=Data(root="root"))

@@ -125,8 +125,8 @@ def contact_sheet(root, file, columns=6, side=200):
 
 
 def describe(roots):
-    """One line on the phantoms in a data root, or in several; None where all are others."""
-    notes = [root / NOTE for root in data_roots(roots).values() if (root / NOTE).is_file()]
+    """One line on the phantoms in data roots, see `data_roots`; None where all are others."""
+    notes = [root.folder / NOTE for root in data_roots(roots).values() if (root.folder / NOTE).is_file()]
     found = [", ".join(f"{name} {value}" for name, value in json.loads(note.read_text()).items()) for note in notes]
     return "phantom, " + "; ".join(found) if found else None
 
@@ -138,7 +138,7 @@ def mark(described):
 
 def truth(root):
     """Path of the table with the box around each abnormality. Raises: DataError when the root is not a phantom set."""
-    file = root / "truth.csv"
+    file = root.folder / "truth.csv"
     if not file.is_file():
         raise DataError(f"{root} contains no truth.csv, as phantoms do: pass --boxes FILE.csv with boxes around abnormalities.")
     return file
