@@ -96,7 +96,7 @@ def without_stray_files(studies):
 
 
 def study_names(studies):
-    """Names of studies: their folder, or their first file with the number of the others, as in "films/03.dcm +1".
+    """Names of studies: their folder, or their first image with the number of other files, as in "films/03.dcm +1".
 
     Of a study in several folders, such as series, the folder is the deepest that contains them. The folder is the name if no
     other study has files in these folders.
@@ -119,10 +119,11 @@ def common_folder(folders):
 
 
 def file_name(files):
-    """Name of a study by its files: the first, and how many more there are; not the name of another file."""
+    """Name of a study by its files: the first image, and how many more there are; not the name of another file."""
+    name = str(next(filter(is_image, files)))
     if len(files) == 1:
-        return str(files[0])
-    name = f"{files[0]} +{len(files) - 1}"
+        return name
+    name += f" +{len(files) - 1}"
     while os.path.lexists(name):
         name += "+"
     return name

@@ -223,13 +223,13 @@ def test_images_without_an_identifier_are_one_study_which_is_said_once(in_tmp, c
 def test_images_beside_dicom_files_of_several_studies_are_another_study(in_tmp, caplog):
     write_dicom("r/1.dcm", A)
     write_dicom("r/2.dcm", B)
-    Path("r/notes.txt").touch()
+    Path("r/2.txt").touch()
     assert rows_of(find(["r"])) == [("r/1.dcm", "r/1.dcm"), ("r/2.dcm", "r/2.dcm")]
-    assert messages(caplog) == ["r/notes.txt is not an image and is skipped"]
+    assert messages(caplog) == ["r/2.txt is not an image and is skipped"]
     caplog.clear()
     write_image("r/3.png")
     write_image("r/4.png")
-    assert rows_of(find(["r"]))[2:] == [("r/3.png +2", f"r/{name}") for name in ("3.png", "4.png", "notes.txt")]
+    assert rows_of(find(["r"]))[2:] == [("r/3.png +2", f"r/{name}") for name in ("2.txt", "3.png", "4.png")]
     assert messages(caplog) == [
         "r: 2 images without a Study Instance UID beside DICOM files of 2 studies count as another study"
     ]
