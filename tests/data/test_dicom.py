@@ -321,7 +321,7 @@ def test_a_study_of_dicom_and_png_is_called(run, dicom_root, capsys):
 # Nothing of the patient
 
 
-STUDY_UID = "1.2.826.0.1.3680043.10.1338.0042.x9"  # UIDs have numbers only, without leading zeros
+STUDY_UID = "1.2.826.0.1.3680043.10.1338.0042.09"  # not valid: its numbers begin with zeros
 
 
 def leaky():
