@@ -4,7 +4,8 @@
     python app.py runs/NAME                       a run of yours
     python app.py runs/NAME --host 0.0.0.0        for everyone who can reach this machine
 
-Views are decoded and checked as in model_test.py, and removed after the response. The page loads nothing from other hosts.
+Views are decoded and checked as in model_test.py, and removed after the response. DICOM files of several studies get an
+answer for each. The page loads nothing from other hosts.
 This is research software, not a medical device.
 Exit status: 0 stopped by Ctrl-C; 1 an error of checkpoint, address or packages; 2 a wrong command line.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from sklearn import metrics  # AUROC of image mode and size
 
+from bones.data import study_uids
 from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, picture
 from bones.data.images import CONTRAST, DARK, is_black, read
 from bones.data.phantoms import sets as phantom
@@ -78,6 +79,7 @@ def check(roots, views, faults, mura=True, pairs=None):
         *missing_parts(views),
         unreadable(images),
         *duplicates(images),
+        *study_uids.findings(images, views["path"]),
         *look_alikes(images, views["path"], pairs),
         patients_in_both(views),
         near_blank(images),

@@ -135,17 +135,17 @@ def library():
 # File -> data set
 
 
-def read_header(file):
-    """Data set of an open DICOM file with its preamble: the elements in TAGS, with the pixels still encoded."""
-    pydicom = library()
+def read_header(file, tags=TAGS, pixels=True):
+    """Data set of an open DICOM file with its preamble: the elements in tags, with the pixels still encoded, or without."""
+    pydicom, options = library(), {"specific_tags": tags, "stop_before_pixels": not pixels}
     meta = pydicom.filereader.read_file_meta_info(file.name)
     if "TransferSyntaxUID" not in meta:
         raise DicomError("its header names no transfer syntax")
+    file.seek(0)
     if meta.TransferSyntaxUID == DEFLATED:
         content = file.read()
-        return pydicom.dcmread(inflated(content[meta_end(content) :]), specific_tags=TAGS)
-    file.seek(0)
-    return pydicom.dcmread(file, specific_tags=TAGS)
+        return pydicom.dcmread(inflated(content[meta_end(content) :]), **options)
+    return pydicom.dcmread(file, **options)
 
 
 def meta_end(content):

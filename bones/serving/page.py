@@ -1,4 +1,4 @@
-"""Result of the web page for one study as HTML: its decision, its views with heat maps, and how to interpret the numbers."""
+"""Result of the web page for each study as HTML: its decision, its views with heat maps, and how to interpret the numbers."""
 
 import base64
 import html
@@ -13,13 +13,14 @@ from bones.data import images, sizes
 from bones.data.layouts import types_in_words
 from bones.data.pixels import Rows
 from bones.data.roots import in_words
+from bones.data.studies import group
 from bones.evaluation import overlays
 from bones.evaluation.classifier import Classifier, is_left_out
 from bones.scores.text import UNKNOWN, apart, as_text
 from bones.system.errors import RunError
 from bones.system.files import printable
 
-MOST_VIEWS = 12  # of one study; MURA's largest study has 13, most have 2 or 3
+MOST_VIEWS = 12  # of all studies of a request; MURA's largest study has 13 views, most have 2 or 3
 SIDE = 560  # maximum side of an image on the page, in pixels
 STYLE = """
 .views {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; margin: 1rem 0}
@@ -48,11 +49,20 @@ class Page:
         self.reliability_note = reliability_note(run, self.record)
 
     def answer(self, paths):
-        """HTML for the views of one study, or an error message if they cannot be classified."""
+        """HTML for the views of one study, or of each of several DICOM studies, or an error message for too many files."""
         if len(paths) > MOST_VIEWS:
             return fault(f"{len(paths)} files: expected the views of one study, {MOST_VIEWS} at most. Drop fewer.")
-        views = pd.DataFrame({"path": paths, "study": "the one of this request"})
-        ((study, pixels),) = self.classifier.classify(views)
+        studies = group([("uploads", [Path(path) for path in paths])])
+        rows = [(str(path), number) for number, study in enumerate(studies, start=1) for path in study.files]
+        ((table, pixels),) = self.classifier.classify(pd.DataFrame(rows, columns=["path", "study"]))
+        shown = [
+            study_heading(number, studies) * (len(studies) > 1) + self.study_html(table[table["study"] == number], pixels)
+            for number in range(1, len(studies) + 1)
+        ]
+        return "".join(shown) + self.reliability_note * any(table["decision"])
+
+    def study_html(self, study, pixels):
+        """HTML for one study, or why it is not classified. Args: study: its rows of a table of `Classifier.classify`."""
         bad = study[study["fault"] != ""]
         if len(bad):
             reasons = "; ".join(
@@ -69,7 +79,7 @@ class Page:
             for place, row in enumerate(views.itertuples())
         ]
         shown = f"<div class='views'>{''.join(films)}</div>"
-        return f"{self.decision_html(views)}{notes}{shown}{scale(tops)}{self.reliability_note}"
+        return f"{self.decision_html(views)}{notes}{shown}{scale(tops)}"
 
     def decision_html(self, study):
         """The study's decision and how it is computed."""
@@ -107,6 +117,15 @@ def reliability_note(run, record):
     )
     lines.append("Research only, not a medical device.")
     return "".join(f"<p class='note'>{line}</p>" for line in lines)
+
+
+def study_heading(number, studies):
+    """Heading of one of several studies: its number and its files; of files that no study claims also why they are one."""
+    study = studies[number - 1]
+    names = html.escape(", ".join(shown_name(path) for path in study.files))
+    heading = f"<h2>Study {number} of {len(studies)}: {names}</h2>"
+    reason = "Files without a Study Instance UID beside DICOM files of several studies count as another study."
+    return heading + f"<p class='note'>{reason}</p>" * (study.beside > 1)
 
 
 def notes_html(study):

@@ -84,7 +84,7 @@ def build(gradio, page, examples):
         gradio.Markdown(
             "# Is this study abnormal?\n"
             f"Classified by a network trained on {page.training_data}. Drop all views of **one** study (.png, .jpg, DICOM; "
-            f"{MOST_VIEWS} at most), or try an example. "
+            f"{MOST_VIEWS} at most), or try an example. DICOM files are grouped by study; other images count as one. "
             "**Research only, not a medical device.**"
         )
         with gradio.Row():

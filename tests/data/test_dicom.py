@@ -1,5 +1,6 @@
 """DICOM files are decoded, or refused in our words, and nothing of the patient is kept."""
 
+import hashlib
 import io
 import logging
 import shutil
@@ -320,6 +321,9 @@ def test_a_study_of_dicom_and_png_is_called(run, dicom_root, capsys):
 # Nothing of the patient
 
 
+STUDY_UID = "1.2.826.0.1.3680043.10.1338.0042.09"  # not valid: its numbers begin with zeros
+
+
 def leaky():
     """Films with the patient's name in every element that is read as text, and damaged ones."""
     yield film(RAMP)
@@ -339,9 +343,12 @@ def leaky():
 
 
 def leaky_files(folder):
-    """Paths of them, and of one whose transfer syntax is the name."""
+    """Paths of them, all of one Study Instance UID that is not valid, and of one whose transfer syntax is the name."""
     paths = []
     for number, dataset in enumerate(leaky()):
+        dataset["StudyInstanceUID"] = pydicom.dataelem.RawDataElement(
+            pydicom.tag.Tag(0x0020000D), "UI", len(STUDY_UID), STUDY_UID.encode(), 0, False, True
+        )
         paths.append(folder / f"leak{number}.dcm")
         dataset.save_as(paths[-1], enforce_file_format=True)
     content = paths[0].read_bytes()
@@ -358,9 +365,14 @@ def test_no_trace_of_the_patient_in_a_run(run, dicom_root, in_tmp, capfd, caplog
     paths = leaky_files(study)
     assert all(b"Doe" in path.read_bytes() for path in paths)
     capfd.readouterr()
+    caplog.clear()  # what pydicom says as it writes the files
     with caplog.at_level(logging.DEBUG):
         assert model_test.main([str(run), "--data", str(dicom_root)]) == 1
         assert model_test.main([str(run), "--data", str(dicom_root), "--skip-unreadable"]) == 0
+        data_loader.main(["--check", str(dicom_root), "--pairs", "data/pairs.png"])
+        for number, named in enumerate((study, study.parent)):  # lines, and a table with panels
+            options = ["--heatmap", f"data/maps{number}", "--csv", f"data/{number}.csv"] * number
+            assert model_test.main([str(run), str(named), "--skip-unreadable", *options]) == 0
     printed = capfd.readouterr()
     assert f"{len(paths) - 3} files were left out, unreadable" in printed.out, (
         "the first film, one with a window of words and an unknown character set are read"
@@ -369,15 +381,19 @@ def test_no_trace_of_the_patient_in_a_run(run, dicom_root, in_tmp, capfd, caplog
     written = [path for folder in (run, in_tmp / "data") for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".npy" for path in written) and run / "predictions.csv" in written
     texts = [printed.out.encode(), printed.err.encode(), caplog.text.encode(), *(path.read_bytes() for path in written)]
-    assert not any(b"Doe" in text or b"Jane" in text or b"19700101" in text for text in texts)
+    digests = [hashlib.new(name, STUDY_UID.encode()).hexdigest() for name in ("md5", "sha1", "sha256")]
+    kept_back = [word.encode() for word in ("Doe", "Jane", "19700101", STUDY_UID, *digests)]
+    assert not [word for word in kept_back for text in texts if word in text]
 
 
 READ_ALL = """
 import concurrent.futures, sys
 from bones.data import images
+from bones.data.study_uids import study_uid
 from bones.system.errors import UnreadableImageError
 def reason(path):
     try:
+        study_uid(path)
         return images.read_grey(path).size
     except UnreadableImageError as error:
         return str(error)
@@ -394,7 +410,7 @@ def test_threads_of_a_fresh_process_print_nothing(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0 and done.stderr == ""
     assert len(done.stdout.splitlines()) == len(paths) and done.stdout.startswith("(64, 64)")
-    assert "Doe" not in done.stdout and "Jane" not in done.stdout
+    assert not any(word in done.stdout for word in ("Doe", "Jane", STUDY_UID))
 
 
 def test_nothing_of_the_patient_is_kept(in_tmp):

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dicom_files import RAMP, film, save
 from PIL import Image
 from study_folders import rows_of, write_image
 
@@ -26,12 +27,15 @@ def test_studies_are_folders_with_images_however_deep(in_tmp, caplog):
         ("r/p10/s", "r/p10/s/1.JPG"),
     ]
     assert rows_of(find(["r"])) == expected
-    assert [record.getMessage() for record in caplog.records] == ["r/empty contains no image and is skipped"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "r/empty contains no image and is skipped",
+        "r/p2/s: 2 images without a Study Instance UID count as one study",
+    ]
     caplog.clear()
     Path("r/p2/s/report.txt").touch()
     Path("r/p10/notes.txt").touch()
     assert rows_of(find(["r"])) == [*expected[:3], ("r/p2/s", "r/p2/s/report.txt"), *expected[3:]]
-    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p10/notes.txt"]
+    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["r/empty", "r/p10/notes.txt", "r/p2/s:"]
 
 
 @pytest.mark.parametrize(
@@ -118,3 +122,114 @@ def test_nothing_to_find(name, message, in_tmp):
     Path("empty/inner/notes.txt").touch()
     with pytest.raises(DataError, match=f"^{name}.*{message}"):
         find(["r", name])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# DICOM by Study Instance UID
+
+
+def write_dicom(path, uid):
+    """A DICOM file of a study; uid None: without one."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    elements = {} if uid is None else {"StudyInstanceUID": uid}
+    return save(film(RAMP, **elements), path)
+
+
+def messages(caplog):
+    """What was reported, without the numbers of a UID."""
+    found = [record.getMessage() for record in caplog.records]
+    assert not any("1.2.826" in message for message in found)
+    return found
+
+
+A, B, C = (f"1.2.826.0.1.3680043.10.1338.{number}" for number in (1, 2, 3))
+
+
+def test_a_flat_folder_is_several_studies(in_tmp, caplog):
+    for name, uid in (("f01.dcm", A), ("f02.dcm", B), ("f03.dcm", B), ("f04", C), ("f10.dcm", A)):
+        write_dicom(f"flat/{name}", uid)
+    two, one = "flat/f01.dcm +1", "flat/f02.dcm +1"
+    expected = [(two, "flat/f01.dcm"), (two, "flat/f10.dcm"), (one, "flat/f02.dcm"), (one, "flat/f03.dcm")]
+    assert rows_of(find(["flat"])) == [*expected, ("flat/f04", "flat/f04")]
+    assert rows_of(find(["flat", "flat"])) == rows_of(find(["flat"])) and messages(caplog) == []
+    # An image that is named is a study of its own.
+    assert rows_of(find(["flat", "flat/f01.dcm"]))[-1] == ("flat/f01.dcm", "flat/f01.dcm")
+
+
+def test_a_folder_of_one_study_keeps_its_name(in_tmp, caplog):
+    for name in ("r/p1/IM1", "r/p1/IM2"):
+        write_dicom(name, A)
+    write_image("r/p1/IM1.png")  # a preview
+    Path("r/p1/report.txt").touch()
+    write_dicom("r/p2/IM1", B)
+    found = find(["r"])
+    assert rows_of(found) == [("r/p1", f"r/p1/{name}") for name in ("IM1", "IM1.png", "IM2", "report.txt")] + [
+        ("r/p2", "r/p2/IM1")
+    ]
+    assert messages(caplog) == []
+
+
+def test_series_folders_are_one_study(in_tmp, caplog):
+    for name in ("ST1/SE1/IM1", "ST1/SE1/IM2", "ST1/SE2/IM1"):
+        write_dicom(f"cd/DICOM/{name}", A)
+    write_dicom("cd/DICOM/ST2/SE1/IM1", B)
+    write_dicom("cd/DICOMDIR", None)
+    studies = find(["cd"]).groupby("study", sort=False)["path"].apply(list).to_dict()
+    assert list(studies) == ["cd/DICOM/ST1", "cd/DICOM/ST2/SE1"]
+    assert studies["cd/DICOM/ST1"] == [f"cd/DICOM/ST1/{name}" for name in ("SE1/IM1", "SE1/IM2", "SE2/IM1")]
+    assert messages(caplog) == ["cd/DICOM/ST1: files in 2 folders count as one study, by their Study Instance UID"]
+    # From inside, and where every file of the medium is of one study.
+    os.chdir("cd/DICOM/ST1")
+    assert find(["."])["study"].tolist() == ["."] * 3
+    # Named one by one, folders are apart.
+    assert find(["SE1", "SE2"])["study"].unique().tolist() == ["SE1", "SE2"]
+
+
+def test_a_folder_names_no_study_where_another_has_files_in_it(in_tmp):
+    write_dicom("r/S1/1.dcm", A)
+    write_dicom("r/S2/2.dcm", A)
+    write_dicom("r/S2/3.dcm", B)
+    write_dicom("r/0.dcm", C)
+    assert dict(map(reversed, rows_of(find(["r"])))) == {
+        "r/0.dcm": "r/0.dcm",
+        "r/S1/1.dcm": "r/S1/1.dcm +1",
+        "r/S2/2.dcm": "r/S1/1.dcm +1",
+        "r/S2/3.dcm": "r/S2/3.dcm",
+    }
+
+
+def test_no_two_studies_have_one_name(in_tmp):
+    for name, uid in (("1.dcm", A), ("2.dcm", A), ("1.dcm +1", B), ("3.dcm", C)):
+        write_dicom(f"r/{name}", uid)
+    found = find(["r"])
+    assert found["study"].nunique() == 3 and found.groupby("study")["path"].size().tolist().count(2) == 1
+
+
+def test_images_without_an_identifier_are_one_study_which_is_said_once(in_tmp, caplog):
+    for name in ("flat/1.png", "flat/2.png", "flat/3.png", "other/1.png", "other/2.png", "alone/1.png"):
+        write_image(f"r/{name}")
+    write_dicom("r/other/3.dcm", None)
+    assert sorted(find(["r"])["study"].unique()) == ["r/alone", "r/flat", "r/other"]
+    assert messages(caplog) == ["r/flat: 3 images without a Study Instance UID count as one study; likewise 1 more"]
+    caplog.clear()
+    for name in ("study1_positive/image1.png", "study1_positive/image2.png"):
+        write_image(f"p1/{name}")
+    find(["p1"])
+    os.chdir("p1/study1_positive")
+    find(["."])
+    assert messages(caplog) == []
+
+
+def test_images_beside_dicom_files_of_several_studies_are_another_study(in_tmp, caplog):
+    write_dicom("r/1.dcm", A)
+    write_dicom("r/2.dcm", B)
+    Path("r/2.txt").touch()
+    assert rows_of(find(["r"])) == [("r/1.dcm", "r/1.dcm"), ("r/2.dcm", "r/2.dcm")]
+    assert messages(caplog) == ["r/2.txt is not an image and is skipped"]
+    caplog.clear()
+    write_image("r/3.png")
+    write_image("r/4.png")
+    assert rows_of(find(["r"]))[2:] == [("r/3.png +2", f"r/{name}") for name in ("2.txt", "3.png", "4.png")]
+    assert messages(caplog) == [
+        "r: 2 images without a Study Instance UID beside DICOM files of 2 studies count as another study"
+    ]

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import RAMP, film, save
 from PIL import Image
 from study_folders import rows_of, write_image
 from support import ROOT, one_message
@@ -59,6 +60,25 @@ def test_a_row_a_view_with_what_single_calls_print(run, site, capsys):
     assert (table["decision"] == np.where(positive, "Positive", "Negative")).all()
     counts = table.drop_duplicates("study")["decision"].value_counts()
     assert f"{counts.get('Positive', 0)} Positive, {counts.get('Negative', 0)} Negative, 0 not classified" in out
+
+
+def test_a_flat_folder_of_dicom_is_scored_by_study(run, capsys):
+    """In lines, in the table on standard output and in panels."""
+    Path("flat").mkdir()
+    for name, study in (("1.dcm", 1), ("2.dcm", 2), ("3.dcm", 2)):
+        save(film(np.roll(RAMP, 500 * int(name[0])), StudyInstanceUID=f"1.2.826.0.1.3680043.{study}"), f"flat/{name}")
+    assert model_test.main([run, "flat", "--csv", "-", "--heatmap", "maps"]) == 0
+    out, err = capsys.readouterr()
+    table = pd.read_csv(io.StringIO(out))
+    assert table["study"].tolist() == ["flat/1.dcm", "flat/2.dcm +1", "flat/2.dcm +1"]
+    assert table["study_probability"].iloc[1] == pytest.approx(table["probability"].iloc[1:].mean())
+    assert "3 views of 2 studies" in err and "3680043" not in out + err
+    assert sorted(os.listdir("maps")) == ["flat_1.dcm.png", "flat_2.dcm_1.png"]
+    assert model_test.main([run, "flat"]) == 0
+    assert "predictions.csv: 3 views of 2 studies" in capsys.readouterr().out
+    Path("flat/1.dcm").unlink()
+    assert model_test.main([run, "flat"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["flat/2.dcm", "flat/3.dcm", "study flat"]
 
 
 def test_values_are_those_of_keras_alone(run, site):

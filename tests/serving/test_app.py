@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import RAMP, film, save
 from PIL import Image
 from support import ROOT, TESTS
 
@@ -227,6 +228,34 @@ def test_the_page_says_how_good_the_network_is(trained, tmp_path):
     assert model_test.main([str(run)]) == 0
     studies = json.loads((run / "scores.json").read_text())["studies"]
     assert f"{studies['sensitivity']['value']:.3f}" in Page(RunFolder.open(run)).reliability_note
+
+
+def test_each_of_several_dicom_studies_gets_an_answer(trained, study, in_tmp):
+    page = Page(RunFolder.open(trained))
+    uid = "1.2.826.0.1.3680043.10.1338"
+    for place, number in enumerate((1, 2, 2)):  # a folder for each upload, as Gradio has it
+        (in_tmp / str(place)).mkdir()
+        save(film(np.roll(RAMP, 300 * place), StudyInstanceUID=f"{uid}.{number}"), f"{place}/<i>{place}.dcm")
+    films = [str(in_tmp / str(place) / f"<i>{place}.dcm") for place in range(3)]
+    names = [f"&lt;i&gt;{place}.dcm" for place in range(3)]
+    shown = page.answer(films)
+    headings = re.findall("<h2>(.*?)</h2>", shown)
+    assert headings == [f"Study 1 of 2: {names[0]}", f"Study 2 of 2: {names[1]}, {names[2]}"]
+    assert shown.count("class='decision'") == 2 and shown.count("Research only") == 1
+    assert "probability of its single view" in shown and "mean of its 2 views" in shown
+    assert uid not in shown and "<h2>" not in page.answer(films[1:])
+    for number, alone in ((1, films[:1]), (2, films[1:])):
+        decision = re.search("<p class='decision'.*?</p>", page.answer(alone))[0]
+        assert decision in shown.split("<h2>")[number]
+    # Other images: one study, beside several of DICOM another one; a damaged file is reported in a study of its own.
+    pictures = sorted(str(path) for path in study.iterdir())
+    assert "<h2>" not in page.answer(pictures)
+    mixed = page.answer([*films, *pictures])
+    assert "Study 3 of 3: image1.png, image2.png" in mixed and "without a Study Instance UID" in mixed
+    Path("cut.dcm").write_bytes(Path(films[0]).read_bytes()[:200])
+    damaged = page.answer([*films, "cut.dcm"])
+    assert "Study 3 of 3: cut.dcm</h2><p class='fault' role='alert'>Not classified. cut.dcm: its header" in damaged
+    assert damaged.count("class='decision'") == 2
 
 
 def open_sockets():
