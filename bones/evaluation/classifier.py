@@ -9,12 +9,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm  # progress bar
 
+from bones.data.grey_levels import to_image
 from bones.data.pixels import LEFT_OUT, UNREADABLE, Rows, decode_all
+from bones.data.sizes import fit_square
+from bones.data.studies import find
 from bones.evaluation import heatmaps
 from bones.networks.acceleration import accelerate, in_float32
 from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
+from bones.system.errors import UnreadableImageError
 
 COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault", "note"]
 CHUNK = 256  # views in memory at a time, unless a study is larger
@@ -49,6 +53,36 @@ class Classifier:
         probability = predict(self.network, pixels, self.batch_size, self.flip_averaging)
         return calibrate(probability, self.record.temperature)
 
+    @property
+    def threshold(self):
+        """Probability from which on a study is Positive."""
+        return self.record.threshold
+
+    def predict_images(self, images):
+        """Probability of each of some images as arrays, at the run's temperature; a study's is the mean over its views.
+
+        Args:
+            images: arrays (height, width), or (height, width, 3) for colour, of any sides; black is 0, and which value is white
+                `grey_levels.white_of` says: 255 for uint8.
+        Returns: (n,) float64.
+        Raises: UnreadableImageError when an array is none of an image.
+        """
+        trained = self.record.options
+        pixels = [fit_square(grey_of(image), trained.size, trained.resize) for image in images]
+        return self.predict(np.stack(pixels)[..., None]) if pixels else np.empty(0)
+
+    def classify_files(self, paths, skip_unreadable=False):
+        """Classify images, and folders of studies, as `model_test.py` does.
+
+        Args:
+            paths: see `studies.find`.
+            skip_unreadable: see `classify`.
+        Returns: pandas.DataFrame with COLUMNS, one row a file; see `classify`.
+        Raises: DataError when a path is missing or contains no image.
+        """
+        views = find([str(path) for path in paths])
+        return pd.concat([table for table, _ in self.classify(views, skip_unreadable)], ignore_index=True)
+
     def classify(self, views, skip_unreadable=False):
         """Decode and classify views.
 
@@ -76,6 +110,18 @@ class Classifier:
             yield chunk[COLUMNS], pixels
             bar.update(len(chunk))
         bar.close()
+
+
+def grey_of(image):
+    """An array as a grey PIL.Image, see `Classifier.predict_images`."""
+    values = np.asarray(image)
+    is_image = values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3)
+    if not is_image or values.size == 0 or values.dtype.kind not in "uif":
+        raise UnreadableImageError(
+            f"an array of shape {values.shape} and type {values.dtype} is not an image; expected numbers of shape (height, "
+            "width), or (height, width, 3) for colour"
+        )
+    return to_image(values)[0]
 
 
 def with_remarks(views, remarks):
