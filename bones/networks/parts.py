@@ -4,10 +4,12 @@ import contextlib
 import json
 from pathlib import Path
 
-import h5py  # reads weights files, which Keras writes as HDF5
+import h5py  # reads weights files
 import keras
 from keras import layers
 
+from bones.networks import weights_files
+from bones.networks.catalogue import NETWORKS
 from bones.system.errors import WeightsError, short_message
 from bones.system.files import printable
 
@@ -66,30 +68,29 @@ def copy_layer(layer):
 
 
 def load_weights(network, path, base=None):
-    """Load the weights in a file into `network`: of the whole network, or of its base alone.
+    """Load the weights in a file into `network`: of the whole network, or of all but its output layer.
 
     Args:
         network: keras.Model to fill, in place.
-        path: .h5 or .keras file of a whole model, a .weights.h5 or keras.applications weights file, or a run folder, which
-            means its best.h5.
-        base: the part of `network` that a keras.applications weights file fills.
+        path: file of Keras 2 or 3 (.h5, .keras, .weights.h5) or, for a DenseNet of keras.applications, of torchvision or timm
+            (.pth, .safetensors); or a run folder, which means its best.h5.
+        base: the part of `network` below its pooling; None where its layers but the last are meant.
     Returns: network.
     Raises: WeightsError naming the file when it is missing, not a weights file, or of another network.
     """
     path = weights_file(path)
     try:
-        if is_whole_model(path):
-            network.set_weights(keras.models.load_model(path, compile=False, safe_mode=True).get_weights())
-        else:
-            (network if path.name.endswith(".weights.h5") or base is None else base).load_weights(path)
-    except Exception as error:  # h5py, zipfile and Keras each raise their own
+        weights_files.load(network, base.layers if base else network.layers[:-1], path)
+    except Exception as error:  # h5py, zipfile and json each raise their own
         found = saved_name(path)
-        if found not in (None, network.name):
+        if found in NETWORKS and found != network.name:
             advice = "Pass the --network that the weights are of, or other weights."
-            raise WeightsError(f"{path} contains {printable(found)}, not {network.name}. {advice}") from None
+            raise WeightsError(f"{path} contains {found}, not {network.name}. {advice}") from None
+        if isinstance(error, WeightsError):
+            raise
         raise WeightsError(
-            f"{path} does not contain weights for {network.name} ({short_message(error)}).\n"
-            f"Expected a whole {network.name} saved by mura.py (best.h5), or the weights of its base from keras.applications."
+            f"{path} does not contain weights for {network.name} ({printable(short_message(error))}).\n"
+            "Expected a complete file of Keras, as best.h5 of a run, or of a DenseNet of torchvision or timm."
         ) from None
     return network
 
@@ -97,21 +98,13 @@ def load_weights(network, path, base=None):
 def saved_name(path):
     """Name of the network in a .h5 file of a whole model; None where it has none."""
     with contextlib.suppress(Exception), h5py.File(path) as file:  # not HDF5, or without a configuration
-        return json.loads(file.attrs["model_config"])["config"]["name"]
+        return str(json.loads(file.attrs["model_config"])["config"]["name"])
 
 
 def weights_file(path):
     """The file of a path of weights: of a run folder its best.h5. Raises: WeightsError when it is missing."""
     path = Path(path) / "best.h5" if Path(path).is_dir() else Path(path)
     if not path.is_file():
-        takes = "none, imagenet, the path of a .h5 or .keras file, or a run folder"
+        takes = "none, imagenet, the path of a .h5, .keras, .pth or .safetensors file, or a run folder"
         raise WeightsError(f"{path}: no such weights file; --weights takes {takes}.")
     return path
-
-
-def is_whole_model(path):
-    """Whether a file contains a model's architecture as well as its weights."""
-    if path.suffix == ".keras":
-        return True
-    with h5py.File(path) as file:
-        return "model_config" in file.attrs
