@@ -58,7 +58,7 @@ def export_run(run, formats, out=None, data=None):
     averaging = " and flip averaging" if classifier.flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
     print(f"Compared with Keras in float32 on {about}, threshold {record.threshold:.3f}")
-    print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
+    print(f"{run.network_file()}: {megabytes([run.network_file()])}")
     for name, target in targets.items():
         found = export(FORMATS[name], graph, metadata, target, grey, expected)
         difference = compare(found, expected, record.threshold)
