@@ -74,7 +74,8 @@ def named(text):
     if text in NETWORKS:
         return text
     spelled = {name.lower(): name for name in reversed(NETWORKS)}  # of two that differ in case alone, the first
-    near = [spelled[name] for name in difflib.get_close_matches(text.lower(), spelled)]
+    same = text.lower() in spelled
+    near = [spelled[name] for name in ([text.lower()] if same else difflib.get_close_matches(text.lower(), spelled))]
     advice = f"Did you mean {' or '.join(near)}?" if near else f"Expected one of {', '.join(NETWORKS)}."
     raise ValueError(f"{text!r} is not a network. {advice}")
 
