@@ -7,6 +7,8 @@ DenseNet-169. `fuse` replaces how the layers of one network compute, in this pro
   Where no ReLU follows, as in EfficientNet-Lite0, batch normalisation is TensorFlow's one operation.
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
 - The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
+- A Conv2D with one group a channel, as in ConvNeXt, is TensorFlow's depthwise convolution: TensorFlow has no grouped one for a
+  CPU, so Keras compiles each by XLA, which takes minutes, and computes it slowly.
 
 This module needs TensorFlow; acceleration.accelerate imports it only with that backend.
 """
@@ -65,6 +67,8 @@ def fuse(network, least_size=LEAST_SIZE):
         large = network.input_shape[1] >= least_size
         if isinstance(layer, layers.BatchNormalization):
             fuse_normalisation(layer, large)
+        elif isinstance(layer, layers.Conv2D) and is_depthwise(layer):
+            layer.call = functools.partial(convolve_depthwise, layer)
         elif large and isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
         elif large and isinstance(layer, layers.Conv2D) and is_pointwise(layer):
@@ -94,6 +98,12 @@ def is_pointwise(layer):
     """Whether a Conv2D layer is only a matrix product at every pixel."""
     plain = layer.kernel_size == layer.strides == (1, 1) and not layer.use_bias and layer.groups == 1
     return plain and layer.activation is keras.activations.linear
+
+
+def is_depthwise(layer):
+    """Whether a Conv2D layer has one filter for each channel of its input."""
+    channels = layer.input.shape[-1]
+    return layer.groups > 1 and layer.groups == channels == layer.filters and layer.data_format == "channels_last"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -158,6 +168,17 @@ def update_moving(layer, mean, variance):
 def convolve_pointwise(layer, inputs):
     """The output of `layer`, a keras.layers.Conv2D for which `is_pointwise` is true."""
     return pointwise(inputs, tf.convert_to_tensor(layer.kernel.value))
+
+
+def convolve_depthwise(layer, inputs):
+    """The output of `layer`, a keras.layers.Conv2D for which `is_depthwise` is true; summed in float32."""
+    kernel = tf.cast(tf.transpose(tf.convert_to_tensor(layer.kernel.value), (0, 1, 3, 2)), tf.float32)  # (..., channels, 1)
+    strides, dtype = (1, *layer.strides, 1), inputs.dtype
+    inputs = tf.cast(inputs, tf.float32)
+    outputs = tf.nn.depthwise_conv2d(inputs, kernel, strides, layer.padding.upper(), dilations=layer.dilation_rate)
+    if layer.use_bias:
+        outputs += tf.cast(tf.convert_to_tensor(layer.bias.value), tf.float32)
+    return layer.activation(tf.cast(outputs, dtype))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

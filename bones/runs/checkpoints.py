@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from bones.networks import saved
+from bones.networks.acceleration import accelerate
 from bones.networks.batches import predict
 from bones.runs.folder import HISTORY
 from bones.system import collectives, files
@@ -51,7 +52,7 @@ def fault_of_file(run, network, name, pixels, expected):
         path = folder / name
         try:
             write_network(network, path)
-            opened = open_network(path)
+            opened = accelerate(open_network(path))
             found = keras.ops.convert_to_numpy(opened(pixels.astype(np.float32), training=False))[:, 0]
         except OSError as error:  # of the disk
             raise RunError(run.not_written(name, error)) from None
