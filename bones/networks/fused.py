@@ -61,18 +61,24 @@ def fuse(network, least_size=LEAST_SIZE):
     if tf.config.list_physical_devices("GPU") or not is_single_device():
         return
     keep_memory()
+    fuse_depthwise(network)
     for layer in graph.all_layers(network):
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue
         large = network.input_shape[1] >= least_size
         if isinstance(layer, layers.BatchNormalization):
             fuse_normalisation(layer, large)
-        elif isinstance(layer, layers.Conv2D) and is_depthwise(layer):
-            layer.call = functools.partial(convolve_depthwise, layer)
         elif large and isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
         elif large and isinstance(layer, layers.Conv2D) and is_pointwise(layer):
             layer.call = functools.partial(convolve_pointwise, layer)
+
+
+def fuse_depthwise(network):
+    """Replace how a network's grouped convolutions compute, where a group is one channel; other formats have this operation."""
+    for layer in graph.all_layers(network):
+        if isinstance(layer, layers.Conv2D) and is_depthwise(layer):
+            layer.call = functools.partial(convolve_depthwise, layer)
 
 
 def fuse_normalisation(layer, large):

@@ -45,7 +45,7 @@ class SaveRun(keras.callbacks.Callback):
     Keras's BackupAndRestore saves neither the plateau's count nor the best epoch, so a resumed run would differ.
     """
 
-    def __init__(self, run, network, trainer, tuning_scores, chosen, stop, plateau=None, names=("best.h5", "last.h5")):
+    def __init__(self, run, network, trainer, tuning_scores, chosen, stop, plateau=None):
         """
         Args:
             network: what is saved.
@@ -54,11 +54,11 @@ class SaveRun(keras.callbacks.Callback):
             chosen: the epoch saved as best.h5, see `selected_epoch`.
             stop: StopSignal.
             plateau: the callback of `trainer.plateau`, if the schedule is one.
-            names: of the files of the best and the last network, see checkpoints.network_names.
         """
         super().__init__()
         self.run, self.network, self.trainer, self.tuning_scores = run, network, trainer, tuning_scores
-        self.chosen, self.stop, self.plateau, self.names = chosen, stop, plateau, names
+        self.chosen, self.stop, self.plateau = chosen, stop, plateau
+        self.names = ("best.h5", "last.h5")  # see checkpoints.network_names
         self.history, self.plateau_state, self.partial_epoch = [], None, None
 
     def variables(self):

@@ -87,12 +87,13 @@ def train_epochs(run, record, network, train, tuning, resume, scope):
     stall = [trainer.plateau()] if options.schedule == "plateau" else []
     views_an_epoch = min(len(batches) * batches.batch_size, len(train.pixels))
     tuning_scores = callbacks.ScoreTuning(learner, tuning, views_an_epoch, options)
-    stop, names = saving.StopSignal(), checkpoints.network_names(run, network, tuning.pixels[: options.batch_size])
-    saver = saving.SaveRun(run, network, model, tuning_scores, options.chosen, stop, *stall, names=names)
+    stop = saving.StopSignal()
+    saver = saving.SaveRun(run, network, model, tuning_scores, options.chosen, stop, *stall)
     done = saver.restore() if resume else (0, 0)
     collectives.check_alike(resume=done)
     run.write_record(record)
     print(summary.summary(record, network, run, done), flush=True)
+    saver.names = checkpoints.network_names(run, network, tuning.pixels[: options.batch_size])
 
     if options.head_first and not any(done):
         head.fit(network, train)

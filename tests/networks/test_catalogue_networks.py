@@ -15,12 +15,13 @@ from bones.training import saving
 from tools import networks
 
 RECORD = pd.read_csv(ROOT / "docs" / "records" / "networks.csv").set_index("network", drop=False)
-QUICK = ("MobileNetV3Small", "ResNet50V2", "ConvNeXtTiny")  # three families; the first and the last are not held by .h5
+QUICK = ("MobileNetV3Small", "ResNet50V2", "ConvNeXtTiny")  # three families; .h5 does not hold the first and the last
 HUGE = 100_000_000  # parameters, from which on a network is not trained here, for its time and memory
 NAMES = [name for name in NETWORKS if name != "tiny"]
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
 
 
+@pytest.mark.slow
 def test_every_network_is_in_the_record():
     assert sorted(RECORD.index) == sorted(NAMES), "python -m tools.networks docs/records/networks.csv --measure"
 
