@@ -6,6 +6,7 @@ LayerCAM uses features of higher resolution, and locates injuries on phantoms th
 """
 
 import functools
+import sys
 
 import keras
 import numpy as np
@@ -17,7 +18,6 @@ from bones.networks.batches import outputs
 from bones.system.errors import HeatmapError
 
 FINE = 24  # minimum cells per side of LayerCAM's map: at 320 px the features of 40 x 40, at 128 px of 32 x 32
-PADDING = (layers.InputLayer, layers.ZeroPadding2D)
 BATCH = 16  # views at a time when computing gradients
 
 
@@ -63,7 +63,7 @@ def grad_cam(network, pixels):
         rows, columns = features.shape[1:3]
         return rows * columns * np.maximum((gradient.mean((1, 2), keepdims=True) * features).sum(-1), 0)
 
-    return by_gradient(network, layers_with_places(network)[-1], pixels, weigh)
+    return by_gradient(network, features_with_places(network)[-1], pixels, weigh)
 
 
 def layer_cam(network, pixels):
@@ -74,24 +74,54 @@ def layer_cam(network, pixels):
     Args, returns: as `grad_cam`.
     Source: Jiang et al. 2021, doi:10.1109/TIP.2021.3089943.
     """
-    places = layers_with_places(network)
-    fine = [layer for layer in places if layer.output.shape[1] >= FINE]
-    layer = fine[-1] if fine else max(places, key=lambda layer: layer.output.shape[1])
-    return by_gradient(network, layer, pixels, lambda features, gradient: (features * np.maximum(gradient, 0)).sum(-1))
+    return by_gradient(
+        network, fine_features(network), pixels, lambda features, gradient: (features * np.maximum(gradient, 0)).sum(-1)
+    )
 
 
-def layers_with_places(network):
-    """Layers whose output has rows and columns, in order, without padding, whose cells extend beyond the image."""
-    found = [layer for layer in network.layers if len(layer.output.shape) == 4 and not isinstance(layer, PADDING)]
+def fine_features(network):
+    """The features of LayerCAM: the deepest with at least FINE cells per side, else the finest.
+
+    Returns: symbolic tensor, or None where only the last features are passed by all paths and they have fewer cells: Grad-CAM,
+        or class activation, has their map.
+    """
+    found = features_with_places(network)
+    fine = [features for features in found if features.shape[1] >= FINE]
+    if fine:
+        return fine[-1]
+    finest = max(found, key=lambda features: features.shape[1])
+    return finest if finest.shape[1] > found[-1].shape[1] else None
+
+
+def features_with_places(network):
+    """Outputs with rows and columns that every path from input to output passes, in order, from the first weights on.
+
+    Others cannot be used: the gradient of the logit along a bypass is not theirs. Padding is left out, because its cells extend
+    beyond the image.
+
+    Raises: HeatmapError when there are none.
+    """
+    found, has_weights = [], False
+    for operation, output, is_passed in graph.steps(network):
+        has_weights |= bool(getattr(operation, "weights", None))
+        if has_weights and is_passed and output.ndim == 4 and not isinstance(operation, layers.ZeroPadding2D):
+            found.append(output)
     if not found:
-        raise HeatmapError(f"{network.name} has no layer with rows and columns, so heat maps cannot be drawn.")
+        raise HeatmapError(
+            f"{network.name} has no layer with rows and columns that all its paths pass, so heat maps cannot be drawn."
+        )
     return found
 
 
-def by_gradient(network, layer, pixels, weigh):
-    """Compute maps from a layer's features and d logit / d features, each (views, rows, columns, features) float32."""
+def by_gradient(network, output, pixels, weigh):
+    """Compute maps from features within a network and d logit / d features, each (views, rows, columns, features).
+
+    Args:
+        output: symbolic tensor that every path from input to output passes.
+        weigh: f(features, gradient), both float32 -> maps.
+    """
     unit, logit = network.layers[-1], layers.Dense(1, dtype="float32", name="logit")
-    head, base = keras.Model(layer.output, logit(unit.input)), keras.Model(network.input, layer.output)
+    head, base = keras.Model(output, logit(unit.input)), keras.Model(network.input, output)
     logit.set_weights(unit.get_weights())
     maps = []
     for start in range(0, len(pixels), BATCH):
@@ -135,7 +165,8 @@ def map_function(network, batch_size=32):
         network: keras.Model as saved, before networks.acceleration.accelerate.
         batch_size: views at a time for class activation.
     Returns: f((n, size, size, 1) uint8) -> {kind of map: (n, rows, columns) float32}. The kinds are "class activation", or
-        "Grad-CAM" if the network does not support it, and "LayerCAM", except on OpenVINO, which has no gradients.
+        "Grad-CAM" if the network does not support it, and "LayerCAM", except on OpenVINO, which has no gradients, and, which is
+        said, where the network has bypasses around all its finer features.
     Raises: HeatmapError if no kind is available.
     """
     activation, plain = class_activation(network), in_float32(network)
@@ -150,6 +181,9 @@ def map_function(network, batch_size=32):
             f"KERAS_BACKEND is openvino, which has no gradients, and {network.name} needs them for heat maps: it does not end "
             "in global average pooling and one unit. Set KERAS_BACKEND=tensorflow."
         )
-    if has_gradients():
+    if has_gradients() and fine_features(plain) is not None:
         kinds["LayerCAM"] = functools.partial(layer_cam, plain)
+    elif has_gradients():
+        about = "paths around all its features but the last, so LayerCAM is not drawn"
+        print(f"{network.name} has {about}; {' and '.join(kinds)} is.", file=sys.stderr)
     return lambda pixels: {kind: find(pixels) for kind, find in kinds.items()}

@@ -7,6 +7,13 @@ from keras import layers
 
 from bones.networks import graph
 
+# Layers with data_format or an axis that `channels_first` changes, and layers that treat each value alike.
+TURNABLE = {
+    *("InputLayer", "Rescaling", "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "ZeroPadding2D", "Cropping2D"),
+    *("MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "BatchNormalization"),
+    *("GroupNormalization", "Concatenate", "Activation", "ReLU", "Dropout", "Add", "Multiply"),
+}
+
 
 def synchronise(network):
     """Make batch normalisation compute its statistics over the views of all devices in place of each device's own.
@@ -29,8 +36,8 @@ def accelerate(network):
     """Accelerate a network where this repository supports it.
 
     With TensorFlow on a CPU, its layers compute with fused.py from then on; the network and its files do not change. With
-    OpenVINO, which only predicts, it is rebuilt with channels first. Results are equal (tests/networks/test_fused.py,
-    tests/networks/test_openvino.py). Other backends and GPUs use the standard layers.
+    OpenVINO, which only predicts, it is rebuilt with channels first, where all its layers exist in that order. Results are
+    equal (tests/networks/test_fused.py, tests/networks/test_openvino.py). Other backends and GPUs use the standard layers.
 
     Args:
         network: keras.Model, not yet traced.
@@ -41,7 +48,15 @@ def accelerate(network):
         from bones.networks import fused
 
         fused.fuse(network)
-    return channels_first(network) if backend == "openvino" else network
+    return channels_first(network) if backend == "openvino" and can_turn(network) else network
+
+
+def can_turn(network):
+    """Whether each layer of a network exists with channels before rows and columns, or has no channels."""
+    return all(
+        type(layer).__name__ in TURNABLE or (isinstance(layer, layers.Dense) and layer.input.ndim == 2)
+        for layer, _, _ in graph.steps(network)
+    )
 
 
 def channels_first(network):
@@ -88,9 +103,16 @@ class Float32Model(keras.Model):
 
 def float32_config(network):
     """A network's configuration for `keras.Model.from_config`, with float32 in place of the dtype it was trained in."""
-    config = network.get_config()
+    return in_dtype(network.get_config(), "float32")
+
+
+def in_dtype(config, dtype):
+    """A network's configuration with another dtype of each layer, including those of nested networks."""
     for layer in config["layers"]:
-        layer["config"]["dtype"] = "float32"
+        if "layers" in layer["config"]:
+            in_dtype(layer["config"], dtype)
+        if "dtype" in layer["config"]:  # a function of keras.ops has none
+            layer["config"]["dtype"] = dtype
     return config
 
 

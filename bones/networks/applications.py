@@ -1,18 +1,27 @@
-"""Networks of keras.applications with one grey input channel: DenseNet-169, and a frozen InceptionV3.
+"""Networks of keras.applications with one grey input channel: DenseNet-169, a frozen InceptionV3, and any by its name.
 
 A builder takes the side of the square input, a choice of weights, and settings of a recipe (see catalogue.build).
 """
 
+import functools
+import http.client
+import urllib.error
+import warnings
+
 import keras
+import numpy as np
 from keras import layers, regularizers
 
-from bones.networks.parts import load_weights, output_layer, pooled, standardise_layer
-from bones.system.errors import WeightsError, short_message
+from bones.networks import graph
+from bones.networks.parts import copy_layer, load_weights, output_layer, pooled, standardise_layer
+from bones.system.backend import is_out_of_memory
+from bones.system.errors import BonesError, WeightsError, short_message
 
 # Mean and standard deviation of ImageNet's colour channels on a 0-1 scale, which the DenseNet weights of keras.applications
 # expect ("torch" mode of keras.applications.imagenet_utils.preprocess_input).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green and red on a 0-255 scale, which "caffe" mode subtracts
 
 
 def densenet169(size, weights="none", standardise=False, dropout=0.0, pooling="avg"):
@@ -23,7 +32,7 @@ def densenet169(size, weights="none", standardise=False, dropout=0.0, pooling="a
 
     Args:
         size: side of the square input, pixels, at least 32.
-        weights: "none", "imagenet", or the path of a weights file (see `build`).
+        weights: "none", "imagenet", or the path of a weights file (see `assemble`).
         standardise: scale each view to mean 0 and standard deviation 1 in place of ImageNet's constants.
         dropout: share of features dropped before the output layer.
         pooling: "avg" or "avg_max", see `parts.pooled`.
@@ -44,7 +53,7 @@ def inception_v3(size, weights="none", standardise=False, dropout=0.3, pooling="
 
     Args:
         size: side of the square input, pixels, at least 75.
-        weights: "none", "imagenet", or the path of a weights file (see `build`). With "none" the frozen features are random.
+        weights: "none", "imagenet", or the path of a weights file (see `assemble`). With "none" the frozen features are random.
         standardise, dropout, pooling: see `densenet169`; a constant scale otherwise.
     Source: Szegedy et al. 2016, arXiv 1512.00567.
     """
@@ -56,41 +65,165 @@ def inception_v3(size, weights="none", standardise=False, dropout=0.3, pooling="
     return network
 
 
-def build(name, base_builder, size, weights, standardise, scale, offset, dropout, pooling, kernel_regularizer=None):
-    """A network of keras.applications between a repeated grey channel and one sigmoid unit.
+def application(size, weights="none", standardise=False, dropout=0.0, pooling="avg", *, name, mode):
+    """A network of keras.applications by its name, with one grey input channel.
 
     Args:
-        base_builder: builder of keras.applications, or one with its arguments.
-        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
-            either of this whole network, as best.h5, or of the base alone, as keras.applications publishes it.
-        standardise, dropout, pooling: see `densenet169`.
+        size, weights, standardise, dropout, pooling: see `densenet169`.
+        name: as keras.applications spells it.
+        mode: the colours that its ImageNet weights expect, a key of `catalogue.APPLICATIONS`.
+    """
+    scale, offset = scaling(mode, standardise)
+    colour = coloured(size, standardise, None if mode == "included" and not standardise else (scale, offset))
+    return assemble(name, getattr(keras.applications, name), colour, weights, dropout, pooling)
+
+
+def scaling(mode, standardise):
+    """How a grey channel becomes the three that a network expects: c = grey * scale[c] + offset[c].
+
+    Args:
+        mode: "torch", ImageNet's mean 0 and standard deviation 1; "tf", -1 to 1; "caffe", blue, green and red without their
+            means; "included", 0 to 255.
+        standardise: grey has mean 0 and standard deviation 1 in place of 0 to 255, and becomes colours of ImageNet's mean and
+            standard deviation.
+    Returns: (scale, offset), a list of three values each.
+    Source: keras.applications.imagenet_utils.preprocess_input.
+    """
+    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    scale, offset = {
+        "torch": (1 / (255 * std), -mean / std),
+        "tf": (np.full(3, 1 / 127.5), np.full(3, -1.0)),
+        "caffe": (np.ones(3), -np.array(CAFFE_MEAN)),
+        "included": (np.ones(3), np.zeros(3)),
+    }[mode]
+    if standardise:
+        mean, std = (mean[::-1], std[::-1]) if mode == "caffe" else (mean, std)
+        scale, offset = 255 * std * scale, 255 * mean * scale + offset
+    return scale.tolist(), offset.tolist()
+
+
+def build(name, base_builder, size, weights, standardise, scale, offset, dropout, pooling, kernel_regularizer=None):
+    """A network between a repeated grey channel and one sigmoid unit.
+
+    Args:
         scale, offset: three values each; channel c becomes grey * scale[c] + offset[c] where views are not standardised.
-    Raises: WeightsError when the weights cannot be downloaded or read, or do not fit.
+        others: see `assemble` and `densenet169`.
+    Raises: WeightsError, see `assemble`.
+    """
+    colour = coloured(size, standardise, None if standardise else (scale, offset))
+    return assemble(name, base_builder, colour, weights, dropout, pooling, kernel_regularizer)
+
+
+def coloured(size, standardise, scaled):
+    """The input layer "grey", (n, size, size, 1), repeated as three channels.
+
+    Args:
+        standardise: scale each view to mean 0 and standard deviation 1.
+        scaled: (scale, offset) of each channel after that, or None.
+    Returns: symbolic tensor, (n, size, size, 3).
     """
     grey = keras.Input((size, size, 1), name="grey")
     shade = standardise_layer(grey) if standardise else grey
-    colour = layers.Concatenate(name="repeat_grey")([shade, shade, shade])  # (n, size, size, 3)
-    if not standardise:
-        colour = layers.Rescaling(scale, offset, name="scale")(colour)
-    try:
-        base = base_builder(input_tensor=colour, include_top=False, weights="imagenet" if weights == "imagenet" else None)
-    except WeightsError:
-        raise
-    except Exception as error:  # Keras raises a bare Exception when a download fails
-        raise WeightsError(
-            f"the ImageNet weights of {name} cannot be downloaded ({short_message(error)}).\n"
-            "Expected network access, or the file in ~/.keras/models from an earlier download.\n"
-            "Pass --weights none to start from random weights, or --weights FILE with a local file."
-        ) from None
+    colour = layers.Concatenate(name="repeat_grey")([shade, shade, shade])
+    return layers.Rescaling(*scaled, name="scale")(colour) if scaled else colour
+
+
+def assemble(name, base_builder, colour, weights, dropout, pooling, kernel_regularizer=None):
+    """A network of keras.applications from a grey channel's colours to one sigmoid unit.
+
+    Args:
+        base_builder: builder of keras.applications, or one with its arguments.
+        colour: of `coloured`.
+        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
+            either of this whole network, as best.h5, or of the base alone, as keras.applications publishes it.
+        dropout, pooling: see `densenet169`.
+    Raises: WeightsError when the weights cannot be downloaded or read, or do not fit, or the network cannot be built.
+    """
+    base = with_one_graph(base_of(name, base_builder, colour, weights))
     name_layers(base)
     features = pooled(base.output, pooling)
-    network = keras.Model(grey, output_layer(features, dropout, kernel_regularizer=kernel_regularizer), name=name)
+    unit = output_layer(features, dropout, kernel_regularizer=kernel_regularizer)
+    network = keras.Model(base.inputs[0], unit, name=name)
     return network if weights in ("none", "imagenet") else load_weights(network, weights, base)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks of keras.applications without their top
+
+
+def base_of(name, base_builder, colour, weights):
+    """A network of keras.applications without its top. Raises: WeightsError, which says what failed."""
+    build_base = functools.partial(base_builder, input_tensor=colour, include_top=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MobileNet's weights are of 224 px; without its top they fit every size
+            return build_base(weights="imagenet" if weights == "imagenet" else None)
+    except BonesError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise WeightsError(describe_failure(name, error, build_base, colour.shape[1], weights)) from None
+
+
+def describe_failure(name, error, build_base, size, weights):
+    """The message for an exception of a builder: a failed download, a damaged download, a missing package, or the size."""
+    reason = short_message(error)
+    if isinstance(error, ImportError):
+        return f"{name} needs a package that is not installed ({reason}). Install it, or pass another --network."
+    if weights == "imagenet" and is_failed_download(error):
+        return (
+            f"the ImageNet weights of {name} cannot be downloaded ({reason}).\n"
+            "Expected network access, or the file in ~/.keras/models from an earlier download.\n"
+            "Pass --weights none to start from random weights, or --weights FILE with a local file."
+        )
+    if weights == "imagenet" and can_build(build_base):
+        return (
+            f"the ImageNet weights of {name} cannot be read, or do not fit ({reason}).\n"
+            "Remove its file from ~/.keras/models, so that it is downloaded again, or pass --weights none or --weights FILE."
+        )
+    return f"{name} cannot be built for views of {size} px ({reason}). Pass another --size or --network."
+
+
+def is_failed_download(error):
+    """Whether an exception is of a download: Keras raises a bare Exception for what urllib raises."""
+    return type(error) is Exception or isinstance(
+        error, (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+    )
+
+
+def can_build(build_base):
+    """Whether a network can be built with random weights."""
+    try:
+        build_base(weights=None)
+    except Exception:  # each layer raises its own
+        return False
+    return True
+
+
+def with_one_graph(base):
+    """A network whose layers do not depend on its starting weights.
+
+    keras.applications adds a Rescaling to EfficientNetB0 to B7 for ImageNet's weights alone. Without it, a resumed run, or a
+    file of such weights, would be another function than the network that was trained. It follows the only Normalization of
+    keras.applications whose mean is a weight.
+    """
+    place = next((layer for layer in base.layers if isinstance(layer, layers.Normalization) and layer.input_mean is None), None)
+    if place is None or any(isinstance(layer, layers.Rescaling) for layer in graph.consumers(place.output)):
+        return base
+
+    def call(layer, inputs, **options):
+        outputs = layer(inputs, **options)
+        return layers.Rescaling([std**-0.5 for std in IMAGENET_STD])(outputs) if layer.name == place.name else outputs
+
+    whole = keras.models.clone_model(base, call_function=call, clone_function=copy_layer)
+    whole.set_weights(base.get_weights())
+    return whole
+
+
 def name_layers(base):
-    """Name layers by position where keras.applications leaves names to Keras's counter of all layers in the process."""
-    for place, layer in enumerate(base.layers):
+    """Name layers and functions of keras.ops by position where they have names from Keras's counter in the process."""
+    for place, layer in enumerate(base.operations):
         kind = type(layer).__name__.lower()
         if layer.name.replace("_", "").startswith(kind):
             layer.name = f"layer{place:03d}_{kind}"

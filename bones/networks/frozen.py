@@ -23,6 +23,11 @@ def freeze(network, blocks, normalisation=False):
     Raises: WeightsError when the network has fewer blocks.
     """
     ends = NETWORKS[network.name].blocks
+    if blocks and not ends:
+        raise WeightsError(
+            f"frozen={blocks}: the blocks of {network.name} are not listed. Pass --set frozen=0, or a --network with blocks: "
+            f"{', '.join(name for name, entry in NETWORKS.items() if entry.blocks)}."
+        )
     if blocks > len(ends):
         raise WeightsError(f"{network.name} has {len(ends)} blocks; pass --set frozen={len(ends)} or less, not {blocks}.")
     if blocks:
@@ -45,20 +50,21 @@ def split(network):
     cut = last_constant(network)
     if cut is None:
         return None
-    return keras.Model(network.input, cut.output), keras.Model(cut.output, network.output, name=network.name)
+    return keras.Model(network.input, cut), keras.Model(cut, network.output, name=network.name)
 
 
 def last_constant(network):
-    """The last layer that all paths pass and up to which no layer is trainable or random; None where none has weights."""
-    places = {layer: place for place, layer in enumerate(network.layers)}
-    found, last_reader, has_weights = None, 0, False
-    for place, layer in enumerate(network.layers):
-        if layer.trainable_weights or isinstance(layer, layers.Dropout):
+    """The output of the last operation that all paths pass and up to which none is trainable or random.
+
+    Returns: symbolic tensor; None where no operation up to there has weights.
+    """
+    found, has_weights = None, False
+    for operation, output, is_passed in graph.steps(network):
+        if getattr(operation, "trainable_weights", None) or isinstance(operation, layers.Dropout):
             break
-        has_weights |= bool(layer.weights)
-        if last_reader <= place and has_weights:
-            found = layer
-        last_reader = max(last_reader, *(places.get(reader, 0) for reader in graph.consumers(layer.output)))
+        has_weights |= bool(getattr(operation, "weights", None))
+        if is_passed and has_weights:
+            found = output
     return found
 
 

@@ -7,6 +7,8 @@ DenseNet-169. `fuse` replaces how the layers of one network compute, in this pro
   Where no ReLU follows, as in EfficientNet-Lite0, batch normalisation is TensorFlow's one operation.
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
 - The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
+- A Conv2D with one group a channel, as in ConvNeXt, is TensorFlow's depthwise convolution: TensorFlow has no grouped one for a
+  CPU, so Keras compiles each by XLA, which takes minutes, and computes it slowly.
 
 This module needs TensorFlow; acceleration.accelerate imports it only with that backend.
 """
@@ -59,6 +61,7 @@ def fuse(network, least_size=LEAST_SIZE):
     if tf.config.list_physical_devices("GPU") or not is_single_device():
         return
     keep_memory()
+    fuse_depthwise(network)
     for layer in graph.all_layers(network):
         if layer.compute_dtype not in ("float32", "bfloat16"):
             continue
@@ -69,6 +72,13 @@ def fuse(network, least_size=LEAST_SIZE):
             layer.call = concatenate
         elif large and isinstance(layer, layers.Conv2D) and is_pointwise(layer):
             layer.call = functools.partial(convolve_pointwise, layer)
+
+
+def fuse_depthwise(network):
+    """Replace how a network's grouped convolutions compute, where a group is one channel; other formats have this operation."""
+    for layer in graph.all_layers(network):
+        if isinstance(layer, layers.Conv2D) and is_depthwise(layer):
+            layer.call = functools.partial(convolve_depthwise, layer)
 
 
 def fuse_normalisation(layer, large):
@@ -94,6 +104,12 @@ def is_pointwise(layer):
     """Whether a Conv2D layer is only a matrix product at every pixel."""
     plain = layer.kernel_size == layer.strides == (1, 1) and not layer.use_bias and layer.groups == 1
     return plain and layer.activation is keras.activations.linear
+
+
+def is_depthwise(layer):
+    """Whether a Conv2D layer has one filter for each channel of its input."""
+    channels = layer.input.shape[-1]
+    return layer.groups > 1 and layer.groups == channels == layer.filters and layer.data_format == "channels_last"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -158,6 +174,17 @@ def update_moving(layer, mean, variance):
 def convolve_pointwise(layer, inputs):
     """The output of `layer`, a keras.layers.Conv2D for which `is_pointwise` is true."""
     return pointwise(inputs, tf.convert_to_tensor(layer.kernel.value))
+
+
+def convolve_depthwise(layer, inputs):
+    """The output of `layer`, a keras.layers.Conv2D for which `is_depthwise` is true; summed in float32."""
+    kernel = tf.cast(tf.transpose(tf.convert_to_tensor(layer.kernel.value), (0, 1, 3, 2)), tf.float32)  # (..., channels, 1)
+    strides, dtype = (1, *layer.strides, 1), inputs.dtype
+    inputs = tf.cast(inputs, tf.float32)
+    outputs = tf.nn.depthwise_conv2d(inputs, kernel, strides, layer.padding.upper(), dilations=layer.dilation_rate)
+    if layer.use_bias:
+        outputs += tf.cast(tf.convert_to_tensor(layer.bias.value), tf.float32)
+    return layer.activation(tf.cast(outputs, dtype))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,27 @@ def consumers(tensor):
     return list(dict.fromkeys(node.operation for node in source(tensor)._outbound_nodes))
 
 
+def steps(network):
+    """The operations of a network from one input to one output, in an order in which each follows those that it reads.
+
+    Returns: a list of (operation, its output, whether every path from input to output passes it). An operation is a layer, a
+        nested network, or a function of keras.ops.
+    """
+    by_depth = network._nodes_by_depth
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    places = {node: place for place, node in enumerate(nodes)}
+    last_reader, reach = list(range(len(nodes))), 0
+    for place, node in enumerate(nodes):
+        for parent in node.parent_nodes:
+            last_reader[places[parent]] = place
+    found = []
+    for place, node in enumerate(nodes):
+        # A path that does not pass it would have a connection from an earlier operation to a later one.
+        found.append((node.operation, node.outputs[0], reach <= place))
+        reach = max(reach, last_reader[place])
+    return found
+
+
 def following_relu(layer):
     """The ReLU Activation layer that is the only consumer of a layer's output, or None."""
     behind = consumers(layer.output)

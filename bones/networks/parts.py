@@ -10,6 +10,7 @@ from keras import layers
 
 from bones.networks import weights_files
 from bones.networks.catalogue import NETWORKS
+from bones.networks.saved import network_file
 from bones.system.errors import WeightsError, short_message
 from bones.system.files import printable
 
@@ -102,8 +103,8 @@ def saved_name(path):
 
 
 def weights_file(path):
-    """The file of a path of weights: of a run folder its best.h5. Raises: WeightsError when it is missing."""
-    path = Path(path) / "best.h5" if Path(path).is_dir() else Path(path)
+    """The file of a path of weights: of a run folder its best network. Raises: WeightsError when it is missing."""
+    path = network_file(path, "best.h5") if Path(path).is_dir() else Path(path)
     if not path.is_file():
         takes = "none, imagenet, the path of a .h5, .keras, .pth or .safetensors file, or a run folder"
         raise WeightsError(f"{path}: no such weights file; --weights takes {takes}.")

@@ -51,7 +51,7 @@ the tuning studies.
 import keras
 import numpy as np
 
-network = keras.models.load_model("best.h5", compile=False)  # needs no file of this repository
+network = keras.models.load_model("{file}", compile=False)  # needs no file of this repository
 # images: (n, {size}, {size}, 1), grey values 0 to 255, {resize}
 probability = network.predict(images)  # (n, 1)
 {averaging}logit = np.log(probability / (1 - probability)) / {temperature}  # the run's temperature
@@ -73,10 +73,10 @@ RESIZE = {
 def write(run):
     """Write MODEL_CARD.md of a RunFolder from its current content."""
     found = [run.read_json(name) if (run / name).is_file() else None for name in ("scores.json", "pointing.json")]
-    run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.record(), *found))
+    run.write_text("MODEL_CARD.md", card(run.path.resolve().name, run.record(), *found, file=run.network_file().name))
 
 
-def card(name, record, report, pointed=None):
+def card(name, record, report, pointed=None, file="best.h5"):
     """The card as Markdown.
 
     Args:
@@ -84,6 +84,7 @@ def card(name, record, report, pointed=None):
         record: RunRecord.
         report: scores.json, or None.
         pointed: pointing.json, or None.
+        file: name of the network's file.
     """
     options, data = record.options, record.data
     return CARD.format(
@@ -108,6 +109,7 @@ def card(name, record, report, pointed=None):
         threshold=record.threshold,
         temperature=record.temperature,
         size=options.size,
+        file=file,
         resize=RESIZE[options.resize],
     )
 

@@ -1,4 +1,4 @@
-"""A run's networks, best.h5 and last.h5, and the state for --resume; the only module of the package that imports Keras."""
+"""A run's networks, in best.h5 and last.h5 or .keras, and the state for --resume; the only module here that imports Keras."""
 
 import contextlib
 import errno
@@ -11,42 +11,104 @@ import sys
 import keras
 import numpy as np
 
+from bones.networks import saved
+from bones.networks.acceleration import accelerate
+from bones.networks.batches import predict
 from bones.runs.folder import HISTORY
-from bones.system import files
+from bones.system import collectives, files
 from bones.system.errors import RunError, short_message
 
 
+def network_names(run, network, pixels):
+    """Names of the files for a run's networks: best.h5 and last.h5, or best.keras and last.keras.
+
+    A run keeps what it has. For a new one, the network is saved as .h5 and opened once, before anything is trained: some layers
+    of keras.applications can be saved in .h5, but not be opened again.
+
+    Args:
+        network: keras.Model that predicts.
+        pixels: (n, size, size, 1) uint8 that are predicted, the first of them with the opened network, too.
+    Returns: (best, last).
+    Raises: RunError when no format holds the network, or the folder cannot be written.
+    """
+    pairs = [(f"best{ending}", f"last{ending}") for ending in saved.ENDINGS]
+    there = next((names for names in pairs if any((run / name).is_file() for name in names)), None)
+    if there:
+        return there
+    expected = predict(network, pixels, len(pixels))  # of all hosts together
+    for names in pairs:
+        fault = fault_of_file(run, network, names[0], pixels[:1], expected[:1]) if run.is_writable else None
+        if fault is None:
+            return names
+    raise RunError(
+        f"{network.name} cannot be saved and opened again ({fault}), so nothing was trained. Pass another --network."
+    )
+
+
+def fault_of_file(run, network, name, pixels, expected):
+    """Why a file of a name, which has its format, does not hold a network; None where it does."""
+    limit = 1e-4 if network.compute_dtype == "float32" else 2e-2  # of a probability; layers may compute faster than saved ones
+    with run.scratch() as folder, collectives.on_this_host():
+        path = folder / name
+        try:
+            write_network(network, path)
+            opened = accelerate(open_network(path))
+            found = keras.ops.convert_to_numpy(opened(pixels.astype(np.float32), training=False))[:, 0]
+        except OSError as error:  # of the disk
+            raise RunError(run.not_written(name, error)) from None
+        except Exception as error:  # each layer raises its own
+            return short_message(error)
+        before, after = network.get_weights(), opened.get_weights()
+        if len(before) != len(after) or not all(map(np.array_equal, before, after)):
+            return "its weights change"
+        difference = float(np.abs(found - expected).max())
+        return None if difference <= limit else f"its probabilities change by {difference:.1g}"
+
+
 def save_network(run, network, name):
-    """Write a complete network that keras.models.load_model opens."""
+    """Write a complete network that keras.models.load_model opens, under a name of `network_names`."""
     if not run.is_writable:
         return
+    try:
+        with run.writing(name) as partial:
+            write_network(network, partial)
+    except RuntimeError as error:  # from h5py, when it cannot close the file
+        raise RunError(run.not_written(name, error)) from None
+
+
+def write_network(network, path):
+    """Save a network, after allocating the space of its file."""
     absl = logging.getLogger("absl")
     level = absl.level
     absl.setLevel(logging.ERROR)  # Keras warns of the legacy format at each save; users ask for .h5
     try:
-        with run.writing(name) as partial:
-            # Each weight with its name and offset; HDF5 truncates the file, so unused space is released.
-            files.reserve(partial, 65536 + sum(4096 + 4 * math.prod(weight.shape) for weight in network.weights))
-            network.save(partial)
-    except RuntimeError as error:  # from h5py, when it cannot close the file
-        raise RunError(run.not_written(name, error)) from None
+        # Each weight with its name and offset; HDF5 truncates the file, so unused space is released.
+        files.reserve(path, 65536 + sum(4096 + 4 * math.prod(weight.shape) for weight in network.weights))
+        network.save(path)
     finally:
         absl.setLevel(level)
 
 
-def load_network(run, name="best.h5"):
-    """The saved network, uncompiled, in Keras's safe mode, which runs no code from the file.
+def open_network(path):
+    """The network in a file, uncompiled, in Keras's safe mode, which runs no code from the file."""
+    with hide_tensorflow():
+        return keras.models.load_model(path, compile=False, safe_mode=True)
 
+
+def load_network(run, name="best.h5"):
+    """The saved network, uncompiled, see `open_network`.
+
+    Args:
+        name: best.h5 or last.h5, also where a .keras file takes its place.
     Raises: RunError when the file is missing or is not a network.
     """
-    path = run / name
+    path = run.network_file(name)
     if not path.is_file():
         raise RunError(f"{path} does not exist. mura.py writes it after the first epoch; resume the run with --resume.")
     if not os.access(path, os.R_OK):
         raise RunError(f"{path} cannot be read: {os.strerror(errno.EACCES)}. Make it readable.")
     try:
-        with hide_tensorflow():
-            network = keras.models.load_model(path, compile=False, safe_mode=True)
+        network = open_network(path)
     except Exception as error:  # h5py, json and Keras each raise their own
         reason = short_message(error)
         raise RunError(
@@ -106,8 +168,8 @@ def load_state(run, variables):
             raise ValueError("its arrays differ in shape from the network's")
     except Exception as error:  # zipfile, numpy and json each raise their own
         raise RunError(f"{path} cannot be resumed from ({short_message(error)}). Train again into another --out.") from None
-    if notes["history"] and not (run / "best.h5").exists():
-        raise RunError(f"{run / 'best.h5'} is missing; restore it from a copy, or train again into another --out.")
+    if notes["history"] and not run.network_file().exists():
+        raise RunError(f"{run.network_file()} is missing; restore it from a copy, or train again into another --out.")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return notes

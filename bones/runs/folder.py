@@ -12,6 +12,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
+from bones.networks import saved
 from bones.runs import record
 from bones.system import files
 from bones.system.errors import RunError
@@ -65,6 +66,10 @@ class RunFolder:
 
     def __truediv__(self, name):
         return self.path / name
+
+    def network_file(self, name="best.h5"):
+        """Path of best.h5 or last.h5, or of the .keras file in its place."""
+        return saved.network_file(self.path, name)
 
     @classmethod
     def create(cls, path):
@@ -128,6 +133,10 @@ class RunFolder:
                 yield partial
         except OSError as error:
             raise RunError(self.not_written(name, error)) from None
+
+    def scratch(self):
+        """Context with a new folder in the run folder, removed at its end, also if left behind by a killed process."""
+        return files.scratch_folder(self / "trial")
 
     def not_written(self, name, error):
         """The error message for a file that could not be written."""

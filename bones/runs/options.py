@@ -94,7 +94,16 @@ class Options(BaseModel):
     demo: Annotated[bool, option("a small phantom set and settings for two CPU cores", "data")] = False
 
     recipe: Annotated[str, option("named settings, see bones/runs/recipes.py", "network")] = "default"
-    network: Annotated[str, option("architecture", "network", takes="the name of a network")]
+    network: Annotated[
+        str,
+        option(
+            "architecture: densenet169, densenet169_k12, efficientnet_lite0, inception_v3, or any of keras.applications, such "
+            "as MobileNetV3Small",
+            "network",
+            takes="the name of a network",
+            metavar="NAME",
+        ),
+    ]
     weights: Annotated[
         str,
         option(

@@ -59,7 +59,7 @@ def export_run(run, formats, out=None, data=None):
     averaging = " and flip averaging" if classifier.flip_averaging else ""
     print(f"{run.path}: {network.name}, {size} px, temperature {temperature:.2f}{averaging} in the graph")
     print(f"Compared with Keras in float32 on {about}, threshold {record.threshold:.3f}")
-    print(f"{run / 'best.h5'}: {megabytes([run / 'best.h5'])}")
+    print(f"{run.network_file()}: {megabytes([run.network_file()])}")
     for name, target in targets.items():
         found = export(FORMATS[name], graph, metadata, target, grey, expected)
         difference = compare(found, expected, record.threshold)
@@ -240,6 +240,9 @@ def with_calibration(network, temperature, flip_averaging=False):
     Returns: keras.Model from "grey", (n, size, size, 1) float32 of 0 to 255, to {"probability": (n, 1) float32}. The weights
         are those of `network`, not copies.
     """
+    from bones.networks import fused  # imports TensorFlow
+
+    fused.fuse_depthwise(network)  # a convolution that XLA compiles cannot be converted to ONNX
     grey = keras.Input(network.input_shape[1:], name="grey")
     # Both sides are one batch: two calls would store the network twice in the file.
     sides = ops.concatenate([grey, grey[:, :, ::-1]], axis=0) if flip_averaging else grey  # (2n or n, size, size, 1)

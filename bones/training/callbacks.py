@@ -13,7 +13,7 @@ from bones.system.errors import NotFiniteError
 from bones.training import batch_statistics
 
 NOT_A_NUMBER = (
-    "{what} is {value} {place}. best.h5 and last.h5 are from earlier epochs, if any.\n"
+    "{what} is {value} {place}. The networks in the run folder are from earlier epochs, if any.\n"
     "Try a lower --learning-rate or --precision float32, in a new run."
 )
 

@@ -8,7 +8,7 @@ import dataclasses
 import os
 
 from bones.data import source
-from bones.networks.catalogue import NETWORKS
+from bones.networks.catalogue import NETWORKS, named
 from bones.runs import recipes, record
 from bones.runs.options import FIELDS, MAY_CHANGE, SETTINGS, Options, choices, from_text
 from bones.system import hosts, scripts
@@ -16,7 +16,7 @@ from bones.system.errors import HostsError, RunError
 
 # Demo: DenseNet-169 at a size that trains, scores and plots on two CPU cores within five minutes.
 DEMO = {"weights": "none", "size": 64, "epochs": 2, "batch_size": 16, "rotation": 0.0}
-REGISTRIES = {"recipe": recipes.RECIPES, "network": NETWORKS}  # names to choose from
+REGISTRIES = {"recipe": recipes.RECIPES}  # names to choose from
 GROUPS = {
     "data": "data",
     "network": "network (default: the recipe's)",
@@ -102,7 +102,8 @@ def add_option(group, name, field):
         group.add_argument(flag, choices=REGISTRIES.get(name) or choices(name), help=text)
     else:
         many = {"nargs": "+"} if name in ("data", "study_type") else {}
-        convert = os.path.abspath if name == "labels" else str if many else checked(name)
+        converters = {"labels": os.path.abspath, "network": network_name}
+        convert = converters.get(name) or (str if many else checked(name))
         group.add_argument(flag, type=convert, metavar=field.json_schema_extra["metavar"], help=text, **many)
 
 
@@ -114,6 +115,14 @@ def default_of(name, field):
     if requested is None or requested is False:
         return ""
     return f" (default {' '.join(requested) if isinstance(requested, tuple) else requested})"
+
+
+def network_name(text):
+    """argparse type: the name of a network."""
+    try:
+        return named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def checked(name):

@@ -40,7 +40,7 @@ class StopSignal:
 
 
 class SaveRun(keras.callbacks.Callback):
-    """Writes best.h5, last.h5, history.csv and the resume state after each epoch, and only the state when stopped.
+    """Writes the best and the last network, history.csv and the resume state after each epoch, and only the state when stopped.
 
     Keras's BackupAndRestore saves neither the plateau's count nor the best epoch, so a resumed run would differ.
     """
@@ -48,6 +48,8 @@ class SaveRun(keras.callbacks.Callback):
     def __init__(self, run, network, trainer, tuning_scores, chosen, stop, plateau=None):
         """
         Args:
+            network: what is saved.
+            trainer: what is trained, and has the optimizer.
             tuning_scores: the callbacks.ScoreTuning, which also measures an epoch's time.
             chosen: the epoch saved as best.h5, see `selected_epoch`.
             stop: StopSignal.
@@ -56,6 +58,7 @@ class SaveRun(keras.callbacks.Callback):
         super().__init__()
         self.run, self.network, self.trainer, self.tuning_scores = run, network, trainer, tuning_scores
         self.chosen, self.stop, self.plateau = chosen, stop, plateau
+        self.names = ("best.h5", "last.h5")  # see checkpoints.network_names
         self.history, self.plateau_state, self.partial_epoch = [], None, None
 
     def variables(self):
@@ -110,9 +113,10 @@ class SaveRun(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs):
         self.history.append({"epoch": epoch + 1, **logs})
+        best, last = self.names
         if self.best()["epoch"] == epoch + 1:
-            checkpoints.save_network(self.run, self.network, "best.h5")
-        checkpoints.save_network(self.run, self.network, "last.h5")
+            checkpoints.save_network(self.run, self.network, best)
+        checkpoints.save_network(self.run, self.network, last)
         if self.plateau:
             self.plateau_state = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
         self.save()

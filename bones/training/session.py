@@ -94,6 +94,7 @@ def train_epochs(run, record, network, train, tuning, resume, scope):
     collectives.check_alike(resume=done)
     run.write_record(record)
     print(summary.summary(record, network, run, done), flush=True)
+    saver.names = checkpoints.network_names(run, network, tuning.pixels[: options.batch_size])
 
     if options.head_first and not any(done):
         head.fit(network, train)
@@ -116,8 +117,9 @@ def fit_output_layer(run, record, network, train, tuning, resume, scope):
     run.write_record(record)
     print(summary.summary(record, network, run, (0, 0)), flush=True)
     start = time.perf_counter()
+    names = checkpoints.network_names(run, network, tuning.pixels[: record.options.batch_size])
     head.fit(network, train)
-    for name in ("best.h5", "last.h5"):
+    for name in names:
         checkpoints.save_network(run, network, name)
     run.write_history([])
     return [], time.perf_counter() - start
@@ -175,9 +177,14 @@ def open_folder(path, resume):
 
 
 def build_network(options, weights):
-    """The uncompiled network of a run's options, accelerated, with initial weights."""
+    """The uncompiled network of a run's options, accelerated, with initial weights.
+
+    Raises: WeightsError, see `catalogue.build`; UsageError when a setting does not exist for the network.
+    """
     settings = {"standardise": options.standardise, "dropout": options.dropout, "pooling": options.pooling}
     network = catalogue.build(options.network, options.size, weights, **settings)
+    if options.stochastic_depth and not catalogue.NETWORKS[options.network].is_dense:
+        raise UsageError(f"{options.network} has no dense blocks, which stochastic_depth needs. Pass --set stochastic_depth=0.")
     if options.stochastic_depth:
         network = with_stochastic_depth(network, options.stochastic_depth)
     frozen.freeze(network, options.frozen, options.frozen_normalisation)
@@ -268,7 +275,7 @@ def resumed_record(run, options, data):
 
 
 def fit_decisions(run, tuning, flip_averaging):
-    """Threshold and temperature of best.h5 from the tuning studies, for run.json."""
+    """Threshold and temperature of the best network from the tuning studies, for run.json."""
     network = accelerate(checkpoints.load_network(run))
     probability = predict(network, tuning.pixels, flip_averaging=flip_averaging)
     return fit(tuning.views.assign(probability=probability))

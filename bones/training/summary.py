@@ -70,13 +70,14 @@ def print_stopped(run, options, epochs, steps=0):
 
 def print_finished(run, record, best):
     """Print the outcome and the next command; `best` is the history row of the selected epoch, if any."""
+    best_file, last_file = (run.network_file(name).name for name in ("best.h5", "last.h5"))
     if best:
         scored = f"tuning AUROC {best['val_auroc']:.3f}, accuracy {best['val_accuracy']:.3f} (views)"
-        print(f"best.h5 is of epoch {best['epoch']}: {scored}.")
+        print(f"{best_file} is of epoch {best['epoch']}: {scored}.")
     else:
-        print("best.h5 has the starting weights and an output layer fitted to the training views.")
+        print(f"{best_file} has the starting weights and an output layer fitted to the training views.")
     print(f"Fitted on the tuning studies: threshold {record.threshold:.3f}, temperature {record.temperature:.2f}.")
-    print(f"{run.path} contains best.h5, last.h5, history.csv, run.json and MODEL_CARD.md.")
+    print(f"{run.path} contains {best_file}, {last_file}, history.csv, run.json and MODEL_CARD.md.")
     print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
 
 

@@ -196,6 +196,47 @@ def test_layer_cam_weighs_each_place_by_its_own_gradient():
     np.testing.assert_allclose(heatmap.layer_cam(network, pixels), features @ np.maximum(weights, 0), rtol=1e-4, atol=1e-7)
 
 
+# Bypasses
+
+
+def with_bypass(first, name):
+    """A network of sums with bypasses at 32 px; `first`: whether a convolution comes before them, or they begin at once."""
+    grey = keras.Input((32, 32, 1), name="grey")
+    x = layers.Conv2D(6, 3, strides=2, padding="same", name="first")(grey) if first else layers.Rescaling(1 / 255)(grey)
+    strides = 1 if first else 4
+    inner = layers.Conv2D(6, 3, strides=strides, padding="same", activation="relu", name="inner")(x)
+    bypass = x if first else layers.Conv2D(6, 1, strides=strides, name="bypass")(x)
+    x = layers.Add(name="sum")([inner, bypass])
+    x = layers.Conv2D(6, 3, strides=2 if first else 1, padding="same", name="last")(x) if first else x
+    return keras.Model(grey, layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(x)), name=name)
+
+
+def test_layer_cam_takes_the_deepest_features_that_all_paths_pass(monkeypatch, capsys):
+    monkeypatch.setattr(heatmap, "FINE", 16)
+    network, pixels = calm(with_bypass(True, "residual")), blocks(3, 32, seed=4)
+    assert [features.shape[1] for features in heatmap.features_with_places(network)] == [16, 16, 8]
+    found = heatmap.map_function(network)(pixels)["LayerCAM"]
+    features = says(keras.Model(network.input, network.get_layer("sum").output), pixels)
+    assert found.shape == features.shape[:3] and capsys.readouterr().err == ""
+    kernel = network.layers[-1].get_weights()[0].astype(np.float64)
+    head = keras.Model(network.get_layer("sum").output, network.layers[-1].input)
+    channel, row, column = 2, 5, 7  # one value, by differences: the head is linear
+    step = np.zeros_like(features)
+    step[:, row, column, channel] = 10
+    slope = (says(head, features + step) - says(head, features - step)) @ kernel[:, 0] / 20
+    gradient = heatmap.by_gradient(
+        network, network.get_layer("sum").output, pixels, lambda _, gradient: gradient[:, row, column, channel]
+    )
+    np.testing.assert_allclose(gradient, slope, rtol=1e-2, atol=1e-4)
+
+
+def test_layer_cam_is_left_out_where_a_bypass_leads_around_all_finer_features(capsys):
+    maps = heatmap.map_function(calm(with_bypass(False, "around")))(blocks(3, 32, seed=4))
+    assert list(maps) == ["class activation"]
+    said = capsys.readouterr().err
+    assert said == "around has paths around all its features but the last, so LayerCAM is not drawn; class activation is.\n"
+
+
 def test_a_network_without_places_has_no_map():
     grey = keras.Input((8, 8, 1))
     x = layers.Dense(1, activation="sigmoid")(layers.Dense(3)(layers.Flatten()(layers.Reshape((64,))(grey))))

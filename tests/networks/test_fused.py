@@ -81,6 +81,28 @@ def inverted_residuals():
     return keras.Model(grey, layers.Dense(1)(layers.GlobalAveragePooling2D()(x)))
 
 
+def grouped():
+    """A block of ConvNeXt, with a convolution of one group a channel, and another of fewer groups."""
+    grey = keras.Input((8, 8, 6))
+    x = layers.Conv2D(6, 5, padding="same", groups=6, bias_initializer="normal")(grey)
+    x = layers.Dense(12, activation="gelu")(layers.LayerNormalization()(x))
+    x = layers.Add()([layers.Dense(6)(x), grey])
+    x = layers.Conv2D(6, 3, strides=2, groups=3, activation="relu")(x)
+    return keras.Model(grey, layers.Dense(1)(layers.GlobalAveragePooling2D()(x)))
+
+
+def preactivations():
+    """Blocks of ResNetV2, whose first batch normalisation feeds a bypass, too."""
+    grey = keras.Input((8, 8, 6))
+    x = layers.Conv2D(8, 3, padding="same")(grey)
+    for is_first in (True, False):
+        ready = layers.Activation("relu")(layers.BatchNormalization()(x))
+        new = layers.Conv2D(8, 3, padding="same")(layers.Conv2D(4, 1, use_bias=False)(ready))
+        x = layers.Add()([layers.Conv2D(8, 1)(ready) if is_first else x, new])
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    return keras.Model(grey, layers.Dense(1)(layers.GlobalAveragePooling2D()(x)))
+
+
 def training_step(network, pixels, label):
     """(outputs, gradients, moving statistics) of one training step, as arrays."""
 
@@ -101,10 +123,12 @@ def same_draws(monkeypatch):
     monkeypatch.setitem(globals(), "RNG", np.random.default_rng(1))
 
 
-@pytest.mark.parametrize("build", [two_norms, dense_block, branches, twins, inverted_residuals])
+@pytest.mark.parametrize("build", [two_norms, dense_block, branches, twins, inverted_residuals, grouped, preactivations])
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
 def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size, monkeypatch):
+    if build is grouped:  # Keras sums its bias gradient in bfloat16, which is off by 4 % from float32's, and ours by 0.4 %
+        tolerance *= 2
     keras.config.set_dtype_policy(precision)
     monkeypatch.setattr(fused, "MIN_CHANNELS", 8)  # some parts of these narrow networks become one, too
     stock, quick = build(), build()

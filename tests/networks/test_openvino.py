@@ -15,6 +15,8 @@ from PIL import Image
 from support import ROOT, as_if_trained
 from tiny import tiny
 
+from bones.networks import catalogue
+from bones.networks.acceleration import can_turn
 from bones.networks.applications import densenet169
 from bones.networks.batches import predict
 from bones.networks.densenet_k12 import densenet169_k12
@@ -66,6 +68,22 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     assert np.ptp(expected) > spread, "the network says the same of all views"
     atol = 2e-5 if precision == "float32" else 1e-2  # bfloat16 of OpenVINO's default would differ by more than 1e-4
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", pytest.param("EfficientNetV2B0", marks=pytest.mark.slow)])
+def test_networks_of_keras_applications(name, tmp_path):
+    """Channels first where all layers exist in that order, else as Keras has them."""
+    rng = np.random.default_rng(0)
+    network = as_if_trained(catalogue.build(name, 64), rng)
+    assert can_turn(network) == (name == "MobileNetV3Small")
+    pixels = rng.integers(0, 256, (6, 64, 64, 1), np.uint8)
+    batch_statistics.Averager(network).estimate(pixels)
+    network.save(tmp_path / "best.keras")
+    np.save(tmp_path / "pixels.npy", pixels)
+    run_python("-c", SCORE, tmp_path / "best.keras", tmp_path / "pixels.npy", tmp_path / "found.npy", backend="openvino")
+    expected = predict(network, pixels)
+    assert np.ptp(expected) > 0.01, "the network says the same of all views"
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-4)
 
 
 def test_it_is_picked_where_no_backend_is_asked_for_and_no_map(trained, phantoms, in_tmp):
