@@ -50,6 +50,11 @@ def command(main):
         status = 1
         try:
             status = main(argv) or 0
+            if sys.stdout is not None:  # it is None where the shell has closed it
+                sys.stdout.flush()
+        except BrokenPipeError:  # whatever read our output has ended, such as head
+            status = 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it again
         except (BonesError, OSError) as error:
             status = getattr(error, "exit_status", 1)
             print(f"{name}: {error}", file=sys.stderr)

@@ -99,3 +99,29 @@ def test_another_error_is_a_traceback_and_status_1():
     with pytest.raises(ZeroDivisionError):
         main()
     assert heard == [1]
+
+
+PRINTS = """
+import sys
+from bones.system import scripts
+@scripts.command
+def main(argv=None):
+    for number in range(int(sys.argv[1])):
+        print(number)
+sys.exit(scripts.run(main))
+"""
+
+
+@pytest.mark.parametrize("count", [1, 100_000])
+def test_a_reader_that_ends_is_no_error_of_ours(count):
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTS, str(count)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1
+
+
+def test_a_closed_standard_output_is_no_error():
+    command = f"exec {sys.executable} -c '{PRINTS}' 3 >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
