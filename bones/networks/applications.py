@@ -61,8 +61,7 @@ def build(name, base_builder, size, weights, standardise, scale, offset, dropout
 
     Args:
         base_builder: builder of keras.applications, or one with its arguments.
-        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
-            either of this whole network, as best.h5, or of the base alone, as keras.applications publishes it.
+        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a file, see `parts.load_weights`.
         standardise, dropout, pooling: see `densenet169`.
         scale, offset: three values each; channel c becomes grey * scale[c] + offset[c] where views are not standardised.
     Raises: WeightsError when the weights cannot be downloaded or read, or do not fit.
