@@ -134,8 +134,7 @@ def assemble(name, base_builder, colour, weights, dropout, pooling, kernel_regul
     Args:
         base_builder: builder of keras.applications, or one with its arguments.
         colour: of `coloured`.
-        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a .h5, .weights.h5 or .keras file:
-            either of this whole network, as best.h5, or of the base alone, as keras.applications publishes it.
+        weights: "none" (random), "imagenet" (downloaded once by Keras), or the path of a file, see `parts.load_weights`.
         dropout, pooling: see `densenet169`.
     Raises: WeightsError when the weights cannot be downloaded or read, or do not fit, or the network cannot be built.
     """

@@ -19,6 +19,7 @@ import h5py
 from bones.networks.stored_tensors import Stored
 
 CONFIGURATION, WEIGHTS = "config.json", "model.weights.h5"  # parts of a .keras file
+LAYERS = ("layers/", "_layer_checkpoint_dependencies/")  # beside them a file has an optimizer's and metrics' state
 MAX_CONFIGURATION = 64 * 2**20  # bytes
 ROOM = 64 * 2**20  # bytes that a .keras file's weights may have beside eight times the network's, for an optimizer's state
 MAX_CHUNK = 2**20  # bytes of a piece of a data set that HDF5 reads as one, where the data set is smaller
@@ -115,7 +116,7 @@ def numbered_layers(file, names):
         names: {path of a layer: its name}, where a configuration is at hand; Keras 3 has names in the file.
     """
     paths = []
-    file.visit(lambda path: paths.append(path) if path.endswith("/vars") and not path.startswith("optimizer") else None)
+    file.visit(lambda path: paths.append(path) if path.startswith(LAYERS) and path.endswith("/vars") else None)
     found = []
     for path in sorted(paths, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]):
         own, layer = inner(file, path), path.removesuffix("/vars")

@@ -10,6 +10,7 @@ import functools
 import io
 import pickle
 import pickletools
+import warnings
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -73,6 +74,9 @@ class Ignored:
     def __new__(cls, *_, **__):
         return super().__new__(cls)
 
+    def __setstate__(self, state):
+        """Ignore attributes; where a pickle gives them to the class itself, an argument is missing, which raises an error."""
+
     def __setitem__(self, key, value):
         """Ignore an item."""
 
@@ -100,7 +104,7 @@ class Reader(pickle.Unpickler):
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         if (module, name) in BESIDE_WEIGHTS:
-            return type("Ignored", (Ignored,), {})
+            return Ignored
         raise pickle.UnpicklingError(f"it names {module}.{name}, which weights do not need")
 
     def persistent_load(self, identity):
@@ -168,9 +172,10 @@ def load(file):
     Each opcode is looked at first: the unpickler allocates memory for the number that an object is given, whatever it is.
     """
     start = file.tell()
-    for operation, number, _ in pickletools.genops(file):
-        if operation.name in MEMO and number > file.tell():
-            raise pickle.UnpicklingError("a number in it is too large")
+    with warnings.catch_warnings(action="ignore"):  # of escapes in the text of a damaged file
+        for operation, number, _ in pickletools.genops(file):
+            if operation.name in MEMO and number > file.tell():
+                raise pickle.UnpicklingError("a number in it is too large")
     whole = io.BytesIO(file.getbuffer()[start : file.tell()])
     reader = Reader(whole)
     return reader.load(), reader.storages
@@ -178,8 +183,11 @@ def load(file):
 
 def state(content):
     """{name: Tensor} of what a file contains. Raises: ValueError when it has no dict of tensors."""
-    for found in (content, *(dict.get(content, name) for name in STATES if isinstance(content, dict))):
-        if isinstance(found, dict):
+    if isinstance(content, dict):
+        inner = [dict.get(content, name) for name in STATES]
+        for found in (*inner, content):  # in this order: a checkpoint may have a tensor beside them, such as its best score
+            if not isinstance(found, dict):
+                continue
             tensors = {name: value for name, value in dict.items(found) if isinstance(value, Tensor)}
             if tensors:
                 return tensors

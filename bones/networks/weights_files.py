@@ -1,6 +1,6 @@
 """Weights of a network from a file of this repository, Keras 2, Keras 3 or PyTorch: all that the network needs, or none.
 
-The format is told by a file's content. A head of one unit is taken with the rest; another one is left out, with a warning.
+A file's content decides its format. A head of one unit is taken with the rest; another one is left out, with a warning.
 """
 
 import logging

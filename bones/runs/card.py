@@ -51,7 +51,7 @@ the tuning studies.
 import keras
 import numpy as np
 
-network = keras.models.load_model("{file}", compile=False)  # needs no file of this repository
+network = keras.models.load_model("{file}", compile=False)  # needs Keras 3, and no file of this repository
 # images: (n, {size}, {size}, 1), grey values 0 to 255, {resize}
 probability = network.predict(images)  # (n, 1)
 {averaging}logit = np.log(probability / (1 - probability)) / {temperature}  # the run's temperature
