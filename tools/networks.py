@@ -113,7 +113,8 @@ def outcome(form, network, pixels, expected, folder):
     try:
         export.export(FORMATS[form], export.with_calibration(network, 1.0), {"network": network.name}, target, pixels, expected)
     except ExportError as error:
-        return str(error).splitlines()[0].replace(str(target), "")[:120]
+        first = str(error).splitlines()[0]  # ... cannot be written (REASON); ...
+        return f"no: {first.partition('(')[2].rpartition(')')[0] or first}"
     return "yes"
 
 
