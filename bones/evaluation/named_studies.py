@@ -35,6 +35,11 @@ def csv_file(file):
         print(",".join(COLUMNS))
         yield lambda table: table.to_csv(sys.stdout, **options)
         return
+    if Path(file).exists() and not (Path(file).is_file() or Path(file).is_dir()):  # a pipe or a device
+        with open(file, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+            print(",".join(COLUMNS), file=out)
+            yield lambda table: table.to_csv(out, **options)
+        return
     if Path(file).exists():
         raise FileError(f"{file} exists. Remove it, or pass another --csv.")
     with whole_file(file) as partial:

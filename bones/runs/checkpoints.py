@@ -177,8 +177,8 @@ def load_state(run, variables):
 
 @contextlib.contextmanager
 def hide_tensorflow():
-    """On OpenVINO, prevent Keras from importing TensorFlow to open a file, which is not needed and takes four seconds."""
-    hide = keras.backend.backend() == "openvino" and "tensorflow" not in sys.modules
+    """On other backends, prevent Keras from importing TensorFlow to open a file: not needed, and it takes four seconds."""
+    hide = keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules
     if hide:
         sys.modules["tensorflow"] = None  # an import now raises ImportError
     try:

@@ -56,14 +56,19 @@ class Selection:
             # Rows without a split are training's where a training used them, and all scored otherwise.
             is_training = {*map(os.path.realpath, self.source.paths)} & {*map(os.path.realpath, trained.paths)}
             return self.source if is_training else dataclasses.replace(self.source, unsplit="held-out")
-        absent = [root for root in trained.paths if not os.path.exists(root)]
-        if absent:
-            option = "--table FILE.csv" if trained.layout == "table" else "--data ROOT"
-            raise DataError(
-                f"the run's training data are not here (no {', '.join(absent)}). Pass their place, or other data, as {option}, "
-                "or name studies or images to classify."
-            )
+        check_here(trained, ", or name studies or images to classify")
         return trained
+
+
+def check_here(source, otherwise=""):
+    """Raise DataError when the data that a run was trained on are not where they were. Args: otherwise: further advice."""
+    absent = [root for root in source.paths if not os.path.exists(root)]
+    if absent:
+        option = "--table FILE.csv" if source.layout == "table" else "--data ROOT"
+        raise DataError(
+            f"the run's training data are not here (no {', '.join(absent)}). Pass their place, or other data, as {option}"
+            f"{otherwise}."
+        )
 
 
 def load_parts(options, tuning_patients=None, stage=None):

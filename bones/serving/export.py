@@ -17,7 +17,7 @@ from bones.data.roots import data_roots
 from bones.data.source import Source
 from bones.data.views import find_views
 from bones.evaluation.classifier import Classifier
-from bones.runs.data import has_held_out
+from bones.runs.data import check_here, has_held_out
 from bones.scores.probabilities import decisions
 from bones.scores.text import DISCLAIMER
 from bones.serving.formats import FORMATS
@@ -94,11 +94,8 @@ def load_sample(record, data):
     Raises: DataError when there are none.
     """
     trained, source = record.options, Source((data,)) if data else record.source
-    gone = [path for path in source.paths if not data and not Path(path).exists()]
-    if gone:
-        raise DataError(
-            f"{', '.join(gone)}, the run's training data, does not exist. Pass --data ROOT, its new path or another."
-        )
+    if not data:
+        check_here(source)
     root = ", ".join(map(str, data_roots(source).values()))
     split = "held-out" if has_held_out(source) else "train"
     views = find_views(source, split, ["all"] if data else trained.study_type)

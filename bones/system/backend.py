@@ -15,7 +15,8 @@ MEMORY_FAULTS = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
 
 def is_out_of_memory(error):
     """Whether an exception of TensorFlow, JAX, PyTorch or NumPy means that memory ran out."""
-    return any(kind.__name__ in MEMORY_FAULTS for kind in type(error).__mro__) or "RESOURCE_EXHAUSTED" in str(error)
+    said = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "std::bad_alloc"))
+    return said or any(kind.__name__ in MEMORY_FAULTS for kind in type(error).__mro__)
 
 
 def choose(preferred=None):

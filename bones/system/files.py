@@ -1,5 +1,6 @@
 """Files that are written completely or not at all, and read with one error message where they are invalid."""
 
+import codecs
 import contextlib
 import errno
 import functools
@@ -142,9 +143,14 @@ def read_table(path, columns, hint, **options):
 
 
 def encoding(path):
-    """Encoding of a text file: UTF-16 where its first bytes say so, as spreadsheets save it, and UTF-8 otherwise."""
+    """Encoding of a text file by its first bytes: UTF-16 or 32, as spreadsheets save it, also without a mark, or UTF-8."""
     with open(path, "rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        head = file.read(4)
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}  # that of UTF-32 begins with that of UTF-16
+    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    found = next((name for mark, name in marks.items() if head.startswith(mark)), None)
+    zeros = {(False, True): "utf-16-le", (True, False): "utf-16-be"}  # of a letter's two bytes, the first or second is 0
+    return found or zeros.get(tuple(byte == 0 for byte in head[:2]), "utf-8")
 
 
 def separator(path):

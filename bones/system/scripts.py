@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from bones.system import backend, environment
-from bones.system.errors import BonesError
+from bones.system.errors import BonesError, FileError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _at_exit = []  # functions of the exit status
@@ -50,23 +50,41 @@ def command(main):
         status = 1
         try:
             status = main(argv) or 0
-            if sys.stdout is not None:  # it is None where the shell has closed it
-                sys.stdout.flush()
+            flush_output()
         except BrokenPipeError:  # whatever read our output has ended, such as head
-            status = 1
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it again
+            discard_output()
         except (BonesError, OSError) as error:
             status = getattr(error, "exit_status", 1)
             print(f"{name}: {error}", file=sys.stderr)
         except SystemExit as end:  # of the command line
             status = end.code
             raise
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            print(f"{name}: memory ran out. End other programs, or take a machine with more memory.", file=sys.stderr)
         finally:
             while _at_exit:
                 _at_exit.pop()(status)
         return status
 
     return ending
+
+
+def flush_output():
+    """Write what standard output still holds. Raises: FileError when it cannot be written, as on a full disk."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise FileError(f"standard output cannot be written: {error.strerror}.") from None
+
+
+def discard_output():
+    """Write no more to standard output: the interpreter would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def on_exit(function):
@@ -76,6 +94,7 @@ def on_exit(function):
 
 def run(main):
     """Exit status of a script's main, which either signal interrupts."""
+    environment.open_standard_streams()
     for number in SIGNALS:  # SIGINT, too: a shell starts what runs in the background with Ctrl-C ignored
         signal.signal(number, signal.default_int_handler)
     try:

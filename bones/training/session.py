@@ -56,6 +56,8 @@ def train_run(run, options, resume, scope):
         weights_file(options.weights)  # reports a wrong path before images are drawn or decoded
     if options.data is None:
         options = options.changed(data=(str(phantom.ensure(demo=options.demo)),))
+    if resume:
+        run_data.check_here(options.source)
     stage = None if resume else find_first_stage(options)
     train, tuning, left_out = load_views(options, run.record().data.tuning_patients if resume else None, stage)
     data = run_data.describe(options, train, tuning, left_out, stage)

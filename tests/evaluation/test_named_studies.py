@@ -274,6 +274,11 @@ def test_memory_does_not_grow_with_the_views(in_tmp):
     assert many < few + 75_000, "half of what the pixels take"
 
 
+def test_a_table_may_go_to_a_device(run, site, capsys):
+    assert model_test.main([run, site, "--csv", "/dev/null"]) == 0
+    assert "Wrote /dev/null: " in capsys.readouterr().out and not Path("/dev/null").is_file()
+
+
 @pytest.mark.parametrize("name", ["-", "/dev/stdout"])
 def test_a_table_on_standard_output(name, run, site, capsys):
     assert model_test.main([run, site, "--csv", name]) == 0

@@ -64,6 +64,7 @@ def test_a_run_of_class_folders_is_resumed(classes, capsys):
     assert mura.main([*classes, *TRAINING, "--out", "run"]) == 0
     shutil.move("set", "moved")
     assert model_test.main(["run"]) == 1 and "--data ROOT" in one_message(capsys, "model_test")
+    assert mura.main(["--out", "run", "--resume"]) == 1 and "--data ROOT" in one_message(capsys, "mura")
     assert mura.main(["--out", "run", "--resume", "--data", "moved"]) == 0
     assert model_test.main(["run"]) == 0
     assert mura.main(["--data", "moved", "--layout", "classes", *TRAINING, "--weights", "run", "--out", "second"]) == 0

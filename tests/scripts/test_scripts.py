@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -125,3 +126,42 @@ def test_a_closed_standard_output_is_no_error():
     command = f"exec {sys.executable} -c '{PRINTS}' 3 >&-"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+STARTS = """
+import sys
+from bones.system import scripts
+@scripts.command
+def main(argv=None):
+    with scripts.importing():
+        import keras
+    print(keras.backend.backend())
+    print("an error", file=sys.stderr)
+sys.exit(scripts.run(main))
+"""
+
+
+def test_closed_standard_streams_are_no_error():
+    for closed, found in (("2>&- <&-", b"tensorflow\n"), (">&- 2>&- <&-", b"")):
+        command = f"exec env KERAS_BACKEND=tensorflow {sys.executable} -c '{STARTS}' {closed}"
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE)
+        assert (done.returncode, done.stdout) == (0, found)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is a full disk")
+def test_a_full_standard_output_is_told():
+    command = f"env -u PYTHONUNBUFFERED {sys.executable} -c '{PRINTS}' 3 >/dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.endswith("standard output cannot be written: No space left on device.\n")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("plugin.cpp:54: std::bad_alloc"), MemoryError()])
+def test_memory_that_runs_out_is_one_line(error, capsys):
+    @scripts.command
+    def main(argv=None):
+        raise error
+
+    assert main() == 1
+    assert (
+        capsys.readouterr().err == "test_scripts.py: memory ran out. End other programs, or take a machine with more memory.\n"
+    )

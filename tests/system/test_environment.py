@@ -134,3 +134,31 @@ def test_the_page_needs_no_proxy_and_shares_nothing(monkeypatch):
     kept = {name for name in os.environ if "PROXY" in name.upper() or name.startswith("GRADIO_")} - {"NO_PROXY", "no_proxy"}
     assert kept == {"GRADIO_ROOT_PATH", "GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR"}
     assert os.environ["GRADIO_ROOT_PATH"] == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("content", "is_good"),
+    [
+        ("{}", True),
+        ("no JSON", True),
+        ('{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}', True),
+        ("[]", False),
+        ('{"floatx": "float8"}', False),
+        ('{"epsilon": "x"}', False),
+        ('{"image_data_format": 1}', False),
+        (None, False),
+    ],
+)
+def test_a_keras_json_that_keras_does_not_survive(content, is_good, in_tmp, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(in_tmp))
+    assert environment.is_good_keras_json(), "it is missing"
+    (in_tmp / "keras.json").mkdir() if content is None else (in_tmp / "keras.json").write_text(content, encoding="utf-8")
+    assert environment.is_good_keras_json() == is_good
+
+
+def test_keras_starts_with_any_keras_json(in_tmp):
+    (in_tmp / "keras.json").write_text("[]", encoding="utf-8")
+    code = "from bones.system import environment; environment.prepare(); import keras; print(keras.config.floatx())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | {"KERAS_HOME": str(in_tmp)}, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "float32\n", done.stderr

@@ -87,9 +87,12 @@ def test_training_checking_and_drawing(watched, phantoms, run, in_tmp):
     assert watched(ROOT / "plot_results.py", "new") == ""
 
 
-@pytest.mark.skipif(not installed("openvino"), reason="OpenVINO is optional: requirements/extra.txt")
-def test_exporting(watched, run):
-    assert watched(ROOT / "export.py", run, "--format", "openvino") == ""
+@pytest.mark.parametrize("form", [pytest.param("onnx", id="onnx"), pytest.param("openvino", marks=pytest.mark.slow)])
+def test_exporting(form, watched, run):
+    runtime = {"onnx": "onnxruntime"}.get(form, form)
+    if not installed(runtime):
+        pytest.skip(f"{runtime} is optional: requirements/extra.txt")
+    assert watched(ROOT / "export.py", run, "--format", form) == ""
 
 
 @pytest.mark.slow
