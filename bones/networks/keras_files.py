@@ -181,18 +181,20 @@ def match(layers, stored):
 
 def kinds(layer):
     """What StoredLayer.kind may be for a layer of a network."""
-    return ",".join(sorted(weight_names(layer))), f"{snake_case(type(layer).__name__)} {len(layer.weights)}"
+    numbered = f"{snake_case(type(layer).__name__)} {len(layer.weights)}"
+    return (*(",".join(sorted(names)) for names in weight_names(layer)), numbered)
 
 
 def weight_names(layer):
-    """Names of a layer's weights in files of Keras 2, in the layer's order."""
-    renamed = {"kernel": "depthwise_kernel"} if type(layer).__name__ == "DepthwiseConv2D" else {}
-    return [renamed.get(weight.name, weight.name) for weight in layer.weights]
+    """Names of a layer's weights in files of Keras 2, and of Keras 3, in the layer's order."""
+    names = [weight.name for weight in layer.weights]
+    earlier = {"kernel": "depthwise_kernel"} if type(layer).__name__ == "DepthwiseConv2D" else {}
+    return [earlier.get(name, name) for name in names], names
 
 
 def tensors(layer, stored):
     """A Stored for each weight of a layer of a network, from its StoredLayer, or missing where that is None."""
-    names = weight_names(layer)
     if stored is None:
-        return [Stored(f"{layer.name}/{name}") for name in names]
-    return [stored.weights[name if name in stored.weights else str(place)] for place, name in enumerate(names)]
+        return [Stored(f"{layer.name}/{weight.name}") for weight in layer.weights]
+    keys = (*weight_names(layer), list(map(str, range(len(layer.weights)))))
+    return [stored.weights[key] for key in next(found for found in keys if set(found) == set(stored.weights))]

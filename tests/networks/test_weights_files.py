@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support import ROOT
 
-from bones.networks import densenet_names, keras_files, safetensors_files
+from bones.networks import catalogue, densenet_names, keras_files, safetensors_files
 from bones.networks.parts import load_weights
 from bones.system.errors import WeightsError
 
@@ -142,13 +143,14 @@ def test_keras_3(suffix, tmp_path):
     assert same(found, base.get_weights() + whole.layers[-1].get_weights())
 
 
-def test_depthwise_kernels_of_keras_2(tmp_path):
+@pytest.mark.parametrize("name", ["depthwise_kernel", "kernel"])
+def test_depthwise_kernels(name, tmp_path):
     """Keras 2 names them depthwise_kernel, Keras 3 kernel."""
     inputs = keras.Input((8, 8, 3))
     x = layers.DepthwiseConv2D(3, use_bias=False, name="depthwise")(inputs)
     network = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling2D()(x)))
     values = np.random.default_rng(0).random((3, 3, 3, 1), np.float32)
-    write_h5(tmp_path / "x.h5", [("depthwise", [("depthwise/depthwise_kernel", values)])])
+    write_h5(tmp_path / "x.h5", [("depthwise", [(f"depthwise/{name}", values)])])
     assert np.array_equal(load_weights(network, tmp_path / "x.h5").layers[1].get_weights()[0], values)
 
 
@@ -385,3 +387,10 @@ def test_names_in_messages_are_printable(tmp_path):
     with pytest.raises(WeightsError) as raised:
         load_weights(small(), tmp_path / "x.h5")
     assert r"a\nb/kernel:0" in str(raised.value) and "\x1b" not in str(raised.value)
+
+
+def test_the_repositorys_own_network():
+    """Every weight of the published run, whose kernels have 16 bits."""
+    saved = keras.models.load_model(ROOT / "weights" / "fracatlas" / "best.h5", compile=False)
+    network = catalogue.build("efficientnet_lite0", 64, ROOT / "weights" / "fracatlas")
+    assert all(np.array_equal(a, b) for a, b in zip(saved.get_weights(), network.get_weights(), strict=True))
