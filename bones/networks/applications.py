@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from keras import layers, regularizers
 
-from bones.networks import graph
 from bones.networks.parts import copy_layer, load_weights, output_layer, pooled, standardise_layer
 from bones.system.backend import is_out_of_memory
 from bones.system.errors import BonesError, WeightsError, short_message
@@ -82,8 +81,8 @@ def scaling(mode, standardise):
     """How a grey channel becomes the three that a network expects: c = grey * scale[c] + offset[c].
 
     Args:
-        mode: "torch", ImageNet's mean 0 and standard deviation 1; "tf", -1 to 1; "caffe", blue, green and red without their
-            means; "included", 0 to 255.
+        mode: "torch", ImageNet's mean 0 and standard deviation 1; "torch_inside", the same in place of the network's own
+            scaling; "tf", -1 to 1; "caffe", blue, green and red without their means; "included", 0 to 255.
         standardise: grey has mean 0 and standard deviation 1 in place of 0 to 255, and becomes colours of ImageNet's mean and
             standard deviation.
     Returns: (scale, offset), a list of three values each.
@@ -92,6 +91,7 @@ def scaling(mode, standardise):
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     scale, offset = {
         "torch": (1 / (255 * std), -mean / std),
+        "torch_inside": (1 / (255 * std), -mean / std),
         "tf": (np.full(3, 1 / 127.5), np.full(3, -1.0)),
         "caffe": (np.ones(3), -np.array(CAFFE_MEAN)),
         "included": (np.ones(3), np.zeros(3)),
@@ -138,12 +138,15 @@ def assemble(name, base_builder, colour, weights, dropout, pooling, kernel_regul
         dropout, pooling: see `densenet169`.
     Raises: WeightsError when the weights cannot be downloaded or read, or do not fit, or the network cannot be built.
     """
-    base = with_one_graph(base_of(name, base_builder, colour, weights))
-    name_layers(base)
-    features = pooled(base.output, pooling)
+    base = base_of(name, base_builder, colour, weights)
+    scaled = without_scaling(base)
+    name_layers(scaled)
+    features = pooled(scaled.output, pooling)
     unit = output_layer(features, dropout, kernel_regularizer=kernel_regularizer)
-    network = keras.Model(base.inputs[0], unit, name=name)
-    return network if weights in ("none", "imagenet") else load_weights(network, weights, base)
+    network = keras.Model(scaled.inputs[0], unit, name=name)
+    if weights not in ("none", "imagenet"):
+        network = load_weights(network, weights, base)
+    return network if scaled is base else keras.models.clone_model(network, clone_function=copy_with_weights)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -200,24 +203,33 @@ def can_build(build_base):
     return True
 
 
-def with_one_graph(base):
-    """A network whose layers do not depend on its starting weights.
+def without_scaling(base):
+    """EfficientNetB0 to B7 without the layers that scale their input; another network as it is.
 
-    keras.applications adds a Rescaling to EfficientNetB0 to B7 for ImageNet's weights alone. Without it, a resumed run, or a
-    file of such weights, would be another function than the network that was trained. It follows the only Normalization of
-    keras.applications whose mean is a weight.
+    Their Normalization computes with a copy of its weights, which Keras renews when it loads a file, but not when weights are
+    set, as for a resumed run; and keras.applications adds a Rescaling for ImageNet's weights alone, so that a network would
+    depend on where its weights come from. Together the three layers are mode "torch".
+
+    Returns: keras.Model that shares its layers with `base`, so that a file of weights for `base` fills both.
     """
-    place = next((layer for layer in base.layers if isinstance(layer, layers.Normalization) and layer.input_mean is None), None)
-    if place is None or any(isinstance(layer, layers.Rescaling) for layer in graph.consumers(place.output)):
+    if not any(isinstance(layer, layers.Normalization) and layer.input_mean is None for layer in base.layers):
         return base
+    kinds = (layers.Normalization, layers.Rescaling)
+    dropped = {layer.name for layer in base.layers if isinstance(layer, kinds) and layer.name != "scale"}
 
     def call(layer, inputs, **options):
-        outputs = layer(inputs, **options)
-        return layers.Rescaling([std**-0.5 for std in IMAGENET_STD])(outputs) if layer.name == place.name else outputs
+        return inputs if layer.name in dropped else layer(inputs, **options)
 
-    whole = keras.models.clone_model(base, call_function=call, clone_function=copy_layer)
-    whole.set_weights(base.get_weights())
-    return whole
+    return keras.models.clone_model(base, call_function=call, clone_function=lambda layer: layer)
+
+
+def copy_with_weights(layer):
+    """A new layer of the same configuration and weights."""
+    copy = copy_layer(layer)
+    if layer.weights:
+        copy.build(layer.input.shape)
+        copy.set_weights(layer.get_weights())
+    return copy
 
 
 def name_layers(base):

@@ -38,15 +38,18 @@ NETWORKS = {
     "inception_v3": Entry("bones.networks.applications:inception_v3", 75, tuple(f"mixed{number}" for number in range(11))),
 }
 # All networks of keras.applications by the colours that their ImageNet weights expect, as the modes of
-# keras.applications.imagenet_utils.preprocess_input; "included": the network scales 0 to 255 itself. A name that another
+# keras.applications.imagenet_utils.preprocess_input; "included": the network scales 0 to 255 itself;
+# "torch_inside": applications.without_scaling drops that. A name that another
 # version of Keras adds or removes fails tests/networks/test_catalogue.py.
 APPLICATIONS = {
     "included": (
         "ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge "
-        "EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6 "
-        "EfficientNetB7 "
         "EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M EfficientNetV2L "
         "MobileNetV3Small MobileNetV3Large"
+    ),
+    "torch_inside": (
+        "EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6 "
+        "EfficientNetB7"
     ),
     "torch": "DenseNet121 DenseNet169 DenseNet201",
     "tf": (

@@ -22,11 +22,38 @@ def test_all_networks_of_keras_are_named():
 @pytest.mark.parametrize("name", MODES)
 def test_colours_are_those_of_keras(name):
     grey = np.array([0, 20, 255], "float32")[:, None, None, None] * np.ones((1, 1, 1, 3), "float32")
+    if MODES[name] == "torch_inside":
+        pytest.skip("see test_efficientnet_is_the_network_of_keras")
     preprocess_input = inspect.getmodule(getattr(keras.applications, name)).preprocess_input
     expected = preprocess_input(grey.copy())
     assert (MODES[name] == "included") == np.array_equal(expected, grey)
     scale, offset = applications.scaling(MODES[name], standardise=False)
     np.testing.assert_allclose(grey * scale + offset, expected, atol=1e-4)
+
+
+def load_anything(network, *_, **__):
+    """What loading ImageNet's weights does: every weight is another, and EfficientNet's normalisation has ImageNet's values."""
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.uniform(0.5, 1.5, weight.shape) / (weight.shape or [1])[-1] for weight in network.get_weights()])
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.set_weights([*map(np.array, (applications.IMAGENET_MEAN, applications.IMAGENET_STD, 0))])
+            layer.finalize_state()
+
+
+def test_efficientnet_is_the_network_of_keras(monkeypatch):
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: "weights.h5")
+    monkeypatch.setattr(keras.Model, "load_weights", load_anything)
+    stock = keras.applications.EfficientNetB0(include_top=False, input_shape=(32, 32, 3))
+    network = catalogue.build("EfficientNetB0", 32, "imagenet")
+    grey = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 1)).astype("float32")
+    first = keras.Model(stock.input, stock.get_layer("stem_conv").output)  # deeper, so random a network sees no difference
+    expected = np.asarray(first(np.repeat(grey, 3, axis=-1)))
+    for one in (network, keras.Model.from_config(network.get_config())):
+        one.set_weights(network.get_weights())
+        found = np.asarray(keras.Model(one.input, one.get_layer("stem_conv").output)(grey))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.ptp(expected) > 1
 
 
 @pytest.mark.parametrize("mode", APPLICATIONS)
