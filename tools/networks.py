@@ -37,7 +37,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if options.measure is not None:
         measure_all(options.file, options.measure)
-    print(markdown_table(rows(files.read_table(options.file, COLUMNS, "Measure it with --measure."))))
+    print(markdown_table(list(rows(files.read_table(options.file, COLUMNS, "Measure it with --measure."))))))
 
 
 def rows(table):
@@ -75,6 +75,7 @@ def measure(name):
 
     from bones.evaluation import heatmaps
     from bones.networks import catalogue
+    from bones.networks.acceleration import accelerate, in_float32
     from bones.networks.batches import predict
     from bones.runs import checkpoints
     from bones.runs.folder import RunFolder
@@ -83,10 +84,11 @@ def measure(name):
     size = NETWORKS[name].least_size
     rng = np.random.default_rng(0)
     network = with_random_statistics(catalogue.build(name, size), rng)
-    pixels = rng.integers(0, 256, (4, size, size, 1), "uint8")
+    pixels = rng.integers(0, 256, (32, size, size, 1), "uint8")
     batch_statistics.Averager(network).estimate(pixels)  # with other statistics, so deep a network enlarges rounding errors
     with tempfile.TemporaryDirectory() as folder:
-        best, _ = checkpoints.network_names(RunFolder.create(Path(folder) / "run"), network, pixels)
+        trained = accelerate(in_float32(network))  # a copy as mura.py trains it
+        best, _ = checkpoints.network_names(RunFolder.create(Path(folder) / "run"), trained, pixels)
         exported = {form: outcome(form, network, pixels, predict(network, pixels), Path(folder)) for form in EXPORTS}
     maps = heatmaps.map_function(network)(pixels)
     fine = heatmaps.fine_features(catalogue.build(name, SIZE))
