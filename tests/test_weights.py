@@ -68,7 +68,7 @@ def test_an_image_needs_no_run(recorded, in_tmp, capsys):
 
 def test_its_data_are_not_here(in_tmp, capsys):
     assert model_test.main([str(WEIGHTS)]) == 1
-    assert "training data are not here (no folder fracatlas, fracatlas_lower). Pass" in capsys.readouterr().err
+    assert "training data are not here (no fracatlas, fracatlas_lower). Pass" in capsys.readouterr().err
 
 
 def test_training_starts_from_it(phantoms, in_tmp):

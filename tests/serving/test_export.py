@@ -232,7 +232,7 @@ def test_faults_are_told_in_one_message(run, tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     record = json.loads((run / "run.json").read_text())
     change_run(run, data=record["data"] | {"roots": [str(tmp_path / "gone")]})
-    assert "the run's training data are not here (no gone)" in told()
+    assert "the run's training data are not here (no " in (message := told()) and "as --data ROOT." in message
     (run / "best.h5").write_bytes(b"half a file")
     assert "best.h5 is not a network that Keras loads" in told()
     shutil.rmtree(run)
