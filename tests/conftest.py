@@ -47,9 +47,12 @@ def small_root(tmp_path):
     return root
 
 
-@pytest.fixture(autouse=True)
-def float32():
-    """Networks in float32 unless a test says otherwise: mura.py sets the precision of the whole process."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup():
+    """Networks in float32 unless a test says otherwise: mura.py sets the precision of the whole process.
+
+    Before every fixture, not in one: those of a module are set up before those of a test.
+    """
     keras.config.set_dtype_policy("float32")
 
 

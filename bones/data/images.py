@@ -185,13 +185,22 @@ def open_image(file):
     """
     image = Image.open(file, formats=FORMATS)
     if image.format == "TIFF":
-        tags = image.tag_v2
-        if tiff.is_misread(tags):
-            raise Image.UnidentifiedImageError
-        tiff.check_strips(tags, file)
-        # Pillow 12.3 exchanges the sides of a turned image before it is decoded.
-        image._size = tags[tiff.WIDTH], tags[tiff.HEIGHT]
+        try:
+            check_tiff(image, file)
+        except (UnreadableImageError, Image.UnidentifiedImageError):
+            image.close()
+            raise
     return image
+
+
+def check_tiff(image, file):
+    """Raise what `open_image` raises for a TIFF image that Pillow opened."""
+    tags = image.tag_v2
+    if tiff.is_misread(tags):
+        raise Image.UnidentifiedImageError
+    tiff.check_strips(tags, file)
+    # Pillow 12.3 exchanges the sides of a turned image before it is decoded.
+    image._size = tags[tiff.WIDTH], tags[tiff.HEIGHT]
 
 
 def lower_bytes(file, tile):
