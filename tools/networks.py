@@ -37,7 +37,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if options.measure is not None:
         measure_all(options.file, options.measure)
-    print(markdown_table(list(rows(files.read_table(options.file, COLUMNS, "Measure it with --measure."))))))
+    print(markdown_table(list(rows(files.read_table(options.file, COLUMNS, "Measure it with --measure.")))))
 
 
 def rows(table):
