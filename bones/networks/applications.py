@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, regularizers
 
-from bones.networks.parts import copy_layer, load_weights, output_layer, pooled, standardise_layer
+from bones.networks.parts import load_weights, output_layer, pooled, standardise_layer
 from bones.system.backend import is_out_of_memory
 from bones.system.errors import BonesError, WeightsError, short_message
 
@@ -146,7 +146,7 @@ def assemble(name, base_builder, colour, weights, dropout, pooling, kernel_regul
     network = keras.Model(scaled.inputs[0], unit, name=name)
     if weights not in ("none", "imagenet"):
         network = load_weights(network, weights, base)
-    return network if scaled is base else keras.models.clone_model(network, clone_function=copy_with_weights)
+    return network if scaled is base else copy_of(network)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -204,31 +204,30 @@ def can_build(build_base):
 
 
 def without_scaling(base):
-    """EfficientNetB0 to B7 without the layers that scale their input; another network as it is.
+    """A network without the layers that scale its input where one is a Normalization; another network as it is.
 
-    Their Normalization computes with a copy of its weights, which Keras renews when it loads a file, but not when weights are
-    set, as for a resumed run; and keras.applications adds a Rescaling for ImageNet's weights alone, so that a network would
-    depend on where its weights come from. Together the three layers are mode "torch".
+    A Normalization keeps its mean as a constant that tf2onnx does not find. EfficientNetB0 to B7 have it as weights, which it
+    copies when Keras loads a file, but not when weights are set, as for a resumed run; and keras.applications adds a Rescaling
+    to them for ImageNet's weights alone, so that the network would depend on where its weights come from. In each network
+    these layers together are mode "torch".
 
     Returns: keras.Model that shares its layers with `base`, so that a file of weights for `base` fills both.
     """
-    if not any(isinstance(layer, layers.Normalization) and layer.input_mean is None for layer in base.layers):
+    if not any(isinstance(layer, layers.Normalization) for layer in base.layers):
         return base
     kinds = (layers.Normalization, layers.Rescaling)
     dropped = {layer.name for layer in base.layers if isinstance(layer, kinds) and layer.name != "scale"}
 
-    def call(layer, inputs, **options):
-        return inputs if layer.name in dropped else layer(inputs, **options)
+    def call(layer, *inputs, **options):
+        return inputs[0] if layer.name in dropped else layer(*inputs, **options)
 
     return keras.models.clone_model(base, call_function=call, clone_function=lambda layer: layer)
 
 
-def copy_with_weights(layer):
-    """A new layer of the same configuration and weights."""
-    copy = copy_layer(layer)
-    if layer.weights:
-        copy.build(layer.input.shape)
-        copy.set_weights(layer.get_weights())
+def copy_of(network):
+    """A network of the same layers and weights, which shares none of them."""
+    copy = keras.Model.from_config(network.get_config())
+    copy.set_weights(network.get_weights())
     return copy
 
 

@@ -70,7 +70,7 @@ def test_probabilities_are_those_of_float32(build, standardise, precision, sprea
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", pytest.param("EfficientNetV2B0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["MobileNetV3Small", pytest.param("ConvNeXtTiny", marks=pytest.mark.slow)])
 def test_networks_of_keras_applications(name, tmp_path):
     """Channels first where all layers exist in that order, else as Keras has them."""
     rng = np.random.default_rng(0)
