@@ -134,7 +134,7 @@ def measure(stage, root):
     if stage in ("check", "decode"):
         views = find_views(root, "train")
     elif stage in ("first batch", "epoch"):
-        (views, pixels), *_ = load_parts(options)
+        (views, pixels), *_ = load_parts(options.source, options)
         batches = Batches(pixels, BATCH_SIZE, views["label"], shuffle_seed=0)
     start = time.perf_counter()
     if stage == "find":
@@ -144,7 +144,7 @@ def measure(stage, root):
     elif stage == "decode":
         load_pixels(views, SIZE, "pad")
     elif stage == "start again":  # everything in training before the network is built
-        for views, _ in load_parts(options)[:2]:
+        for views, _ in load_parts(options.source, options)[:2]:
             fingerprint(views, root)
     elif stage == "first batch":
         batches[0]

@@ -44,7 +44,7 @@ def compare(run):
 
     record = run.record()
     trained = record.options.changed(data=record.data.roots)
-    (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained, record.data.tuning_patients)
+    (train, train_pixels), (tuning, tuning_pixels), _ = load_parts(trained.source, trained, record.data.tuning_patients)
     label = tuning["label"].to_numpy()
     network = accelerate(checkpoints.load_network(run, "last.h5"))
     averager = Averager(network)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bones.data.labels import study_paths
-from bones.data.roots import path_in_roots, paths_from_root
+from bones.data.roots import in_list, path_in_roots, paths_from_root
 from bones.system.errors import DataError
 from bones.system.files import printable, read_table
 
@@ -76,7 +76,7 @@ def keys(file, paths, roots):
     for line, path in paths.items():
         key = path_in_roots(str(path), roots)
         if key is None:
-            places = ", ".join(map(str, roots.values()))
+            places = in_list(roots)
             raise DataError(
                 f"{file}, line {line + 2}: {printable(str(path)[:200])!r} is not in {places}. "
                 "Remove the row, or pass its data root, too, as --data."

@@ -12,7 +12,7 @@ from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, pi
 from bones.data.images import CONTRAST, DARK, is_black, read
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import in_threads
-from bones.data.roots import data_roots, notes, paths_from_root
+from bones.data.roots import data_roots, in_list, notes, paths_from_root
 from bones.data.table import STUDY, root_of
 from bones.data.views import survey
 from bones.system.errors import NotARadiographError, UnreadableImageError
@@ -60,7 +60,7 @@ def check_root(source, study_types=("all",), labels=None, pairs=None):
     in_mura_layout = all(root.has_study_folders for root in roots.values())
     report, wrong = check(roots, views, faults, mura=in_mura_layout and not described, pairs=pairs)
     opened = "".join(f"\nnote  {note}" for note in notes(roots))
-    return f"{', '.join(map(str, roots.values()))}{phantom.mark(described)}{opened}\n\n{report}", wrong
+    return f"{in_list(roots)}{phantom.mark(described)}{opened}\n\n{report}", wrong
 
 
 def check(roots, views, faults, mura=True, pairs=None):

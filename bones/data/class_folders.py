@@ -7,12 +7,11 @@ import pandas as pd
 
 from bones.data.class_names import class_labels, label_of_name
 from bones.data.file_kinds import EXPECTED, is_image
-from bones.data.layouts import Root, directly, ends_of, single_type, sorted_entries, subfolders
+from bones.data.layouts import SPLITS, Root, directly, ends_of, single_type, sorted_entries, subfolders
 from bones.data.studies import folders
 from bones.data.table import COLUMNS
 from bones.system.errors import DataError
 
-TRAIN, HELD_OUT, VALIDATION = {"train", "training"}, {"test", "testing"}, {"val", "valid", "validation"}  # names of folders
 EXAMPLE = "Expected one folder for each class, as in train/fractured and train/normal"
 
 
@@ -89,14 +88,10 @@ class ClassFolders(Root):
     def locate(self, parts, exists):
         return next((end for end in ends_of(parts) if exists(self.folder / end)), None)
 
-    def study_path(self, path):
-        return path
-
 
 def split_of(name):
     """The split that a folder's name says, or None."""
-    kinds = {"train": TRAIN, "held-out": HELD_OUT, "tuning": VALIDATION}
-    return next((kind for kind, names in kinds.items() if name.lower() in names), None)
+    return SPLITS.get(name.lower())
 
 
 def outer_folder(path):
@@ -117,6 +112,7 @@ def looks_like(path):
     """Names of the classes where a folder is a data set of class folders, and [] otherwise."""
     parts = [folder for folder in subfolders(path) if split_of(folder.name)] or [path]
     classes = subfolders(parts[0])
-    is_class = len(classes) > 1 and any(label_of_name(folder.name) is not None for folder in classes)
+    if len(classes) < 2 or not any(label_of_name(folder.name) is not None for folder in classes):
+        return []  # MURA's folders have thousands of patients there, which are not listed
     has_images = all(any(is_image(entry) and not entry.is_dir() for entry in sorted_entries(folder)) for folder in classes)
-    return [folder.name for folder in classes] if is_class and has_images else []
+    return [folder.name for folder in classes] if has_images else []

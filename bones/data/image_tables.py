@@ -6,18 +6,14 @@ import os
 from pathlib import Path
 
 from bones.data.class_names import class_labels
-from bones.data.layouts import Root, directly, ends_of, in_both, single_type
+from bones.data.layouts import SPLITS, Root, directly, ends_of, in_both, single_type
 from bones.data.table import COLUMNS
 from bones.system.errors import DataError
 from bones.system.files import printable, read_table, separator
 
 FORM = "Expected columns path (relative to the file) and label, and if known patient, study, split and study_type."
 KNOWN = ("path", "label", "patient", "study", "split", "study_type")
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("held-out", "held_out", "heldout", "test", "testing"), "held-out"),
-    **dict.fromkeys(("tuning", "val", "valid", "validation", "dev"), "tuning"),
-}
+IN_COLUMN = {**SPLITS, **dict.fromkeys(("held-out", "held_out", "heldout"), "held-out"), "tuning": "tuning", "dev": "tuning"}
 SHOWN = 5  # maximum rows that a message names
 
 
@@ -62,8 +58,8 @@ class ImageTable(Root):
         labels = class_labels([*words.unique()], self.positive, f"{self.path}, column label")
         table = table.assign(label=words.map(labels))
         if "split" in table:
-            splits = table["split"].str.lower().map(SPLITS)
-            self.refuse(table[splits.isna()], f"with a split other than {', '.join(SPLITS)}")
+            splits = table["split"].str.lower().map(IN_COLUMN)
+            self.refuse(table[splits.isna()], f"with a split other than {', '.join(IN_COLUMN)}")
             has_test = (splits == "held-out").any()
             table = table.assign(split=splits if has_test else splits.replace("tuning", "held-out"))
         return table
@@ -178,6 +174,3 @@ class ImageTable(Root):
 
     def locate(self, parts, exists):
         return next((end for end in ends_of(parts) if end in self.files), None)
-
-    def study_path(self, path):
-        return path

@@ -16,6 +16,11 @@ log = logging.getLogger(__name__)
 
 FOLDERS = {"train": "train", "held-out": "valid"}  # name of a split: MURA's folder
 LABELS = {"_negative": 0, "_positive": 1}
+SPLITS = {  # names of splits in other layouts; a validation split is for tuning where there is a test, and held out otherwise
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "held-out"),
+    **dict.fromkeys(("val", "valid", "validation"), "tuning"),
+}
 
 
 def directly(function, *arguments):
@@ -67,8 +72,11 @@ class Root:
         raise NotImplementedError
 
     def study_path(self, path):
-        """What names the study of a view in tables of users. Args: path: of the view, from `folder` on."""
-        raise NotImplementedError
+        """What names the study of a view in tables of users: the view itself where studies have no folders.
+
+        Args: path: of the view, from `folder` on.
+        """
+        return path
 
 
 class MuraRoot(Root):

@@ -96,6 +96,11 @@ def in_words(paths):
     return " + ".join(Path(path).resolve().name for path in as_list(paths))
 
 
+def in_list(roots):
+    """The paths of data roots, for a sentence. Args: roots: of `data_roots`."""
+    return ", ".join(map(str, roots.values()))
+
+
 def in_root(name, text):
     """A patient's name, or a path from a root on, with the root's name in front."""
     return f"{name}/{text}" if name else text

@@ -29,16 +29,12 @@ def csv_file(file):
         file: its path, or one of STANDARD_OUTPUT.
     Raises: FileError when the file exists, or cannot be written.
     """
-    # Without quotes, a carriage return in a name would end the row. Windows's standard output ends lines itself.
-    options = {"index": False, "header": False, "quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
     if file in STANDARD_OUTPUT:
-        print(",".join(COLUMNS))
-        yield lambda table: table.to_csv(sys.stdout, **options)
+        yield table_writer(sys.stdout)
         return
     if Path(file).exists() and not (Path(file).is_file() or Path(file).is_dir()):  # a pipe or a device
         with open(file, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-            print(",".join(COLUMNS), file=out)
-            yield lambda table: table.to_csv(out, **options)
+            yield table_writer(out)
         return
     if Path(file).exists():
         raise FileError(f"{file} exists. Remove it, or pass another --csv.")
@@ -48,8 +44,15 @@ def csv_file(file):
         except OSError as error:
             raise FileError(f"{file} cannot be written: {error.strerror}. Pass another --csv.") from None
         with out:
-            print(",".join(COLUMNS), file=out)
-            yield lambda table: table.to_csv(out, **options)
+            yield table_writer(out)
+
+
+def table_writer(out):
+    """Write a table's header to an open file. Returns: a function that appends a table to it."""
+    print(",".join(COLUMNS), file=out)
+    # Without quotes, a carriage return in a name would end the row. Windows's standard output ends lines itself.
+    options = {"index": False, "header": False, "quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
+    return lambda table: table.to_csv(out, **options)
 
 
 def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=False):

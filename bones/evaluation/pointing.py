@@ -6,7 +6,7 @@ from bones.data.annotations import BOXES, read_boxes
 from bones.data.images import read_grey
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import Rows
-from bones.data.roots import data_roots, in_words
+from bones.data.roots import data_roots, in_list, in_words
 from bones.evaluation import heatmaps
 from bones.evaluation.overlays import film_share
 from bones.runs import card, checkpoints
@@ -104,7 +104,7 @@ def show_pointing(run, selection, files=None):
             found[name] = {"cells": list(values.shape[1:]), **pointing(views, peaks, boxes, sides, margin)}
     described = {"views": len(views), "split": selection.split, "data": in_words(roots.values())}
     mark = phantom.mark(phantom.describe(source))
-    where = ", ".join(map(str, roots.values()))
+    where = in_list(roots)
     print(f"{len(views)} abnormal {selection.split} views of {where}{mark}: position of each map's maximum\n")
     print(pointing_table(found).to_string())
     first = next(iter(found.values()))

@@ -71,21 +71,17 @@ def check_here(source, otherwise=""):
         )
 
 
-def load_parts(options, tuning_patients=None, stage=None):
+def load_parts(source, options, tuning_patients=None, stage=None):
     """The training and tuning views of a run, the same at each call.
 
     Args:
+        source: Source of the data: the options' own, or the same data at another place.
         options: Options of a run.
         tuning_patients: as run.json records them; None for a new run, and for one of an earlier version.
         stage: first_stage.FirstStage of a new run, or None.
     Returns: ((views, Rows) of train, (views, Rows) of tuning, number of unreadable views left out).
     Raises: DataError when the data is invalid.
     """
-    return load_parts_of(options.source, options, tuning_patients, stage)
-
-
-def load_parts_of(source, options, tuning_patients=None, stage=None):
-    """`load_parts` of another Source than the options'."""
     views = find_views(source, "train", options.study_type, options.labels)
     kept, pixels = load_pixels(views, options.size, options.resize, options.skip_unreadable)
     if tuning_patients is not None:
@@ -104,7 +100,7 @@ def named(views, recorded):
 
 def load_train_and_tuning(options, tuning_patients=None, stage=None):
     """(train, tuning, left_out): two Parts, and the number of unreadable views; see `load_parts`."""
-    *parts, left_out = load_parts(options, tuning_patients, stage)
+    *parts, left_out = load_parts(options.source, options, tuning_patients, stage)
     weigh = class_weights if options.class_weighted else lambda views: None
     return *(Part(views, pixels, views["label"].to_numpy(), weigh(views)) for views, pixels in parts), left_out
 
@@ -139,7 +135,7 @@ def load_split(run, record, selection):
     if selection.split == "tuning":  # split again as in training
         skip = selection.skip_unreadable or trained.skip_unreadable
         options = trained.changed(**asked, skip_unreadable=skip)
-        _, (kept, pixels), left_out = load_parts_of(source, options, record.data.tuning_patients)
+        _, (kept, pixels), left_out = load_parts(source, options, record.data.tuning_patients)
         advice = "Pass the data, study types and labels of the training, or leave out --split tuning."
         check_same(run, record, source.paths, "tuning", fingerprint(kept, source), advice)
     else:

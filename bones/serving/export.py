@@ -13,7 +13,7 @@ from keras import ops
 
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
-from bones.data.roots import data_roots
+from bones.data.roots import data_roots, in_list
 from bones.data.source import Source
 from bones.data.views import find_views
 from bones.evaluation.classifier import Classifier
@@ -96,7 +96,7 @@ def load_sample(record, data):
     trained, source = record.options, Source((data,)) if data else record.source
     if not data:
         check_here(source)
-    root = ", ".join(map(str, data_roots(source).values()))
+    root = in_list(data_roots(source))
     split = "held-out" if has_held_out(source) else "train"
     views = find_views(source, split, ["all"] if data else trained.study_type)
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]

@@ -118,8 +118,8 @@ def fit_output_layer(run, record, network, train, tuning, resume, scope):
     """Fit the output layer alone, for a run of no epochs. Returns: (history, seconds), of which the first is empty."""
     run.write_record(record)
     print(summary.summary(record, network, run, (0, 0)), flush=True)
-    start = time.perf_counter()
     names = checkpoints.network_names(run, network, tuning.pixels[: record.options.batch_size])
+    start = time.perf_counter()
     head.fit(network, train)
     for name in names:
         checkpoints.save_network(run, network, name)
@@ -184,9 +184,9 @@ def build_network(options, weights):
     Raises: WeightsError, see `catalogue.build`; UsageError when a setting does not exist for the network.
     """
     settings = {"standardise": options.standardise, "dropout": options.dropout, "pooling": options.pooling}
-    network = catalogue.build(options.network, options.size, weights, **settings)
     if options.stochastic_depth and not catalogue.NETWORKS[options.network].is_dense:
         raise UsageError(f"{options.network} has no dense blocks, which stochastic_depth needs. Pass --set stochastic_depth=0.")
+    network = catalogue.build(options.network, options.size, weights, **settings)
     if options.stochastic_depth:
         network = with_stochastic_depth(network, options.stochastic_depth)
     frozen.freeze(network, options.frozen, options.frozen_normalisation)

@@ -169,17 +169,24 @@ def test_shapes_that_do_not_fit_are_refused(shape, strides, offset, tmp_path):
         read(tmp_path, content(collections.OrderedDict(weight=Tensor(storage, offset, shape, strides)), [storage]))
 
 
-def test_damaged_files_are_refused(example, tmp_path):
-    data, _ = example
+def damage(data, tmp_path, change):
+    """Read a file cut at many lengths, which is refused, and with one byte of it changed, which raises nothing else.
+
+    Args: change: f(byte, random generator) -> byte.
+    """
     for length in range(0, len(data), 7):
         with pytest.raises(WeightsError, match="does not contain tensors"):
             read(tmp_path, data[:length])
     rng = np.random.default_rng(0)
     for _ in range(200):
-        damaged = bytearray(data)
-        damaged[rng.integers(len(data))] = rng.integers(256)
+        damaged, place = bytearray(data), rng.integers(len(data))
+        damaged[place] = change(damaged[place], rng)
         with contextlib.suppress(WeightsError):
             read(tmp_path, bytes(damaged))
+
+
+def test_damaged_files_are_refused(example, tmp_path):
+    damage(example[0], tmp_path, lambda byte, rng: rng.integers(256))
     with pytest.raises(WeightsError, match="absent"):
         torch_files.read(tmp_path / "absent")
 
@@ -259,16 +266,7 @@ def test_zipped_files_that_are_refused(now, tmp_path):
 
 
 def test_zipped_files_cut_or_changed(now, tmp_path):
-    data = zipped(*now[:2])
-    for length in range(0, len(data), 7):
-        with pytest.raises(WeightsError, match="does not contain tensors"):
-            read(tmp_path, data[:length])
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        damaged = bytearray(data)
-        damaged[rng.integers(len(data))] ^= 1 << rng.integers(8)
-        with contextlib.suppress(WeightsError):
-            read(tmp_path, bytes(damaged))
+    damage(zipped(*now[:2]), tmp_path, lambda byte, rng: byte ^ 1 << rng.integers(8))
 
 
 def test_what_data_beside_weights_may_do(tmp_path):
