@@ -6,7 +6,7 @@
     python mura.py --out runs/NAME --resume           resume a stopped run
 
 A run folder contains all results: best.h5 (the last or the best epoch, depending on the recipe), last.h5, history.csv, run.json
-and resume/.
+and resume/. Where .h5 does not hold the network, best.keras and last.keras take the place of the first two.
 Ctrl-C or SIGTERM saves the state after the current step; a second one stops immediately.
 Exit status: 0 done, or stopped with its state saved; 1 invalid data or checkpoint, or a loss that is not finite; 2 invalid
 command line; 130 stopped before training, or immediately.

@@ -33,9 +33,11 @@ def main(argv=None):
 
 
 def publish(run, out):
-    """Copy a finished run. Raises: RunError when it is not finished; FileError when the folder exists."""
+    """Copy a finished run. Raises: RunError when it is not finished or not in .h5; FileError when the folder exists."""
     if not run.record().finished:
         raise RunError(f"{run.path} has not finished its training. Resume it with mura.py --out {run.path} --resume.")
+    if run.network_file().name != "best.h5":
+        raise RunError(f"{run.path} contains {run.network_file().name}. Only networks in .h5 are copied; copy the folder itself.")
     if out.exists():
         raise FileError(f"{out} exists. Remove it, or pass another --out.")
     content = without_paths(record.read_json(run / "run.json"))

@@ -70,7 +70,7 @@ def read_runs(paths):
     """Read ({label: history}, {label: (studies, threshold)}) of run folders.
 
     The first has only runs of one epoch or more, the second only scored runs.
-    A history has an additional column, `kept`, which is true at the epoch of best.h5. The label is the folder's name, marked
+    A history has an additional column, `kept`, which is true at the epoch of the run's best network. The label is the folder's name, marked
     if the data are phantoms.
     Raises: RunError when one cannot be read.
     """
@@ -161,7 +161,7 @@ def draw_scores(scored, folder):
 
 
 def draw_curve(axes, history, column, colour, line, label, mark=True):
-    """Plot one column over the epochs, and mark the epoch of best.h5 with a ring."""
+    """Plot one column over the epochs, and mark that of the run's best network with a ring."""
     few = "." if len(history) < 15 else ""
     axes.plot(history["epoch"], history[column], line, color=colour, marker=few, label=label, alpha=1 if line == "-" else 0.55)
     if mark:
@@ -174,7 +174,7 @@ def draw_curve(axes, history, column, colour, line, label, mark=True):
             markersize=10,
             fillstyle="none",
             markeredgewidth=2,
-            label=f"best.h5, epoch {best['epoch']:.0f}: {best[column]:.3f}",
+            label=f"saved epoch {best['epoch']:.0f}: {best[column]:.3f}",
         )
 
 

@@ -74,7 +74,7 @@ def load_weights(network, path, base=None):
     Args:
         network: keras.Model to fill, in place.
         path: file of Keras 2 or 3 (.h5, .keras, .weights.h5) or, for a DenseNet of keras.applications, of torchvision or timm
-            (.pth, .safetensors); or a run folder, which means its best.h5.
+            (.pth, .safetensors); or a run folder, which means its best network.
         base: the part of `network` below its pooling; None where its layers but the last are meant.
     Returns: network.
     Raises: WeightsError naming the file when it is missing, not a weights file, or of another network.
