@@ -37,7 +37,7 @@ def publish(run, out):
     if not run.record().finished:
         raise RunError(f"{run.path} has not finished its training. Resume it with mura.py --out {run.path} --resume.")
     if run.network_file().name != "best.h5":
-        raise RunError(f"{run.path} contains {run.network_file().name}. Only networks in .h5 are copied; copy the folder itself.")
+        raise RunError(f"{run.path} contains {run.network_file().name}. Only a best.h5 is copied; copy the folder itself.")
     if out.exists():
         raise FileError(f"{out} exists. Remove it, or pass another --out.")
     content = without_paths(record.read_json(run / "run.json"))

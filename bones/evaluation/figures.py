@@ -70,8 +70,8 @@ def read_runs(paths):
     """Read ({label: history}, {label: (studies, threshold)}) of run folders.
 
     The first has only runs of one epoch or more, the second only scored runs.
-    A history has an additional column, `kept`, which is true at the epoch of the run's best network. The label is the folder's name, marked
-    if the data are phantoms.
+    A history has an additional column, `kept`, which is true at the epoch of the run's best network. The label is the folder's
+    name, marked if the data are phantoms.
     Raises: RunError when one cannot be read.
     """
     histories, scored, labels = {}, {}, set()

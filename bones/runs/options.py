@@ -107,8 +107,8 @@ class Options(BaseModel):
     weights: Annotated[
         str,
         option(
-            "starting weights: random, ImageNet's, of a file of Keras 2 or 3 (.h5, .keras), "
-            "of a PyTorch DenseNet (.pth, .safetensors), or of a run's best network; a run's tuning patients stay out of training",
+            "starting weights: random, ImageNet's, of a file of Keras 2 or 3 (.h5, .keras), of a PyTorch DenseNet (.pth, "
+            ".safetensors), or of a run's best network; a run's tuning patients stay out of training",
             "network",
             takes="none, imagenet, a file or a run folder",
             metavar="none|imagenet|FILE|RUN",

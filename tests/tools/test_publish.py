@@ -45,7 +45,7 @@ def test_what_cannot_be_published(run, in_tmp, capsys):
     assert "exists" in one_message(capsys, "publish")
     (run / "best.h5").rename(run / "best.keras")
     assert publish.main([str(run), "--out", "weights"]) == 1 and not (in_tmp / "weights").exists()
-    assert "contains best.keras. Only networks in .h5 are copied" in one_message(capsys, "publish")
+    assert "contains best.keras. Only a best.h5 is copied" in one_message(capsys, "publish")
     content = json.loads((run / "run.json").read_text()) | {"finished": None}
     (run / "run.json").write_text(json.dumps(content))
     assert publish.main([str(run), "--out", "weights"]) == 1 and not (in_tmp / "weights").exists()
