@@ -1,12 +1,10 @@
 """A run's networks, in best.h5 and last.h5 or .keras, and the state for --resume; the only module here that imports Keras."""
 
-import contextlib
 import errno
 import json
 import logging
 import math
 import os
-import sys
 
 import keras
 import numpy as np
@@ -15,7 +13,7 @@ from bones.networks import saved
 from bones.networks.acceleration import accelerate
 from bones.networks.batches import predict
 from bones.runs.folder import HISTORY
-from bones.system import collectives, files
+from bones.system import backend, collectives, files
 from bones.system.errors import RunError, short_message
 
 
@@ -91,7 +89,7 @@ def write_network(network, path):
 
 def open_network(path):
     """The network in a file, uncompiled, in Keras's safe mode, which runs no code from the file."""
-    with hide_tensorflow():
+    with backend.hide_tensorflow():
         return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
@@ -173,16 +171,3 @@ def load_state(run, variables):
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return notes
-
-
-@contextlib.contextmanager
-def hide_tensorflow():
-    """On other backends, prevent Keras from importing TensorFlow to open a file: not needed, and it takes four seconds."""
-    hide = keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules
-    if hide:
-        sys.modules["tensorflow"] = None  # an import now raises ImportError
-    try:
-        yield
-    finally:
-        if hide:
-            del sys.modules["tensorflow"]

@@ -1,5 +1,6 @@
 """Required packages: Keras's backend, chosen before Keras is imported, and packages that only some parts need."""
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -50,6 +51,21 @@ def not_installed(name):
             'for the others, use Linux, such as in a container: docker run -it -v "$PWD:/bones" -w /bones python:3.13 bash'
         )
     return "TensorFlow is not installed: pip install -r requirements.txt"
+
+
+@contextlib.contextmanager
+def hide_tensorflow():
+    """On other backends, prevent Keras from importing TensorFlow, which it does not need there and which takes four seconds."""
+    import keras  # not above: the backend is chosen before
+
+    hide = keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules
+    if hide:
+        sys.modules["tensorflow"] = None  # an import now raises ImportError
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["tensorflow"]
 
 
 def require(module, what):
