@@ -3,12 +3,15 @@
     python -m tools.benchmark                                     all tables: about half an hour on two cores
     python -m tools.benchmark --only train                        one part: load, train, score or start
     python -m tools.benchmark --only train --engine ours torch    some engines
+    python -m tools.benchmark --network efficientnet_lite0        another network
     KERAS_BACKEND=jax python -m tools.benchmark                   ours and stock Keras on another backend, for a GPU
 
 Each engine is warmed up first and then measured in rounds, one engine after the other in each round, because a machine's speed
 drifts by more than the differences between engines. The median and range over the rounds are printed. Libraries that are not
-installed are reported and left out (pip install -r requirements/benchmark.txt). Compare only within a run.
-Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C. --json contains the results until then.
+installed are reported and left out (pip install -r requirements/benchmark.txt). Compare only within a run, and end other
+programs before: a warning reports those that use the processor.
+Exit status: 0 done; 1 an engine failed; 2 a wrong command line; 130 stopped by Ctrl-C or SIGTERM. The table and --json then
+contain the rounds until then.
 """
 
 import datetime
@@ -22,6 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bones.networks.catalogue import NETWORKS
 from bones.scores.text import markdown_table
 from bones.system import backend, machine, scripts
 from bones.system.errors import BenchmarkError
@@ -49,6 +53,9 @@ FIRST_ENGINES = {"ours": None, "ours, openvino": "openvino"}  # -> backend for s
 UNITS = {"warm start, 1,272 views": "s", "wait for a batch": "ms"}
 UNITS |= {"resident, 1,272 views": "MB", "resident, 36,808 views": "MB"}
 PEERS = "pip install -r requirements/benchmark.txt"
+IN_TORCH = ("densenet169", "efficientnet_lite0")  # networks of tools/torch_networks.py
+OF_TORCH = ("torch", "torch.compile", "openvino", "onnxruntime")  # engines that compute a network of IN_TORCH
+BUSY = 0.1  # processors that other programs may use without a warning
 CHECKOUT = Path(__file__).parents[1]
 
 
@@ -110,16 +117,19 @@ def main(argv=None):
     if os.environ.get("KERAS_BACKEND") == "openvino":
         raise BenchmarkError("KERAS_BACKEND is openvino, which cannot train and has its own rows. Unset it.")
     setting = {"device": machine.processor()["device"], "date": str(datetime.date.today())}
-    setting |= {"size": options.size, "batch_size": options.batch_size}
-    print("{device}, {date}; {size} px, batch {batch_size}\n".format(**setting))
+    setting |= {"network": options.network, "size": options.size, "batch_size": options.batch_size}
+    print("{device}, {date}; {network}, {size} px, batch {batch_size}\n".format(**setting))
     results = []
     try:
         with tempfile.TemporaryDirectory() as folder:
             for task in options.only:
-                rows = measure(task, options, Path(folder))
-                results += [row | setting for row in rows]
-                if rows:
-                    print(markdown_table(as_cells(rows)) + "\n", flush=True)
+                rows = []
+                try:
+                    measure(task, options, Path(folder), rows)
+                finally:
+                    results += [row | setting for row in rows]
+                    if rows:
+                        print(markdown_table(as_cells(rows)) + "\n", flush=True)
     finally:
         if options.json:
             Path(options.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -143,12 +153,15 @@ def parse_options(argv):
     )
     precisions = sorted({precision for pairs in ENGINES.values() for _, precision in pairs})
     parser.add_argument("--precision", nargs="+", choices=precisions, default=precisions, help="or file formats (default: all)")
+    parser.add_argument("--network", choices=NETWORKS, default="densenet169", metavar="NAME", help="(default densenet169)")
+    parser.add_argument("--rounds", type=scripts.positive(int), default=5, metavar="N", help="(default 5)")
     parser.add_argument("--size", type=int, default=320, metavar="PX", help="side of the square input (default 320)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="views per training step (default 8)")
     parser.add_argument("--json", metavar="FILE", help="also write the results to a file")
     options = parser.parse_args(argv)
-    if options.size < 32 or options.batch_size < 1:
-        parser.error("--size takes 32 or more, --batch-size 1 or more.")
+    least = max(32, NETWORKS[options.network].least_size)
+    if options.size < least or options.batch_size < 1:
+        parser.error(f"--size takes {least} or more for {options.network}, --batch-size 1 or more.")
     if options.json:
         file = Path(options.json).absolute()
         if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
@@ -162,7 +175,9 @@ def parse_options(argv):
 
 def chosen(task, options):
     """The requested (engine, precision) pairs of a task."""
-    return [pair for pair in ENGINES[task] if pair[0] in options.engine and pair[1] in options.precision]
+    left_out = () if options.network in IN_TORCH or task == "load" else OF_TORCH
+    pairs = [pair for pair in ENGINES[task] if pair[0] not in left_out]
+    return [pair for pair in pairs if pair[0] in options.engine and pair[1] in options.precision]
 
 
 def has_first_answer(task, options):
@@ -175,14 +190,18 @@ def say_missing(task, engine, library):
     print(f"{task}: {engine} is left out, {library} is not installed: {PEERS}", file=sys.stderr)
 
 
-def compare(jobs, rounds, unit):
-    """Warm up the jobs' engines and measure them in alternation. Returns: one row per installed engine."""
+def compare(jobs, rounds, unit, rows):
+    """Warm up the jobs' engines and measure them in alternation.
+
+    Appends one row for each engine and quantity to `rows`, also when it is stopped: of the rounds until then.
+    """
     engines = []
     try:
         for job in jobs:
             engines.append(Engine(job))
             engines[-1].warm_up()
         present = [engine for engine in engines if not engine.missing]
+        warn_if_busy()
         for place in range(rounds if present else 0):
             print(f"{jobs[0]['task']}: round {place + 1} of {rounds}", file=sys.stderr)
             for engine in present:
@@ -190,7 +209,22 @@ def compare(jobs, rounds, unit):
     finally:
         for engine in engines:
             engine.close()
-    return [row for engine in present for row in as_rows(engine.job, engine.values, unit)]
+        rows += [row for engine in engines if engine.values for row in as_rows(engine.job, engine.values, unit)]
+
+
+def warn_if_busy():
+    """Report what other programs use of the processor, while all engines wait."""
+    try:
+        import psutil  # use of the processor, on each system
+    except ModuleNotFoundError:
+        print(f"whether other programs use the processor is unknown, psutil is not installed: {PEERS}", file=sys.stderr)
+        return
+    busy = psutil.cpu_percent(interval=1) / 100 * psutil.cpu_count()
+    if busy > BUSY:
+        print(
+            f"warning: other programs use {busy:.1f} of {psutil.cpu_count()} processors. End them: they change ratios, too.",
+            file=sys.stderr,
+        )
 
 
 def as_rows(job, values, unit):
@@ -207,6 +241,7 @@ def as_rows(job, values, unit):
             "low": min(numbers),
             "high": max(numbers),
             "unit": UNITS.get(what, unit),
+            "rounds": len(numbers),
         }
         for what, numbers in tables.items()
     ]
@@ -216,20 +251,21 @@ def as_rows(job, values, unit):
 # Tasks
 
 
-def measure(task, options, folder):
-    """Measure one task. Returns: its rows."""
-    jobs = [
-        {"task": task, "engine": engine, "precision": precision, "size": options.size, "batch_size": options.batch_size}
-        for engine, precision in chosen(task, options)
-    ]
+def measure(task, options, folder, rows):
+    """Measure one task, and append its rows to `rows`."""
+    same = {"task": task, "network": options.network, "size": options.size, "batch_size": options.batch_size}
+    jobs = [same | {"engine": engine, "precision": precision} for engine, precision in chosen(task, options)]
     if task == "load" and jobs:
         films = draw_films(folder)
         jobs = [job | {"paths": films.get(job["precision"]), "folder": str(folder)} for job in jobs]
     if task == "start":  # each process can start only once
-        rows = [row for job in jobs for row in compare([job], 1, "s")]
-        return rows + (time_first_answer(folder, options) if has_first_answer(task, options) else [])
-    groups = dict.fromkeys(job["precision"] for job in jobs)
-    return [row for group in groups for row in compare([job for job in jobs if job["precision"] == group], 5, "views/s")]
+        for job in jobs:
+            compare([job], 1, "s", rows)
+        if has_first_answer(task, options):
+            time_first_answer(folder, options, rows)
+        return
+    for group in dict.fromkeys(job["precision"] for job in jobs):
+        compare([job for job in jobs if job["precision"] == group], options.rounds, "views/s", rows)
 
 
 def draw_films(folder):
@@ -246,30 +282,28 @@ def draw_films(folder):
     return {"png": png, "jpeg": jpeg}
 
 
-def time_first_answer(folder, options):
-    """Time model_test.py from its start to its result on one image, by backend. Returns: rows."""
+def time_first_answer(folder, options, rows):
+    """Time model_test.py from its start to its result on one image, by backend, and append to `rows`."""
     from bones.data.phantoms import sets as phantom
 
     print("start: training a network for one epoch for scoring", file=sys.stderr)
     phantom.draw_set(folder / "studies", train_studies=24, held_out_studies=4, size=128)
     run, film = folder / "run", next((folder / "studies" / "valid").rglob("*.png"))
     training = ["mura.py", "--data", folder / "studies", "--weights", "none", "--tuning-fraction", "0.3", "--epochs", "1"]
-    run_script(*training, "--size", options.size, "--out", run)
-    rows = []
+    run_script(*training, "--network", options.network, "--size", options.size, "--out", run)
     for engine in [name for name in FIRST_ENGINES if name in options.engine]:
         scoring = FIRST_ENGINES[engine] or os.environ.get("KERAS_BACKEND") or "tensorflow"
         if importlib.util.find_spec(scoring) is None:
             say_missing("start", engine, scoring)
             continue
-        seconds = []
-        for _ in range(3):
-            start = time.perf_counter()
-            run_script("model_test.py", run, film, scoring=scoring)
-            seconds.append(time.perf_counter() - start)
-        rows += as_rows(
-            {"task": "start", "engine": engine, "precision": "bfloat16"}, [{FIRST: value} for value in seconds], "s"
-        )
-    return rows
+        values = []
+        try:
+            for _ in range(options.rounds):
+                start = time.perf_counter()
+                run_script("model_test.py", run, film, scoring=scoring)
+                values.append({FIRST: time.perf_counter() - start})
+        finally:
+            rows += as_rows({"task": "start", "engine": engine, "precision": "bfloat16"}, values, "s") if values else []
 
 
 def run_script(*arguments, scoring=None):

@@ -35,23 +35,24 @@ def speed(work, views):
 # Train and score. Each function does the setup and returns a function, which a round calls and which returns its value.
 
 
-def keras_network(precision, size):
-    """DenseNet-169 of this repository with random weights and Keras's own layers."""
+def keras_network(job):
+    """A network of this repository with random weights and Keras's own layers."""
     import keras
 
-    from bones.networks.applications import densenet169
+    from bones.networks import catalogue
 
+    precision = job["precision"]
     keras.utils.set_random_seed(0)
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
-    return densenet169(size)
+    return catalogue.build(job["network"], job["size"])
 
 
-def compiled(engine, precision, size):
+def compiled(job):
     """A compiled network: "ours" as mura.py trains it, including augmentation, or plain Keras without augmentation."""
     import keras
 
-    network = keras_network(precision, size)
-    if engine == "ours":
+    network = keras_network(job)
+    if job["engine"] == "ours":
         from bones.networks.acceleration import accelerate
         from bones.runs import recipes
         from bones.training import trainer as training
@@ -69,7 +70,7 @@ def train_keras(job):
     from bones.networks.batches import Batches
     from bones.system import machine
 
-    trainer = compiled(job["engine"], job["precision"], job["size"])
+    trainer = compiled(job)
     steps = TRAIN_STEPS["gpu" if machine.has_accelerator() else "cpu"]
     views, label = random_views(job["size"], job["batch_size"])
     rows = Rows(views, np.arange(steps * len(views)) % len(views))
@@ -81,7 +82,7 @@ def score_keras(job):
     from bones.networks.acceleration import accelerate
     from bones.networks.batches import predict
 
-    network = keras_network(job["precision"], job["size"])
+    network = keras_network(job)
     network = accelerate(network) if job["engine"].startswith("ours") else network
     views, _ = random_views(job["size"], SCORED_VIEWS)
     return lambda: speed(lambda: predict(network, views), len(views))
@@ -91,12 +92,12 @@ def torch_network(job):
     """(peer, (n, 1, size, size) views, labels, autocast) on the GPU if available, else on the CPU."""
     import torch
 
-    from tools import torch_densenet
+    from tools import torch_networks
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     views, label = random_views(job["size"], job["batch_size"])
     views = torch.tensor(views).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last).to(device)
-    peer = torch_densenet.DenseNet169().to(device, memory_format=torch.channels_last)
+    peer = torch_networks.NETWORKS[job["network"]]().to(device, memory_format=torch.channels_last)
     autocast = torch.autocast(device.type, torch.bfloat16) if job["precision"] == "bfloat16" else contextlib.nullcontext()
     return peer, views, torch.tensor(label).to(device), autocast
 
@@ -262,7 +263,7 @@ def start_keras(job):
 
     keras.ops.zeros(1)
     imported = time.perf_counter()
-    trainer = compiled(job["engine"], job["precision"], job["size"])
+    trainer = compiled(job)
     views, label = random_views(job["size"], job["batch_size"])
     built = time.perf_counter()
     train_step, traces = trainer.train_step, []
@@ -290,7 +291,7 @@ def start_keras(job):
 
 def start_torch(job):
     """The same for eager PyTorch, which does not trace."""
-    from tools import torch_densenet  # noqa: F401
+    from tools import torch_networks  # noqa: F401
 
     imported = time.perf_counter()
     train_torch(job)(steps=1)
