@@ -88,7 +88,7 @@ def measure(name):
     batch_statistics.Averager(network).estimate(pixels)  # with other statistics, so deep a network enlarges rounding errors
     with tempfile.TemporaryDirectory() as folder:
         trained = accelerate(in_float32(network))  # a copy as mura.py trains it
-        best, _ = checkpoints.network_names(RunFolder.create(Path(folder) / "run"), trained, pixels)
+        best, _ = checkpoints.tried_names(RunFolder.create(Path(folder) / "run"), trained, pixels)
         exported = {form: outcome(form, network, pixels, predict(network, pixels), Path(folder)) for form in EXPORTS}
     maps = heatmaps.map_function(network)(pixels)
     fine = heatmaps.fine_features(catalogue.build(name, SIZE))

@@ -16,26 +16,31 @@ class Entry:
     blocks: tuple = ()  # name of the last layer of each block, in order
     has_imagenet: bool = True  # whether ImageNet's weights exist for it
     is_dense: bool = False  # whether it has dense blocks, which stochastic depth needs
+    is_tried: bool = False  # whether .h5 is known to hold it (docs/records/networks.csv), so that no run tries first
     arguments: dict = dataclasses.field(default_factory=dict)  # more arguments of the builder
 
 
 BYPASSED = (3, 5, 7, 8, 10, 11, 13, 14, 15)  # blocks of EfficientNet-Lite0 with a bypass
 DENSENET_BLOCKS = (*(f"pool{stage}_pool" for stage in (2, 3, 4)), "relu")
 NETWORKS = {
-    "densenet169": Entry("bones.networks.applications:densenet169", 32, DENSENET_BLOCKS, is_dense=True),
+    "densenet169": Entry("bones.networks.applications:densenet169", 32, DENSENET_BLOCKS, is_dense=True, is_tried=True),
     "densenet169_k12": Entry(
         "bones.networks.densenet_k12:densenet169_k12",
         16,
         (*(f"transition{number}_pool" for number in (1, 2, 3)), "last_relu"),
         has_imagenet=False,
         is_dense=True,
+        is_tried=True,
     ),
     "efficientnet_lite0": Entry(
         "bones.networks.efficientnet_lite:efficientnet_lite0",
         32,
         tuple(f"block{number:02d}_{'add' if number in BYPASSED else 'project_bn'}" for number in range(1, 17)),
+        is_tried=True,
     ),
-    "inception_v3": Entry("bones.networks.applications:inception_v3", 75, tuple(f"mixed{number}" for number in range(11))),
+    "inception_v3": Entry(
+        "bones.networks.applications:inception_v3", 75, tuple(f"mixed{number}" for number in range(11)), is_tried=True
+    ),
 }
 # All networks of keras.applications by the colours that their ImageNet weights expect, as the modes of
 # keras.applications.imagenet_utils.preprocess_input; "included": the network scales 0 to 255 itself;

@@ -12,16 +12,19 @@ import numpy as np
 from bones.networks import saved
 from bones.networks.acceleration import accelerate
 from bones.networks.batches import predict
+from bones.networks.catalogue import NETWORKS
 from bones.runs.folder import HISTORY
 from bones.system import backend, collectives, files
 from bones.system.errors import RunError, short_message
+
+PAIRS = [(f"best{ending}", f"last{ending}") for ending in saved.ENDINGS]
 
 
 def network_names(run, network, pixels):
     """Names of the files for a run's networks: best.h5 and last.h5, or best.keras and last.keras.
 
-    A run keeps what it has. For a new one, the network is saved as .h5 and opened once, before anything is trained: some layers
-    of keras.applications can be saved in .h5, but not be opened again.
+    A run keeps what it has. A new one tries, before anything is trained: some layers of keras.applications can be saved in .h5,
+    but not be opened again. Networks of the catalogue that are known to be held by .h5 are not tried, which takes seconds.
 
     Args:
         network: keras.Model that predicts.
@@ -29,12 +32,16 @@ def network_names(run, network, pixels):
     Returns: (best, last).
     Raises: RunError when no format holds the network, or the folder cannot be written.
     """
-    pairs = [(f"best{ending}", f"last{ending}") for ending in saved.ENDINGS]
-    there = next((names for names in pairs if any((run / name).is_file() for name in names)), None)
+    there = next((names for names in PAIRS if any((run / name).is_file() for name in names)), None)
     if there:
         return there
+    return PAIRS[0] if NETWORKS[network.name].is_tried else tried_names(run, network, pixels)
+
+
+def tried_names(run, network, pixels):
+    """`network_names` by saving the network and opening it."""
     expected = predict(network, pixels, len(pixels))  # of all hosts together
-    for names in pairs:
+    for names in PAIRS:
         fault = fault_of_file(run, network, names[0], pixels, expected) if run.is_writable else None
         if fault is None:
             return names
