@@ -14,6 +14,7 @@ Exit status: 0 done; 1 an error of run, data or export, or a missing package; 2 
 
 import sys
 
+from bones.data import source
 from bones.serving.formats import FORMATS
 from bones.system import scripts
 
@@ -25,7 +26,7 @@ def main(argv=None):
     with scripts.importing(preferred="tensorflow"):  # the only backend that writes all formats
         from bones.runs.folder import RunFolder
         from bones.serving import export
-    export.export_run(RunFolder.open(options.run), options.format, options.out, options.data)
+    export.export_run(RunFolder.open(options.run), options.format, options.out, options.source)
 
 
 def parse_options(argv):
@@ -41,7 +42,10 @@ def parse_options(argv):
     parser.add_argument(
         "--data", metavar="ROOT", help="data root with the views to compare on (default: the run's training data)"
     )
+    source.add_options(parser)
     options = parser.parse_args(argv)
+    data = [options.data] if options.data else None
+    options.source = source.of_options(parser, data, options.table, options.layout, options.positive)
     options.format = list(dict.fromkeys(options.format))
     if options.out and len(options.format) > 1:
         parser.error(f"--out takes one format, and --format names {len(options.format)}.")

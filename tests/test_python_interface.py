@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,11 @@ def test_files_are_classified_as_by_the_command_line(run, in_tmp, capsys):
     ]
     with pytest.raises(DataError, match="no such file"):
         opened.classify_files(["absent.png"])
+    with pytest.raises(DataError, match=r"alone.png is named twice"):
+        opened.classify_files(["alone.png", "alone.png"])
+    for one in ("alone.png", Path("alone.png")):
+        assert opened.classify_files(one)["probability"].to_list() == pytest.approx([expected[-1][1]])
+    assert list(opened.classify_files([]).columns) == list(table.columns)
 
 
 def test_arrays_are_predicted_as_their_files(run, in_tmp):
@@ -57,6 +63,8 @@ def test_arrays_are_predicted_as_their_files(run, in_tmp):
     for wrong in (np.zeros((2, 3, 4)), np.zeros(5), np.zeros((0, 3)), np.array([["a", "b"]]), np.full((3, 3), -1), None):
         with pytest.raises(UnreadableImageError, match="expected"):
             opened.predict_images([wrong])
+    with pytest.raises(UnreadableImageError, match=r"expected a list of images: \[array\]"):
+        opened.predict_images(colour[0])
 
 
 def test_what_is_no_run_is_told(in_tmp):

@@ -76,7 +76,7 @@ def check(roots, views, faults, mura=True, pairs=None):
     images = examine(views).assign(path=paths_from_root(views, roots))
     findings = [
         ("WRONG", f"{len(faults)} layout errors", faults) if faults else None,
-        *missing_parts(views),
+        *missing_parts(views, all(root.has_study_folders for root in roots.values())),
         unreadable(images),
         *duplicates(images),
         *study_uids.findings(images, views["path"]),
@@ -172,13 +172,13 @@ def count(part, root, split, study_type, known):
     return {"root": root, "split": split, "study type": study_type, **cells}
 
 
-def missing_parts(views):
+def missing_parts(views, in_mura_layout):
     """Findings on splits that are absent, lack a label, or contain other study types."""
-    for split, folder in (("train", "train/"), ("held-out", "valid/")):
+    for split, folder in (("train", "train/"), ("tuning", ""), ("held-out", "valid/")):
         part = views[views["split"] == split]
-        if part.empty:
+        if part.empty and split != "tuning":
             kind = "WRONG" if split == "train" else "note"
-            yield kind, f"no {split} views: {folder} is absent or empty", []
+            yield kind, f"no {split} views" + f": {folder} is absent or empty" * in_mura_layout, []
         for study_type, typed in part.groupby("study_type"):
             if typed["label"].nunique() < 2:
                 kind = "WRONG" if part["label"].nunique() < 2 else "note"
@@ -186,8 +186,8 @@ def missing_parts(views):
                 yield kind, f"all {len(typed)} {split} views of {study_type} are {name}; scores need both labels", []
     types = views.groupby("study_type")["split"].unique()
     alone = [f"{study_type}, {splits[0]}" for study_type, splits in types.items() if len(splits) == 1]
-    if alone and views["split"].nunique() == 2:
-        yield "note", "study types in one of the two splits only", alone
+    if alone and views["split"].nunique() > 1:
+        yield "note", "study types in one split only", alone
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def duplicates(images):
     harmless = groups[(groups["labels"] == 1) & (groups["splits"] == 1)]
     for kind, found, where in (
         ("WRONG", groups[groups["labels"] > 1], "under different labels"),
-        ("WRONG", groups[groups["splits"] > 1], "in both splits: training images are scored"),
+        ("WRONG", groups[groups["splits"] > 1], "in several splits, where scores on them are not valid"),
         ("note", harmless[harmless["patients"] > 1], "of different patients, who may end up in training and in tuning"),
         ("note", harmless[harmless["patients"] == 1], "of one patient"),
     ):
@@ -237,7 +237,7 @@ def look_alikes(images, paths, file):
         return
     pairs = near_pairs(clear) if len(clear) else []
     names = [printable(name).replace(os.sep, "/") for name in clear["name"]]
-    for column, what in (("split", "in both splits: training images are scored"), ("label", "under different labels")):
+    for column, what in (("split", "in two splits, where scores on them are not valid"), ("label", "under different labels")):
         apart = clear[column].to_numpy()
         differ = [pair for pair in pairs if apart[pair[0]] != apart[pair[1]]]
         for kind, certain, word in (("WRONG", True, "copies of one image"), ("note", False, "images that look alike")):
@@ -302,10 +302,10 @@ def remarks(images):
 
 
 def patients_in_both(views):
-    """Finding on patients who are in train/ and in valid/."""
+    """Finding on patients who are in several splits."""
     patients = views.groupby("patient")["split"].nunique()
     both = sorted(patients.index[patients > 1])
-    return ("WRONG", f"{len(both)} patients are in train/ and in valid/", both) if both else None
+    return ("WRONG", f"{len(both)} patient{'s are' if len(both) > 1 else ' is'} in several splits", both) if both else None
 
 
 def label_leaks(images):

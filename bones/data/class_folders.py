@@ -1,11 +1,14 @@
 """Data sets with one folder a class, such as train/fractured and train/normal; its patients are unknown."""
 
+import contextlib
 import functools
+import itertools
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from bones.data.class_names import class_labels, label_of_name
+from bones.data.class_names import class_labels, in_words, label_of_name
 from bones.data.file_kinds import EXPECTED, is_image
 from bones.data.layouts import SPLITS, Root, directly, ends_of, single_type, sorted_entries, subfolders
 from bones.data.studies import folders
@@ -34,6 +37,7 @@ class ClassFolders(Root):
             if kind:
                 named[kind].append(folder)
         if not any(named.values()):
+            refuse_splits_inside(self.path)
             return {self.unsplit: [self.path]}
         if not named["held-out"]:
             named["held-out"], named["tuning"] = named["tuning"], []
@@ -43,9 +47,24 @@ class ClassFolders(Root):
     def notes(self):
         """What the layout leaves open."""
         notes = ["patients are unknown: each image counts as a patient and a study of its own"]
+        notes += in_words(self.labels)
         if "tuning" in self.parts:
-            notes.append(f"the images in {self.parts['tuning'][0].name}/ are for tuning, in place of --tuning-fraction")
+            places = " and ".join(f"{folder.name}/" for folder in self.parts["tuning"])
+            notes.append(f"the images in {places} are for tuning, in place of --tuning-fraction")
+        used = [*itertools.chain(*self.parts.values())]
+        others = [f"{folder.name}/" for folder in subfolders(self.path) if folder not in used and used != [self.path]]
+        if others:
+            notes.append(f"{', '.join(others)} beside {', '.join(f'{folder.name}/' for folder in used)} is not read")
         return notes
+
+    @functools.cached_property
+    def labels(self):
+        """{name of a class: label} of all splits in which the names say it."""
+        found = {}
+        for folder in itertools.chain(*self.parts.values()):
+            with contextlib.suppress(DataError):  # `find` raises it
+                found |= {inner.name: label for inner, label in self.classes(folder).items()}
+        return found
 
     def has(self, split):
         return split in self.parts
@@ -82,6 +101,11 @@ class ClassFolders(Root):
         return {folder: labels[name] for name, folder in folders.items()}
 
     def check(self, views, split, study_types):
+        if split not in self.parts:
+            raise DataError(
+                f"{self.path} has no {'held-out images: no folder test/ or val/' if split == 'held-out' else 'folder train/'}. "
+                f"{EXAMPLE}{', or pass --split tuning to score the tuning images' if split == 'held-out' else ''}."
+            )
         if views.empty:
             raise DataError(f"{self.path} contains no image for the {split} split; {EXPECTED}. {EXAMPLE}.")
 
@@ -110,9 +134,29 @@ def outer_folder(path):
 
 def looks_like(path):
     """Names of the classes where a folder is a data set of class folders, and [] otherwise."""
+    try:
+        path = outer_folder(Path(path))
+    except DataError:
+        return []
     parts = [folder for folder in subfolders(path) if split_of(folder.name)] or [path]
-    classes = subfolders(parts[0])
-    if len(classes) < 2 or not any(label_of_name(folder.name) is not None for folder in classes):
+    classes = {folder.name: folder for part in parts for folder in subfolders(part)}
+    said = [name for name in classes if says_label(name)]
+    if len(classes) < 2 or not said:
         return []  # MURA's folders have thousands of patients there, which are not listed
-    has_images = all(any(is_image(entry) and not entry.is_dir() for entry in sorted_entries(folder)) for folder in classes)
-    return [folder.name for folder in classes] if has_images else []
+    return [*classes] if any(is_image(file) for name in said for _, inside in folders(classes[name]) for file in inside) else []
+
+
+def says_label(name):
+    """Whether a folder's name is that of a class, and not one of MURA's folders or a version such as MURA-v1.1."""
+    words = re.sub(r"[\d.]+", " ", name)
+    return not name.lower().startswith(("study", "patient")) and (name in ("0", "1") or label_of_name(words) is not None)
+
+
+def refuse_splits_inside(path):
+    """Raise DataError where folders of classes contain those of splits: their test images would be for training."""
+    for folder in subfolders(path):
+        inside = [f"{inner.name}/" for inner in subfolders(folder) if split_of(inner.name)]
+        if inside:
+            raise DataError(
+                f"{folder} contains {' and '.join(inside)}, but splits have to be above the classes. {EXAMPLE}. Move them."
+            )

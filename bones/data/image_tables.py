@@ -2,11 +2,15 @@
 
 import collections
 import functools
+import itertools
 import os
+import re
 from pathlib import Path
 
-from bones.data.class_names import class_labels
-from bones.data.layouts import SPLITS, Root, directly, ends_of, in_both, single_type
+import numpy as np
+
+from bones.data.class_names import class_labels, in_words
+from bones.data.layouts import SPLITS, Root, directly, ends_of, in_both, single_type, types_in_words
 from bones.data.table import COLUMNS
 from bones.system.errors import DataError
 from bones.system.files import printable, read_table, separator
@@ -14,6 +18,7 @@ from bones.system.files import printable, read_table, separator
 FORM = "Expected columns path (relative to the file) and label, and if known patient, study, split and study_type."
 KNOWN = ("path", "label", "patient", "study", "split", "study_type")
 IN_COLUMN = {**SPLITS, **dict.fromkeys(("held-out", "held_out", "heldout"), "held-out"), "tuning": "tuning", "dev": "tuning"}
+AS_INTEGER = (r"^([01])\.0+$", r"\1")  # how a label that a spreadsheet made a decimal number reads
 SHOWN = 5  # maximum rows that a message names
 
 
@@ -51,12 +56,19 @@ class ImageTable(Root):
     def resolved(self, table):
         """The rows with whole paths, labels as numbers, splits as `find_views` has them, and `file`, paths from the folder."""
         files = [self.file(path) for path in table["path"]]
-        self.refuse(table[[not os.path.isfile(path) for path in files]], "whose file does not exist")
+        is_absent = np.array([not os.path.isfile(path) for path in files])
+        is_garbled = np.array([any("\udc80" <= sign <= "\udcff" for sign in path) for path in files])
+        self.refuse(table[[os.path.isdir(path) for path in files]], "whose path is a folder; name its images")
+        self.refuse(
+            table[is_absent & is_garbled], "whose file does not exist, and the table is not UTF-8; save it as CSV UTF-8"
+        )
+        self.refuse(table[is_absent], "whose file does not exist")
         table = table.assign(file=[os.path.normpath(path) for path in table["path"].str.replace("\\", "/")], path=files)
         self.check_once(table)
-        words = table["label"].str.replace(r"^([01])\.0+$", r"\1", regex=True)
-        labels = class_labels([*words.unique()], self.positive, f"{self.path}, column label")
-        table = table.assign(label=words.map(labels))
+        words = table["label"].str.replace(*AS_INTEGER, regex=True)
+        positive = self.positive and re.sub(*AS_INTEGER, self.positive)
+        self.labels = class_labels([*words.unique()], positive, f"{self.path}, column label")
+        table = table.assign(label=words.map(self.labels))
         if "split" in table:
             splits = table["split"].str.lower().map(IN_COLUMN)
             self.refuse(table[splits.isna()], f"with a split other than {', '.join(IN_COLUMN)}")
@@ -78,7 +90,7 @@ class ImageTable(Root):
 
     def check_once(self, table):
         """Raise DataError where two rows name one file."""
-        first = {}
+        self.lines = first = {}
         for line, path, label in zip(table.index, table["path"], table["label"], strict=True):
             other, other_label = first.setdefault(os.path.realpath(path), (line, label))
             if other != line:
@@ -122,7 +134,7 @@ class ImageTable(Root):
     @property
     def notes(self):
         """What missing columns mean."""
-        rows, found = self.rows, []
+        rows, found = self.rows, in_words(self.labels)
         if "patient" not in rows:
             one = "study" if "study" in rows else "image"
             found.append(f"no column patient: patients are unknown, and each {one} counts as a patient of its own")
@@ -164,8 +176,9 @@ class ImageTable(Root):
             counts = collections.Counter(self.views["split"] + " " + self.views["study_type"])
             found = ", ".join(f"{count} {words.strip()}" for words, count in counts.items())
             raise DataError(
-                f"{self.path} has no {split} rows of {' '.join(study_types)} (found: {found}).\n"
-                "Check its columns split and study_type, and --study-type."
+                f"{self.path} has no {split} rows of {types_in_words(study_types)} (found: {found}).\n"
+                "Check its columns split and study_type, and --study-type"
+                f"{', or pass --split tuning to score the tuning images' if split == 'held-out' else ''}."
             )
         splits = self.views.groupby("patient")["split"].nunique()
         both = sorted(splits.index[splits > 1])
@@ -174,3 +187,21 @@ class ImageTable(Root):
 
     def locate(self, parts, exists):
         return next((end for end in ends_of(parts) if end in self.files), None)
+
+
+def check_apart(tables):
+    """Raise DataError where two of some ImageTables name one file, or have a patient in different splits."""
+    for one, other in itertools.combinations(tables, 2):
+        first, second = (table.rows["file"].size and table.lines for table in (one, other))
+        both = [path for path in first if path in second]
+        if both:
+            raise DataError(
+                f"{one}, line {first[both[0]][0]}, and {other}, line {second[both[0]][0]}: both name {printable(both[0])}"
+                f"{f', and {len(both) - 1} more are in both' * (len(both) > 1)}. Keep one row of each file."
+            )
+        splits = [table.views.groupby("split")["patient"].agg(set) for table in (one, other) if table.has_patients]
+        for here, there in itertools.product(*(part.items() for part in splits)) if len(splits) == 2 else ():
+            shared = sorted(here[1] & there[1]) if here[0] != there[0] else []
+            if shared:
+                places = f"{one} ({here[0]} rows) and {other} ({there[0]} rows)"
+                raise DataError(f"{in_both(shared, places)} Or give different people different names.")

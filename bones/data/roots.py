@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from bones.data.class_folders import ClassFolders, looks_like
-from bones.data.image_tables import ImageTable
+from bones.data.image_tables import ImageTable, check_apart
 from bones.data.layouts import MuraRoot
 from bones.data.source import Source
 from bones.data.table import root_of
@@ -19,7 +19,9 @@ def open_roots(source):
         return [mura_root(path) for path in source.paths]
     if source.layout == "classes":
         return [ClassFolders(path, source.positive, source.unsplit) for path in source.paths]
-    return [table_root(os.fspath(path), source.positive, source.unsplit, changed(path)) for path in source.paths]
+    tables = [table_root(os.fspath(path), source.positive, source.unsplit, changed(path)) for path in source.paths]
+    check_apart(tables)
+    return tables
 
 
 def has_patients(roots):

@@ -25,10 +25,13 @@ def split_by_patient(views, tuning_fraction, seed, kept=(), seen=()):
     chosen = {*kept, *drawn} & {*views["patient"]}
     train, tuning = split_at(views, chosen)
     advice = f"of {views['patient'].nunique()} patients, --tuning-fraction {tuning_fraction} leaves {len(chosen)} for tuning"
+    remedy = "change --tuning-fraction or add studies"
+    if named - {*seen}:
+        advice, remedy = f"the data name {len(drawn)} patients for tuning", "name others there, or add studies"
     advice += f"; {len(kept)} are kept from and {len(seen)} were trained on by the run of --weights" if fixed else ""
     for name, part in (("train", train), ("tuning", tuning)):
         if part["label"].nunique() < 2:
-            raise DataError(f"The {name} part lacks a class or is empty ({advice}); change --tuning-fraction or add studies.")
+            raise DataError(f"The {name} part lacks a class or is empty ({advice}); {remedy}.")
     return train, tuning
 
 

@@ -100,10 +100,8 @@ def check_both_classes(views, where):
     """Raise DataError unless a table of views has both labels."""
     if views["label"].nunique() < 2:
         kind = "positive" if views["label"].iloc[0] else "negative"
-        raise DataError(
-            f"{where}: all {len(views)} views are {kind}. Learning and scoring need both classes: "
-            "look for study folders named *_positive and *_negative, or add studies."
-        )
+        other = "negative" if kind == "positive" else "positive"
+        raise DataError(f"{where}: all {len(views)} views are {kind}. Learning and scoring need both: add {other} studies.")
 
 
 def fingerprint(views, root):

@@ -18,7 +18,7 @@ from bones.evaluation.split import print_again, score_split
 from bones.scores.metrics import auroc
 from bones.scores.probabilities import decisions, study_probabilities
 from bones.scores.report import changes
-from bones.scores.text import as_text
+from bones.scores.text import UNKNOWN, as_text
 
 CORNER = 0.2  # side of a hidden corner, as a share of the image's short side
 BORDER = 0.08  # width of the hidden frame, as a share of the image's short side
@@ -134,7 +134,9 @@ def show_audit(run, selection):
         changed = views.assign(probability=classifier.predict(pixels))
         rows.append(compare(name, views, changed, report["threshold"]))
     table = pd.DataFrame(rows)
-    print(f"{report['split']} studies of {report['data']}{phantom.mark(report['phantom'])}")
+    print(f"{report['split']} studies of {', '.join(report['data'])}{phantom.mark(report['phantom'])}")
+    if not report["has_patients"]:
+        print(UNKNOWN)
     print(f"AUROC on unchanged images {as_text(report['studies']['auroc'])}\n")
     print(table.to_string(index=False))
     print("\nIf the AUROC falls when corners, borders or all but the limb are hidden, the network uses features there.")

@@ -3,6 +3,7 @@
 The command line, the web page and the exports all use it.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tqdm import tqdm  # progress bar
 
 from bones.data.grey_levels import to_image
 from bones.data.pixels import LEFT_OUT, UNREADABLE, Rows, decode_all
+from bones.data.roots import as_list
 from bones.data.sizes import fit_square
 from bones.data.studies import find
 from bones.evaluation import heatmaps
@@ -18,7 +20,7 @@ from bones.networks.acceleration import accelerate, in_float32
 from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.scores.probabilities import calibrate, decisions
-from bones.system.errors import UnreadableImageError
+from bones.system.errors import DataError, UnreadableImageError
 
 COLUMNS = ["study", "path", "probability", "study_probability", "decision", "fault", "note"]
 CHUNK = 256  # views in memory at a time, unless a study is larger
@@ -67,7 +69,9 @@ class Classifier:
         Returns: (n,) float64.
         Raises: UnreadableImageError when an array is none of an image.
         """
-        trained = self.record.options
+        trained, shape = self.record.options, getattr(images, "shape", ())
+        if len(shape) == 3 and shape[2] in (3, 4):
+            raise UnreadableImageError(f"one array of shape {shape}, an image in colour; expected a list of images: [array]")
         pixels = [fit_square(grey_of(image), trained.size, trained.resize) for image in images]
         return self.predict(np.stack(pixels)[..., None]) if pixels else np.empty(0)
 
@@ -75,13 +79,17 @@ class Classifier:
         """Classify images, and folders of studies, as `model_test.py` does.
 
         Args:
-            paths: see `studies.find`.
+            paths: one, or a list of them; see `studies.find`.
             skip_unreadable: see `classify`.
         Returns: pandas.DataFrame with COLUMNS, one row a file; see `classify`.
-        Raises: DataError when a path is missing or contains no image.
+        Raises: DataError when a path is missing, named twice or contains no image.
         """
-        views = find([str(path) for path in paths])
-        return pd.concat([table for table, _ in self.classify(views, skip_unreadable)], ignore_index=True)
+        names = [os.fspath(path) for path in as_list(paths)]
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise DataError(f"{', '.join(twice)} is named twice.")
+        tables = [table for table, _ in self.classify(find(names), skip_unreadable)] if names else []
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
     def classify(self, views, skip_unreadable=False):
         """Decode and classify views.

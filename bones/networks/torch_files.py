@@ -127,8 +127,9 @@ def read(path):
         content, values = (read_zip if zipfile.is_zipfile(path) else read_before_1_6)(path)
         return {name: array(tensor, values[tensor.storage.key]) for name, tensor in state(content).items()}
     except Exception as error:  # a damaged pickle raises almost any
+        reason = "it is cut off or damaged" if isinstance(error, (UnicodeError, EOFError)) else short_message(error)
         raise WeightsError(
-            f"{path} does not contain tensors in PyTorch's format ({printable(short_message(error))}).\n"
+            f"{path} does not contain tensors in PyTorch's format ({printable(reason)}).\n"
             "Expected a file of torch.save with names and tensors alone, as of model.state_dict(). Nothing in it was run."
         ) from None
 

@@ -14,7 +14,7 @@ from bones.data.source import Source
 from bones.data.splits import class_weights, split_at, split_by_patient
 from bones.data.views import check_both_classes, find_views, fingerprint, is_same
 from bones.runs.record import Data
-from bones.system.errors import DataError
+from bones.system.errors import DataError, FileError
 from bones.system.files import printable
 
 
@@ -141,8 +141,26 @@ def load_split(run, record, selection):
     else:
         views, kept, pixels = load_held_out(source, trained.changed(**asked, skip_unreadable=selection.skip_unreadable))
         left_out = len(views) - len(kept)
+        if selection.source:
+            check_not_trained_on(run, trained.source, kept)
     check_both_classes(kept, f"the readable views of {', '.join(source.paths)}")
     return kept, pixels, left_out
+
+
+def check_not_trained_on(run, source, views):
+    """Raise DataError where some views are among a run's own training data. Args: source: of these, which may not be here."""
+    if not all(map(os.path.exists, source.paths)):
+        return
+    try:
+        trained = find_views(source, "train", ["all"])["path"]
+    except (DataError, FileError):  # changed since the training
+        return
+    both = {*map(os.path.realpath, trained)} & {*map(os.path.realpath, views["path"])}
+    if both:
+        raise DataError(
+            f"{len(both)} of the {len(views)} views are among those that {run.path} was trained on ({printable(min(both))}).\n"
+            "Scores on them are not valid. Pass other data, or --split tuning with the training's own."
+        )
 
 
 def describe(options, train, tuning, left_out, stage=None):

@@ -72,7 +72,13 @@ class Options(BaseModel):
     ] = None
     study_type: Annotated[
         tuple[str, ...],
-        option("study types to train on, or all (paper: all)", "data", takes="a list of names", metavar="XR_*", min_length=1),
+        option(
+            "study types to train on, or all (tables and classes: all; paper: all)",
+            "data",
+            takes="a list of names",
+            metavar="XR_*",
+            min_length=1,
+        ),
     ] = ("XR_HUMERUS",)
     labels: Annotated[
         str | None,

@@ -14,7 +14,6 @@ from keras import ops
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import load_pixels
 from bones.data.roots import data_roots, in_list
-from bones.data.source import Source
 from bones.data.views import find_views
 from bones.evaluation.classifier import Classifier
 from bones.runs.data import check_here, has_held_out
@@ -38,14 +37,14 @@ def check_surroundings(formats):
                 backend.require(module, f"export.py --format {form}")
 
 
-def export_run(run, formats, out=None, data=None):
+def export_run(run, formats, out=None, source=None):
     """Write the requested formats, and print one line each.
 
     Args:
         run: RunFolder.
         formats: keys of FORMATS.
         out: path of the file, for a single format; None: in the run folder.
-        data: data root with the views to compare on; None: the run's training data.
+        source: Source of the views to compare on; None: the run's training data.
     Raises: ExportError, MissingPackageError, DataError or RunError.
     """
     check_surroundings(formats)
@@ -53,7 +52,7 @@ def export_run(run, formats, out=None, data=None):
     record, network = classifier.record, classifier.network
     temperature, size = record.temperature, record.options.size
     targets = {name: target_path(run, name, out) for name in formats}
-    grey, about = load_sample(record, data)
+    grey, about = load_sample(record, source)
     expected = classifier.predict(grey)
     graph, metadata = with_calibration(network, temperature, classifier.flip_averaging), describe(record)
     averaging = " and flip averaging" if classifier.flip_averaging else ""
@@ -87,18 +86,18 @@ def target_path(run, name, out):
     return target
 
 
-def load_sample(record, data):
+def load_sample(record, source=None):
     """Load views to compare on, evenly spaced over the held-out split, or over train/ if there is no valid/.
 
     Returns: ((n, size, size, 1) uint8, their description).
     Raises: DataError when there are none.
     """
-    trained, source = record.options, Source((data,)) if data else record.source
-    if not data:
-        check_here(source)
+    trained, types = record.options, ["all"] if source else record.options.study_type
+    source = source or record.source
+    check_here(source)
     root = in_list(data_roots(source))
     split = "held-out" if has_held_out(source) else "train"
-    views = find_views(source, split, ["all"] if data else trained.study_type)
+    views = find_views(source, split, types)
     views = views.iloc[np.unique(np.linspace(0, len(views) - 1, COMPARED).astype(int))]
     views, pixels = load_pixels(views, trained.size, trained.resize, skip_unreadable=True, cache=None)
     if views.empty:

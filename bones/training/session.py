@@ -141,7 +141,7 @@ def finish(run, record, history, seconds, tuning):
         return
     run.write_record(record)
     card.write(run)
-    summary.print_finished(run, record, best)
+    summary.print_finished(run, record, best, run_data.has_held_out(options.source))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def print_stopped(run, options, epochs, steps=0):
     print(f"Next: python mura.py --out {shlex.quote(str(run.path))} --resume")
 
 
-def print_finished(run, record, best):
+def print_finished(run, record, best, has_held_out):
     """Print the outcome and the next command; `best` is the history row of the selected epoch, if any."""
     best_file, last_file = (run.network_file(name).name for name in ("best.h5", "last.h5"))
     if best:
@@ -78,7 +78,7 @@ def print_finished(run, record, best):
         print(f"{best_file} has the starting weights and an output layer fitted to the training views.")
     print(f"Fitted on the tuning studies: threshold {record.threshold:.3f}, temperature {record.temperature:.2f}.")
     print(f"{run.path} contains {best_file}, {last_file}, history.csv, run.json and MODEL_CARD.md.")
-    print(f"Next: python model_test.py {shlex.quote(str(run.path))}")
+    print(f"Next: python model_test.py {shlex.quote(str(run.path))}{'' if has_held_out else ' --split tuning'}")
 
 
 def out_of_memory(options):

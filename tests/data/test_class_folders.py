@@ -1,5 +1,7 @@
 """Data sets with one folder a class: splits, labels by names, unknown patients, and what is refused."""
 
+import shutil
+
 import pytest
 from study_folders import write_image
 
@@ -25,7 +27,7 @@ def class_set(root, splits=("train", "test"), classes=("normal", "fractured"), i
     [
         *[(name, 0) for name in ("Non_fractured", "not fractured", "NORMAL", "no-finding", "unfractured", "nonfractured", "0")],
         *[(name, 1) for name in ("Fractured", "abnormal", "1", "Positive", "XR_fracture", "broken bones")],
-        *[(name, None) for name in ("group A", "knotty", "north", "notes", "cat", "10")],
+        *[(name, None) for name in ("group A", "knotty", "north", "notes", "cat", "10", "Non-displaced fracture")],
     ],
 )
 def test_names_that_say_a_label(name, label):
@@ -35,13 +37,15 @@ def test_names_that_say_a_label(name, label):
 def test_one_of_two_names_is_enough_and_others_are_asked_for():
     assert class_labels(["sick", "healthy"], None, "x") == {"sick": 1, "healthy": 0}
     assert class_labels(["cats", "dogs"], "Dogs ", "x") == {"cats": 0, "dogs": 1}
-    for names in (["cats", "dogs"], ["fractured", "broken"], ["normal", "healthy"], ["normal", "fractured", "pets"]):
+    for names in (["cats", "dogs"], ["fractured", "broken"], ["normal", "healthy"]):
         with pytest.raises(DataError, match="Pass the name of the positive one as --positive NAME"):
             class_labels(names, None, "x")
     with pytest.raises(DataError, match="classes are cats, dogs; expected two, of which --positive birds is one"):
         class_labels(["cats", "dogs"], "birds", "x")
     with pytest.raises(DataError, match="expected two"):
         class_labels(["cats", "dogs", "birds"], "birds", "x")
+    with pytest.raises(DataError, match=r"3 classes are there \(fractured, normal, pets\).*\nMerge them into two"):
+        class_labels(["normal", "fractured", "pets"], None, "x")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +111,41 @@ def test_without_the_option_it_is_named(in_tmp, small_root):
     with pytest.raises(DataError, match="Pass --layout classes"):
         survey("set")
     find_views(small_root, "train")
+    for studies in ("study1_positive", "study1_negative"):  # of one patient, named as a root
+        write_image(f"patient1/{studies}/image1.png")
+    with pytest.raises(DataError, match="contains neither train/ nor valid/"):
+        find_views("patient1", "train")
     with pytest.raises(DataError, match=r"is a file; .* Pass a table of images as --table"):
         find_views(next(small_root.rglob("*.png")), "train")
+
+
+@pytest.mark.parametrize("deeper", ["archive/Bone set", "images"])
+def test_it_is_named_also_where_classes_are_deeper_or_missing(deeper, in_tmp):
+    class_set(f"set/{deeper}", classes=("fractured/2021", "healthy/2021"))
+    shutil.rmtree(f"set/{deeper}/test/healthy")
+    with pytest.raises(DataError, match="Pass --layout classes"):
+        survey("set")
+
+
+def test_splits_inside_classes_are_refused(in_tmp):
+    class_set("set", ("fractured", "normal"), ("train", "test"))
+    with pytest.raises(DataError, match="Pass --layout classes"):
+        survey("set")
+    for read in (find_views, check.check_root):
+        with pytest.raises(DataError, match=r"fractured contains test/ and train/, but splits have to be above the classes"):
+            read(*[Source(("set",), "classes"), "train"][: 2 if read is find_views else 1])
+
+
+def test_what_is_read_is_said(in_tmp):
+    source = class_set("set", ("train", "val", "valid", "test", "annotations"), ("Fx", "no Fx"))
+    said = " ".join(roots.notes(roots.data_roots(source)))
+    assert "positive is Fx; negative is no Fx" in said and "the images in val/ and valid/ are for tuning" in said
+    assert "annotations/ beside train/, test/, val/, valid/ is not read" in said
+
+
+def test_a_set_without_held_out_images_is_told(in_tmp):
+    with pytest.raises(DataError, match=r"no folder test/ or val/.*--split tuning"):
+        find_views(class_set("set", ("train",)), "held-out")
 
 
 def test_the_check_counts_them(in_tmp):

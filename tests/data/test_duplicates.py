@@ -57,7 +57,7 @@ def test_altered_copies_in_both_splits_are_found(what, root, tmp_path, capsys):
     target = next(root.glob("valid/*/patient00001/*")) / "image2.jpg"
     ALTERED[what](read_grey(source)).save(target, quality=80)
     status, lines, out = findings(root, capsys, "--pairs", str(tmp_path / "pairs.png"))
-    assert status == 1 and "WRONG  1 pair of copies of one image in both splits: training images are scored" in lines
+    assert status == 1 and "WRONG  1 pair of copies of one image in two splits, where scores on them are not valid" in lines
     (pair,) = [line for line in out.splitlines() if " bits, correlation " in line and "patient00000" in line]
     assert "patient00001" in pair and "image2.jpg" in pair
     with Image.open(tmp_path / "pairs.png") as sheet:
@@ -92,7 +92,7 @@ def test_near_copies_are_a_note(root, capsys, monkeypatch):
     bits = [pair[2] for pair in duplicates.near_pairs(check.examine(views))]
     status, lines, _ = findings(root, capsys)
     assert status == 0 and len(bits) == 1 and duplicates.SAME[0] < bits[0] <= duplicates.NEAR[0]
-    assert "note  1 pair of images that look alike in both splits: training images are scored" in lines
+    assert "note  1 pair of images that look alike in two splits, where scores on them are not valid" in lines
 
 
 def test_pairs_are_those_of_a_plain_loop():

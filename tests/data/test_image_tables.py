@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 from study_folders import write_image
 
-from bones.data import roots
+from bones.data import check, roots
 from bones.data.labels import study_paths
 from bones.data.source import Source
+from bones.data.splits import split_by_patient
 from bones.data.views import find_views, fingerprint
-from bones.system.errors import BonesError
+from bones.system.errors import BonesError, DataError
 
 KINDS, SPLITS = ["XR_HAND", "XR_HIP", "XR_HIP", "XR_HIP"] * 3, ["train"] * 8 + ["test"] * 4
 FULL = "path,label,patient,study,split,study_type\n" + "".join(
@@ -126,7 +127,7 @@ FAULTS = [
     ("path,label\n", "has no rows"),
     ("", "is not a CSV table"),
     (f"{PLAIN}films/13.png,1\n", r"1 row whose file does not exist \(line 14: films/13.png\)"),
-    (f"{PLAIN}films,1\n", "whose file does not exist"),
+    (f"{PLAIN}films,1\n", "whose path is a folder; name its images"),
     (f"{PLAIN}films/../films/0.png,1\n", "lines 2 and 14: both name .*0.png, with the labels 0 and 1"),
     (f"{PLAIN}films/0.png,0\n", "lines 2 and 14: both name .*0.png, with the same label"),
     (f"{PLAIN}\n\nfilms/0.png,\n", r"1 row without a label \(line 16"),
@@ -159,3 +160,41 @@ def test_tables_used_together(in_tmp):
     assert views["patient"].nunique() == 24 and {*views["patient"].str.partition("/")[0]} == {"one.csv", "two.csv"}
     assert fingerprint(views, both)["views"] == 24
     assert roots.path_in_roots("more/3.png", roots.data_roots(both)) == "two.csv/more/3.png"
+
+
+def test_tables_that_share_images_or_patients_are_refused(in_tmp):
+    rows = FULL.splitlines(keepends=True)
+    first = table("".join(rows[:9]), "train.csv")
+
+    def both(text):
+        return Source((*first.paths, *table(text, "test.csv").paths), "table")
+
+    with pytest.raises(DataError, match=r"train.csv, line 9, and test.csv, line 2: both name .*films/7.png\. Keep one row"):
+        find_views(both(rows[0] + rows[8]), "held-out", ["all"])
+    seen = "".join(row.replace(",p4,", ",p3,") for row in rows[9:])
+    with pytest.raises(DataError, match=r"1 patients are in both train.csv \(train rows\) and test.csv \(held-out rows\): p3"):
+        find_views(both(rows[0] + seen), "held-out", ["all"])
+    assert len(find_views(both(rows[0] + "".join(rows[9:])), "held-out", ["all"])) == 4
+
+
+def test_what_its_labels_mean_is_said():
+    text = PLAIN.replace(",0\n", ",intact\n").replace(",1\n", ",broken\n")
+    assert "positive is broken; negative is intact" in notes(table(text))
+    decimal = table(PLAIN.replace(",0\n", ",0.0\n").replace(",1\n", ",1.0\n"), positive="1.0")
+    assert find_views(decimal, "train", ["all"])["label"].sum() == 6
+
+
+def test_a_table_of_another_encoding_is_told():
+    write_image("films/f\u00fcnf.png")
+    with pytest.raises(BonesError, match="the table is not UTF-8; save it as CSV UTF-8"):
+        find_views(table(f"{PLAIN}films/f\u00fcnf.png,1\n", encoding="cp1252"), "train", ["all"])
+
+
+def test_a_validation_split_of_one_class_is_told():
+    rows = [f"films/{number}.png,{number % 2},{'val' if number in (1, 3) else 'train'}\n" for number in range(8)]
+    rows += [f"films/{number}.png,{number % 2},test\n" for number in range(8, 12)]
+    source = table("path,label,split\n" + "".join(rows))
+    with pytest.raises(DataError, match=r"tuning part lacks a class .*the data name 2 patients for tuning.*name others"):
+        split_by_patient(find_views(source, "train", ["all"]), 0.1, seed=0)
+    report, wrong = check.check_root(source)
+    assert wrong and "WRONG  all 2 tuning views of XR_UNKNOWN are positive" in report and "valid/" not in report

@@ -60,6 +60,24 @@ def test_a_set_of_class_folders_is_trained_and_scored(classes, capsys):
     assert model_test.main(["run", "--data", "set", "--layout", "classes"]) == 0
 
 
+def test_a_run_is_not_scored_on_its_own_training_images(classes, capsys):
+    assert mura.main([*classes, *TRAINING, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert model_test.main(["run", "--data", "set/train", "--layout", "classes"]) == 1
+    message = one_message(capsys, "model_test")
+    assert "12 of the 12 views are among those that run was trained on" in message and "not valid" in message
+
+
+def test_the_next_command_of_a_set_without_held_out_images_works(classes, capsys):
+    shutil.rmtree("set/test")
+    shutil.rmtree("set/val")
+    assert mura.main([*classes, *TRAINING, "--out", "run"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert command == "Next: python model_test.py run --split tuning"
+    assert model_test.main(["run"]) == 1 and "--split tuning" in one_message(capsys, "model_test")
+    assert model_test.main(["run", "--split", "tuning"]) == 0
+
+
 def test_a_run_of_class_folders_is_resumed(classes, capsys):
     assert mura.main([*classes, *TRAINING, "--out", "run"]) == 0
     shutil.move("set", "moved")
@@ -94,7 +112,7 @@ def test_another_table_without_splits_is_scored_whole_and_that_of_training_is_no
     assert "plain.csv contains no held-out rows (column split)" in capsys.readouterr().err
     for more in ([], ["--table", "plain.csv"]):
         assert model_test.main(["run", *more]) == 1
-        assert "plain.csv has no held-out rows of all (found: 24 train)" in one_message(capsys, "model_test")
+        assert "plain.csv has no held-out rows of all study types (found: 24 train)" in one_message(capsys, "model_test")
     shutil.copy("plain.csv", "other.csv")
     assert model_test.main(["run", "--table", "other.csv"]) == 0
     assert "patients unknown (24 counted)" in capsys.readouterr().out

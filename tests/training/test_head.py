@@ -16,6 +16,7 @@ import plot_results
 from bones.networks.batches import predict
 from bones.networks.frozen import pooled_features
 from bones.runs.data import Part
+from bones.system.errors import DataError
 from bones.training import head
 
 
@@ -47,18 +48,20 @@ def test_probabilities_are_those_of_scikit_learn(part, weighted):
         assert all(np.array_equal(*pair) for pair in zip(layer.get_weights(), weights, strict=True)), "only the last changes"
 
 
-def test_folds_are_of_patients(part, monkeypatch):
-    seen = []
-    split = head.GroupKFold.split
+@pytest.mark.parametrize("positive", [8, 2])
+def test_folds_are_of_patients_and_have_both_classes(positive):
+    patients = np.repeat(np.arange(20), 2)
+    label = (patients < positive).astype(int)
+    folds = head.folds(label, patients)
+    assert len(folds) == min(positive, head.FOLDS)
+    for fitted, tested in folds:
+        assert not {*patients[fitted]} & {*patients[tested]} and len(fitted) + len(tested) == 40
+        assert {*label[fitted]} == {*label[tested]} == {0, 1}
 
-    def watch(self, features, label=None, groups=None):
-        for one, other in split(self, features, label, groups):
-            seen.append(set(groups.iloc[one]) & set(groups.iloc[other]))
-            yield one, other
 
-    monkeypatch.setattr(head.GroupKFold, "split", watch)
-    head.fit(tiny(32), part)
-    assert len(seen) == head.FOLDS and not any(seen)
+def test_one_patient_of_a_class_is_too_few():
+    with pytest.raises(DataError, match=r"1 of 20 training patients have views of one of the classes. Add studies"):
+        head.folds(np.arange(20) == 3, np.arange(20))
 
 
 def test_a_run_of_no_epochs(phantoms, in_tmp, capsys):
