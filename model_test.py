@@ -40,17 +40,21 @@ def main(argv=None):
     options = parse_options(argv)
     takes_gradients = options.heatmap or options.pointing  # OpenVINO, the fastest on a CPU, has none
     with scripts.importing(preferred=None if takes_gradients else "openvino"):
-        from bones.evaluation import audit, named_studies, pointing, split, suspects
-        from bones.evaluation.classifier import Classifier
-        from bones.runs.data import Selection
+        from bones.evaluation import named_studies
         from bones.runs.folder import RunFolder
+
+        if not options.studies:  # whose first answer needs less
+            from bones.evaluation import audit, pointing, split, suspects
+            from bones.evaluation.classifier import Classifier
+            from bones.runs.data import Selection
     runs = [RunFolder.open(existing(path)) for path in options.runs]
+    if options.studies:
+        named_studies.classify_named(runs[0], options.studies, options.csv, options.heatmap, options.skip_unreadable)
+        return
     selection = Selection(options.split, options.source, options.study_type, options.labels, options.skip_unreadable)
     if options.suspects or options.audit or options.pointing:
         runs[0].check_not_shipped()  # before the work
-    if options.studies:
-        named_studies.classify_named(runs[0], options.studies, options.csv, options.heatmap, options.skip_unreadable)
-    elif options.suspects:
+    if options.suspects:
         suspects.show_suspects(runs[0], selection, options.suspects)
     elif options.audit:
         audit.show_audit(runs[0], selection)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from bones.scores.fitting import candidate_thresholds, fit_threshold, nearest_to_half
-from bones.scores.metrics import NUMBERS, cohen_kappa
+from bones.scores.metrics import cohen_kappa
+from bones.scores.names import NUMBERS
 from bones.scores.probabilities import decisions, study_probabilities
 from bones.scores.report import adjust, always_negative, differences, mean_scores
 from bones.scores.text import as_text, difference_text, markdown_table, value_text

@@ -18,7 +18,8 @@ from scipy import stats  # normal distribution
 from tqdm import tqdm  # progress bar
 
 from bones.scores import intervals
-from bones.scores.metrics import NUMBERS, WITH_INTERVAL, point_scores, ranking_scores
+from bones.scores.metrics import point_scores, ranking_scores
+from bones.scores.names import NUMBERS, WITH_INTERVAL
 from bones.scores.report import differences, score
 from bones.scores.text import markdown_table
 from bones.system import scripts

@@ -11,7 +11,7 @@ from bones.data.table import STUDY
 from bones.runs.options import SHARED
 from bones.runs.record import RunRecord
 from bones.scores import probabilities
-from bones.scores.metrics import NUMBERS
+from bones.scores.names import NUMBERS
 from bones.scores.probabilities import same_studies, study_probabilities
 from bones.scores.report import adjust, always_negative, differences, mean_scores, score
 from bones.scores.text import as_text, difference_text, markdown_table, value_text

@@ -13,7 +13,6 @@ import pandas as pd
 from bones.data.pixels import LEFT_OUT
 from bones.data.studies import find
 from bones.evaluation.classifier import COLUMNS, Classifier, decision, is_left_out, study_note
-from bones.evaluation.panels import check_apart, make_folder, panels
 from bones.scores.text import DISCLAIMER, apart
 from bones.system.errors import DataError, FileError
 from bones.system.files import printable, whole_file
@@ -67,8 +66,10 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
     """
     record, views = run.record(), find(names)
     if heatmaps:
-        check_apart(heatmaps, names)
-        make_folder(heatmaps)
+        from bones.evaluation import panels  # here: Matplotlib and heat maps are for these alone
+
+        panels.check_apart(heatmaps, names)
+        panels.make_folder(heatmaps)
     table_file = table_file or ("predictions.csv" if views["study"].nunique() > len(names) else None)
     with (
         csv_file(table_file)
@@ -76,7 +77,7 @@ def classify_named(run, names, table_file=None, heatmaps=None, skip_unreadable=F
         else contextlib.nullcontext(functools.partial(print_lines, record.threshold)) as write
     ):
         classifier = Classifier(run, with_maps=bool(heatmaps))
-        draw = panels(classifier, Path(heatmaps)) if heatmaps else lambda table, pixels: None
+        draw = panels.panels(classifier, Path(heatmaps)) if heatmaps else lambda table, pixels: None
         decided, files = [], []
         for table, pixels in classifier.classify(views, skip_unreadable):
             write(table)

@@ -4,7 +4,8 @@ import numpy as np
 
 from bones.data.table import root_of
 from bones.scores import intervals
-from bones.scores.metrics import DECISIONS, HIGHEST, LOWEST, NUMBERS, WITH_INTERVAL, all_scores, point_scores
+from bones.scores.metrics import all_scores, point_scores
+from bones.scores.names import DECISIONS, HIGHEST, LOWEST, NUMBERS, WITH_INTERVAL
 from bones.scores.probabilities import same_studies, study_probabilities
 
 MOST_GROUPS = 20  # values of a column that groups views; with more it is a name or a measurement

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bones.scores.metrics import DECISIONS, NUMBERS, WITH_INTERVAL
+from bones.scores.names import DECISIONS, NUMBERS, WITH_INTERVAL
 
 DISCLAIMER = "Research software, not a medical device."
 UNKNOWN = "Patients are unknown: images of one may be in training and here, and intervals may be too narrow."

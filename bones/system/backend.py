@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
+import types
 
 from bones.system.errors import MissingPackageError, short_message
 
@@ -53,19 +54,35 @@ def not_installed(name):
     return "TensorFlow is not installed: pip install -r requirements.txt"
 
 
+def import_keras():
+    """Import Keras alone: it would also import packages for functions that no script here uses, which takes two seconds."""
+    with hidden("sklearn", "matplotlib.pyplot", *({"jax"} - {os.environ["KERAS_BACKEND"]})):
+        # SciPy imports its parts on use, so Keras's OpenVINO backend needs no more of this one than a name.
+        is_new = "scipy.signal" not in sys.modules
+        sys.modules.setdefault("scipy.signal", types.ModuleType("scipy.signal"))
+        import keras  # noqa: F401
+
+        if is_new:
+            del sys.modules["scipy.signal"]
+
+
 @contextlib.contextmanager
+def hidden(*modules):
+    """Context in which the import of some modules raises ImportError, but for those that are imported already."""
+    new = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(new))
+    try:
+        yield
+    finally:
+        for name in new:
+            del sys.modules[name]
+
+
 def hide_tensorflow():
     """On other backends, prevent Keras from importing TensorFlow, which it does not need there and which takes four seconds."""
     import keras  # not above: the backend is chosen before
 
-    hide = keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules
-    if hide:
-        sys.modules["tensorflow"] = None  # an import now raises ImportError
-    try:
-        yield
-    finally:
-        if hide:
-            del sys.modules["tensorflow"]
+    return hidden(*({"tensorflow"} - {keras.backend.backend()}))
 
 
 def require(module, what):

@@ -124,6 +124,8 @@ def importing(preferred=None, keras=True):
             signal.signal(number, exit_immediately)
     try:
         with environment.without_notices() if keras and under_run else contextlib.nullcontext():
+            if keras:
+                backend.import_keras()
             yield
         environment.settle()
     finally:

@@ -7,7 +7,8 @@ from scipy import stats
 from score_tables import table
 
 from bones.scores import intervals
-from bones.scores.metrics import WITH_INTERVAL, all_scores
+from bones.scores.metrics import all_scores
+from bones.scores.names import WITH_INTERVAL
 from bones.scores.report import score
 from tools.coverage import recipe_coverage, run_coverage
 

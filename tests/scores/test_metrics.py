@@ -9,7 +9,8 @@ from score_tables import LABEL, PROBABILITY, table
 from sklearn import calibration, metrics
 
 from bones.scores import intervals
-from bones.scores.metrics import BINS, WITH_INTERVAL, all_scores, auroc, bin_of, log_loss, point_scores
+from bones.scores.metrics import all_scores, auroc, bin_of, log_loss, point_scores
+from bones.scores.names import BINS, WITH_INTERVAL
 from bones.scores.report import score
 
 

@@ -7,7 +7,8 @@ from score_tables import LABEL, PROBABILITY, predictions, table
 from sklearn import metrics
 
 from bones.scores import intervals
-from bones.scores.metrics import HIGHEST, LOWEST, WITH_INTERVAL, auroc
+from bones.scores.metrics import auroc
+from bones.scores.names import HIGHEST, LOWEST, WITH_INTERVAL
 from bones.scores.probabilities import study_probabilities
 from bones.scores.report import changes, curves, differences, mean_scores, report, score
 

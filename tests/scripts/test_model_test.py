@@ -27,7 +27,7 @@ from bones.networks.batches import predict
 from bones.runs import checkpoints
 from bones.runs import record as records
 from bones.runs.folder import PREDICTIONS, RunFolder
-from bones.scores.metrics import WITH_INTERVAL
+from bones.scores.names import WITH_INTERVAL
 from bones.scores.probabilities import decisions, study_probabilities
 
 

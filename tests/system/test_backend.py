@@ -71,3 +71,15 @@ def test_jax_compiles_the_whole_step():
     done = run_python("-W", "error::UserWarning", "-c", STEP, backend="jax")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "True", "True"]
+
+
+def test_keras_comes_without_what_no_script_uses():
+    code = (
+        "import os, sys; from bones.system import scripts\n"
+        "with scripts.importing(): import keras\n"
+        "unused = {'sklearn', 'matplotlib.pyplot', 'jax'} & {*sys.modules}\n"
+        "import scipy.signal, sklearn, matplotlib.pyplot\n"
+        "print(unused, callable(scipy.signal.get_window), callable(matplotlib.pyplot.plot))"
+    )
+    for name in ("tensorflow", "openvino"):
+        assert run_python("-c", code, backend=name).stdout == "set() True True\n"
