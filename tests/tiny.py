@@ -27,7 +27,7 @@ def tiny(size, weights="none", standardise=False, dropout=0.1, pooling="avg"):
     return network if weights == "none" else load_weights(network, weights)
 
 
-NETWORKS["tiny"] = Entry("tiny:tiny", 8, ("relu0", "relu1"))
+NETWORKS["tiny"] = Entry("tiny:tiny", 8, ("relu0", "relu1"), is_tried=True)
 TINY = ["--network", "tiny", "--weights", "none", "--size", "32", "--precision", "float32", "--set", "dropout=0.1"]
 
 if __name__ == "__main__":

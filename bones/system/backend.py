@@ -56,6 +56,8 @@ def not_installed(name):
 
 def import_keras():
     """Import Keras alone: it would also import packages for functions that no script here uses, which takes two seconds."""
+    if "keras" in sys.modules:
+        return
     with hidden("sklearn", "matplotlib.pyplot", *({"jax"} - {os.environ["KERAS_BACKEND"]})):
         # SciPy imports its parts on use, so Keras's OpenVINO backend needs no more of this one than a name.
         is_new = "scipy.signal" not in sys.modules

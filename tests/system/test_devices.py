@@ -64,7 +64,7 @@ def steps(backend, tmp_path, *cases):
     return dict(np.load(tmp_path / "found.npz"))
 
 
-@pytest.mark.parametrize("backend", ("tensorflow", "jax"))
+@pytest.mark.parametrize("backend", ("tensorflow", pytest.param("jax", marks=pytest.mark.slow)))
 def test_two_devices_train_as_one(backend, tmp_path):
     if backend == "jax":
         pytest.importorskip("jax", reason="no jax: pip install -r requirements/test.txt")

@@ -55,6 +55,7 @@ def train(folder, name, plans, *arguments):
     return [(status, *texts) for status, texts in zip(statuses, said, strict=True)]
 
 
+@pytest.mark.slow  # seven processes that compile a training
 @pytest.mark.xdist_group("whole")
 def test_two_hosts_train_as_one_process_stop_together_and_lose_nothing(tmp_path, phantoms, meeting):
     """The second host is asked to stop, then killed; what one process goes on with ends as if nothing had happened."""
