@@ -55,17 +55,22 @@ def not_installed(name):
 
 
 def import_keras():
-    """Import Keras alone: it would also import packages for functions that no script here uses, which takes two seconds."""
+    """Import Keras alone: it would also import packages for functions that no script here uses, which takes two seconds.
+
+    On other backends, it would import TensorFlow when it first seeds or saves something, to ask whether that is installed.
+    """
     if "keras" in sys.modules:
         return
     with hidden("sklearn", "matplotlib.pyplot", *({"jax"} - {os.environ["KERAS_BACKEND"]})):
         # SciPy imports its parts on use, so Keras's OpenVINO backend needs no more of this one than a name.
         is_new = "scipy.signal" not in sys.modules
         sys.modules.setdefault("scipy.signal", types.ModuleType("scipy.signal"))
-        import keras  # noqa: F401
+        import keras
 
         if is_new:
             del sys.modules["scipy.signal"]
+    with hide_tensorflow():
+        keras.utils.set_random_seed(0)  # asks, and remembers the answer
 
 
 @contextlib.contextmanager

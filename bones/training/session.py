@@ -50,8 +50,7 @@ def train(request):
 
 def train_run(run, options, resume, scope):
     """From options to a finished run folder; `scope` is devices.distribution_scope's."""
-    with backend.hide_tensorflow():
-        keras.utils.set_random_seed(options.seed)
+    keras.utils.set_random_seed(options.seed)
     keras.mixed_precision.set_global_policy(options.precision)
     if not resume and options.weights not in ("none", "imagenet"):
         weights_file(options.weights)  # reports a wrong path before images are drawn or decoded

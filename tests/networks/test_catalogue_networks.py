@@ -15,7 +15,7 @@ from bones.training import saving
 from tools import networks
 
 RECORD = pd.read_csv(ROOT / "docs" / "records" / "networks.csv").set_index("network", drop=False)
-QUICK = ("MobileNetV3Small", "MobileNetV2", "EfficientNetB0")  # three families; .h5 does not hold the first
+QUICK = ("MobileNetV3Small", "MobileNetV2", "VGG16")  # three families; .h5 does not hold the first
 HUGE = 100_000_000  # parameters, from which on a network is not trained here, for its time and memory
 NAMES = [name for name in NETWORKS if name in RECORD.index]  # docs/networks.md says that the others are not measured
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
