@@ -17,10 +17,11 @@ from pathlib import Path
 import pandas as pd
 
 from bones.data.table import STUDY
-from bones.evaluation.comparison import ScoredRun, always_negative_rows, grouped, markdown, run_row, seed_rows
+from bones.evaluation.comparison import SHOWN, ScoredRun, always_negative_rows, grouped, markdown, run_row, seed_rows
 from bones.runs import record as records
 from bones.runs.folder import PREDICTIONS
-from bones.scores.report import report
+from bones.scores.probabilities import study_probabilities
+from bones.scores.report import score
 from bones.scores.text import markdown_table
 from bones.system import scripts
 from bones.system.errors import FileError
@@ -82,7 +83,7 @@ def scored_run(file, table):
         "study_types": sorted(predictions["study_type"].unique()),
         "patients": predictions["patient"].nunique(),
         "corrected": 0,
-        **report(predictions, record.threshold),
+        **of_studies(predictions, record.threshold),
     }
     return ScoredRun(f"runs/{file.stem}", record, predictions, content)
 
@@ -152,7 +153,12 @@ def without_hardware(run, folder):
     )
     views = run.predictions.merge(groups, on=VIEW[:-1], how="left", validate="one_to_one")
     kept = views.loc[views["hardware"] == 0, run.predictions.columns].reset_index(drop=True)
-    return dataclasses.replace(run, predictions=kept, report={**run.report, **report(kept, run.record.threshold)})
+    return dataclasses.replace(run, predictions=kept, report={**run.report, **of_studies(kept, run.record.threshold)})
+
+
+def of_studies(predictions, threshold):
+    """What the tables here print of `scores.report`."""
+    return {"threshold": threshold, "studies": score(study_probabilities(predictions), threshold, SHOWN)}
 
 
 if __name__ == "__main__":
