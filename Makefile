@@ -1,7 +1,8 @@
 # make demo    draw phantoms, train DenseNet-169 on them, score held-out studies, draw the curves, classify radiographs with
 #              the weights of this repository: five minutes on two cores
-# make test    lint and tests: six to eleven minutes on two cores
-# make test-slow  each recipe with its real network, and coverage of the intervals: about seven minutes
+# make test    lint and tests: seven to fifteen minutes on two cores
+# make test-slow  each recipe with its real network, all networks of docs/networks.md, several hosts, coverage of the intervals:
+#              two hours or so
 # make coverage  branch coverage of the rooms that numbers depend on: scores, splits, layouts, images, schedules, records
 # make numbers  regenerate the numbers of README.md and docs/ from their records; fails where a page differed
 # make soak    fifty kills of a training at random moments, each resumed and compared, and long fuzzing: about forty minutes

@@ -93,8 +93,9 @@ def load_sample(record, source=None):
     Raises: DataError when there are none.
     """
     trained, types = record.options, ["all"] if source else record.options.study_type
+    if not source:
+        check_here(record.source)
     source = source or record.source
-    check_here(source)
     root = in_list(data_roots(source))
     split = "held-out" if has_held_out(source) else "train"
     views = find_views(source, split, types)

@@ -275,7 +275,7 @@ def skip_without(backend):
         pytest.skip(f"{backend} is not installed")
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_other_backends_draw_the_same_maps(backend, in_tmp):
     skip_without(backend)
     averaging, greatest = calm(small()), calm(tiny(32))

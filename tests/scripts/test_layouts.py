@@ -113,7 +113,11 @@ def test_another_table_without_splits_is_scored_whole_and_that_of_training_is_no
     for more in ([], ["--table", "plain.csv"]):
         assert model_test.main(["run", *more]) == 1
         assert "plain.csv has no held-out rows of all study types (found: 24 train)" in one_message(capsys, "model_test")
-    shutil.copy("plain.csv", "other.csv")
+    shutil.copy("plain.csv", "same.csv")
+    assert model_test.main(["run", "--table", "same.csv"]) == 1
+    assert "24 of the 24 views are among those that run was trained on" in one_message(capsys, "model_test")
+    shutil.copytree("films", "others")
+    Path("other.csv").write_text(Path("plain.csv").read_text(encoding="utf-8").replace("films", "others"), encoding="utf-8")
     assert model_test.main(["run", "--table", "other.csv"]) == 0
     assert "patients unknown (24 counted)" in capsys.readouterr().out
 
