@@ -90,7 +90,7 @@ class ImageTable(Root):
 
     def check_once(self, table):
         """Raise DataError where two rows name one file."""
-        self.lines = first = {}
+        first = {}
         for line, path, label in zip(table.index, table["path"], table["label"], strict=True):
             other, other_label = first.setdefault(os.path.realpath(path), (line, label))
             if other != line:
@@ -109,6 +109,11 @@ class ImageTable(Root):
         split, kind = rows.get("split", self.unsplit), rows.get("study_type", "")
         view = [os.path.basename(path) for path in rows["path"]] if not self.has_studies else names
         return rows[["path", "label"]].assign(split=split, study_type=kind, patient=patient, study=study, view=view)[COLUMNS]
+
+    @functools.cached_property
+    def line_of(self):
+        """{real path of an image: line}."""
+        return {os.path.realpath(path): line for line, path in self.rows["path"].items()}
 
     @functools.cached_property
     def files(self):
@@ -192,11 +197,11 @@ class ImageTable(Root):
 def check_apart(tables):
     """Raise DataError where two of some ImageTables name one file, or have a patient in different splits."""
     for one, other in itertools.combinations(tables, 2):
-        first, second = (table.rows["file"].size and table.lines for table in (one, other))
-        both = [path for path in first if path in second]
+        both = [path for path in one.line_of if path in other.line_of]
         if both:
+            first, second = (table.line_of[both[0]] for table in (one, other))
             raise DataError(
-                f"{one}, line {first[both[0]][0]}, and {other}, line {second[both[0]][0]}: both name {printable(both[0])}"
+                f"{one}, line {first}, and {other}, line {second}: both name {printable(both[0])}"
                 f"{f', and {len(both) - 1} more are in both' * (len(both) > 1)}. Keep one row of each file."
             )
         splits = [table.views.groupby("split")["patient"].agg(set) for table in (one, other) if table.has_patients]

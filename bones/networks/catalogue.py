@@ -47,7 +47,7 @@ NETWORKS = {
 # "torch_inside": applications.without_scaling drops that. A name that another
 # version of Keras adds or removes fails tests/networks/test_catalogue.py.
 APPLICATIONS = {
-    "included": ("EfficientNetV2S EfficientNetV2M EfficientNetV2L MobileNetV3Small MobileNetV3Large"),
+    "included": "EfficientNetV2S EfficientNetV2M EfficientNetV2L MobileNetV3Small MobileNetV3Large",
     "torch_inside": (
         "EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6 "
         "EfficientNetB7 EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 "
