@@ -48,7 +48,9 @@ def accelerate(network):
         from bones.networks import fused
 
         fused.fuse(network)
-    return channels_first(network) if backend == "openvino" and can_turn(network) else network
+    if backend != "openvino":
+        return network
+    return channels_first(network) if can_turn(network) else in_its_precision(network, network.inputs, network.outputs[0])
 
 
 def can_turn(network):
@@ -82,9 +84,13 @@ def channels_first(network):
     turned = keras.Model.from_config(config)
     turned.set_weights(network.get_weights())
     grey = keras.Input(network.input_shape[1:], name="grey")
+    return in_its_precision(network, grey, turned(layers.Permute((3, 1, 2))(grey)))
+
+
+def in_its_precision(network, inputs, outputs):
+    """A model from symbolic inputs to outputs, which OpenVINO computes in float32 where all layers of a network do."""
     is_float32 = all(layer.compute_dtype == "float32" for layer in graph.all_layers(network))
-    kind = Float32Model if is_float32 else keras.Model
-    return kind(grey, turned(layers.Permute((3, 1, 2))(grey)), name=network.name)
+    return (Float32Model if is_float32 else keras.Model)(inputs, outputs, name=network.name)
 
 
 class Float32Model(keras.Model):
