@@ -65,8 +65,7 @@ def import_keras():
         # SciPy imports its parts on use, so Keras's OpenVINO backend needs no more of this one than a name.
         is_new = "scipy.signal" not in sys.modules
         sys.modules.setdefault("scipy.signal", types.ModuleType("scipy.signal"))
-        import keras
-
+        keras = importlib.import_module("keras")  # not above: command lines are parsed without it
         if is_new:
             del sys.modules["scipy.signal"]
     with hide_tensorflow():
@@ -87,9 +86,7 @@ def hidden(*modules):
 
 def hide_tensorflow():
     """On other backends, prevent Keras from importing TensorFlow, which it does not need there and which takes four seconds."""
-    import keras  # not above: the backend is chosen before
-
-    return hidden(*({"tensorflow"} - {keras.backend.backend()}))
+    return hidden(*({"tensorflow"} - {sys.modules["keras"].backend.backend()}))
 
 
 def require(module, what):
