@@ -12,7 +12,7 @@ from bones.data.duplicates import MOST, is_same, near_pairs, perceptual_hash, pi
 from bones.data.images import CONTRAST, DARK, is_black, read
 from bones.data.phantoms import sets as phantom
 from bones.data.pixels import in_threads
-from bones.data.roots import data_roots, in_list, notes, paths_from_root
+from bones.data.roots import data_roots, have_study_folders, in_list, notes, paths_from_root
 from bones.data.table import STUDY, root_of
 from bones.data.views import survey
 from bones.system.errors import NotARadiographError, UnreadableImageError
@@ -57,7 +57,7 @@ def check_root(source, study_types=("all",), labels=None, pairs=None):
     roots = data_roots(source)
     views, faults = survey(source, study_types, labels)
     described = phantom.describe(source)
-    in_mura_layout = all(root.has_study_folders for root in roots.values())
+    in_mura_layout = have_study_folders(roots)
     report, wrong = check(roots, views, faults, mura=in_mura_layout and not described, pairs=pairs)
     opened = "".join(f"\nnote  {note}" for note in notes(roots))
     return f"{in_list(roots)}{phantom.mark(described)}{opened}\n\n{report}", wrong
@@ -76,7 +76,7 @@ def check(roots, views, faults, mura=True, pairs=None):
     images = examine(views).assign(path=paths_from_root(views, roots))
     findings = [
         ("WRONG", f"{len(faults)} layout errors", faults) if faults else None,
-        *missing_parts(views, all(root.has_study_folders for root in roots.values())),
+        *missing_parts(views, have_study_folders(roots)),
         unreadable(images),
         *duplicates(images),
         *study_uids.findings(images, views["path"]),

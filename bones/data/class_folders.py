@@ -102,10 +102,10 @@ class ClassFolders(Root):
 
     def check(self, views, split, study_types):
         if split not in self.parts:
-            raise DataError(
-                f"{self.path} has no {'held-out images: no folder test/ or val/' if split == 'held-out' else 'folder train/'}. "
-                f"{EXAMPLE}{', or pass --split tuning to score the tuning images' if split == 'held-out' else ''}."
-            )
+            if split == "train":
+                raise DataError(f"{self.path} has no folder train/. {EXAMPLE}.")
+            advice = f"{EXAMPLE}, or pass --split tuning to score the tuning images"
+            raise DataError(f"{self.path} has no held-out images: no folder test/ or val/. {advice}.")
         if views.empty:
             raise DataError(f"{self.path} contains no image for the {split} split; {EXPECTED}. {EXAMPLE}.")
 

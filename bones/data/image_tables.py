@@ -194,6 +194,7 @@ class ImageTable(Root):
         return next((end for end in ends_of(parts) if end in self.files), None)
 
 
+@functools.lru_cache(8)  # roots are opened many times, and tables that have passed stay the same
 def check_apart(tables):
     """Raise DataError where two of some ImageTables name one file, or have a patient in different splits."""
     for one, other in itertools.combinations(tables, 2):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bones.data.layouts import LABELS, label_of
-from bones.data.roots import data_roots, in_list, path_in_roots, paths_from_root
+from bones.data.roots import data_roots, have_study_folders, in_list, path_in_roots, paths_from_root
 from bones.data.table import root_of
 from bones.system.errors import DataError, short_message
 
@@ -16,7 +16,7 @@ WORDS = {"0": 0, "1": 1, "negative": 0, "positive": 1}  # labels in a file of co
 
 def correct_labels(views, roots, file):
     """The table with the labels of a file, see `read_labels`, for the studies that it names. Args: roots: of `data_roots`."""
-    if not all(root.has_study_folders for root in roots.values()):
+    if not have_study_folders(roots):
         raise DataError(
             f"{file}: --labels corrects labels in the names of study folders. Correct those of {in_list(roots)} there."
         )
@@ -34,7 +34,7 @@ def study_paths(views, roots):
 
 def folder_labels(views, roots):
     """(n,) labels of the views by the names of their study folders; those of the table where a root has none."""
-    if not all(root.has_study_folders for root in roots.values()):
+    if not have_study_folders(roots):
         return views["label"].to_numpy()
     return np.array([label_of(Path(study)) for study in views["study"]])
 

@@ -20,13 +20,18 @@ def open_roots(source):
     if source.layout == "classes":
         return [ClassFolders(path, source.positive, source.unsplit) for path in source.paths]
     tables = [table_root(os.fspath(path), source.positive, source.unsplit, changed(path)) for path in source.paths]
-    check_apart(tables)
+    check_apart(tuple(tables))
     return tables
 
 
 def has_patients(roots):
     """Whether all of some roots say whose the images are. Args: roots: of `data_roots`."""
     return all(root.has_patients for root in roots.values())
+
+
+def have_study_folders(roots):
+    """Whether in all of some roots the folders of studies have labels in their names. Args: roots: of `data_roots`."""
+    return all(root.has_study_folders for root in roots.values())
 
 
 def notes(roots):

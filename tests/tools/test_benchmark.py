@@ -159,6 +159,7 @@ def test_the_pytorch_peer_is_our_network(name, weights):
     rng = np.random.default_rng(0)
     network = catalogue.build(name, 64, weights)
     network = as_if_trained(network, rng) if weights == "none" else network
+    assert {*torch_networks.NETWORKS} == {*benchmark.IN_TORCH}
     peer = torch_networks.NETWORKS[name]().eval()
     torch_networks.copy_weights(network, peer)
     buffers = [value for name, value in peer.named_buffers() if "running" in name]
