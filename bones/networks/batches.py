@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from bones.data.pixels import Mirrored, Rows
-from bones.system import collectives
+from bones.system import collectives, machine
 
 
 class Batches(keras.utils.PyDataset):
@@ -91,12 +91,12 @@ class RestOfEpoch(keras.utils.PyDataset):
         return self.batches[self.steps + index]
 
 
-def predict(network, pixels, batch_size=32, flip_averaging=False):
+def predict(network, pixels, batch_size=None, flip_averaging=False):
     """Probability of each view, the network's output.
 
     Args:
         pixels: (n, size, size, 1) uint8.
-        batch_size: views a batch; affects speed and memory, not the result.
+        batch_size: views a batch, see `outputs`.
         flip_averaging: average a view's probability with that of its mirror image.
     Returns: (n,) float32.
     """
@@ -104,9 +104,15 @@ def predict(network, pixels, batch_size=32, flip_averaging=False):
     return np.mean([outputs(network, pixels, batch_size, side)[:, 0] for side in sides], axis=0)
 
 
-def outputs(network, pixels, batch_size=32, side=Rows):
-    """A network's outputs for each view, (n, ...) float32; `side`: Rows, or Mirrored for their mirror images."""
-    count = len(pixels)
+def outputs(network, pixels, batch_size=None, side=Rows):
+    """A network's outputs for each view, (n, ...) float32.
+
+    Args:
+        batch_size: views a batch; affects speed and memory, not the result. None: 8 on a processor, where larger batches need
+            new memory for each layer, and 32 elsewhere.
+        side: Rows, or Mirrored for their mirror images.
+    """
+    count, batch_size = len(pixels), batch_size or (32 if machine.has_accelerator() else 8)
     shared = keras.distribution.distribution()  # on JAX, each device gets a part of a batch
     parts = shared.num_model_replicas if shared else 1
     batch_size = -(-min(batch_size, count) // parts) * parts

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from bones.networks import graph
+from bones.networks.acceleration import accelerate
 from bones.networks.batches import outputs
 from bones.networks.catalogue import NETWORKS
 from bones.system.errors import WeightsError
@@ -80,4 +81,4 @@ def features(below, pixels):
 
 def pooled_features(network, pixels):
     """The input of a network's output layer for each view, (n, features) float32, without dropout."""
-    return features(keras.Model(network.input, network.layers[-1].input), pixels)
+    return features(accelerate(keras.Model(network.input, network.layers[-1].input, name=network.name)), pixels)

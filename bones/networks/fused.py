@@ -3,10 +3,10 @@
 Keras computes batch normalisation in a dozen operations that each read and write whole feature maps: 60 % of a training step of
 DenseNet-169. `fuse` replaces how the layers of one network compute, in this process, with equal results (docs/performance.md):
 
-- Batch normalisation and the ReLU after it are one pass over memory forward and one or two back (kernels/batch_norm.py).
-  Where no ReLU follows, as in EfficientNet-Lite0, batch normalisation is TensorFlow's one operation.
+- Batch normalisation, with the ReLU or ReLU6 after it, is one pass over memory forward and one or two back
+  (kernels/batch_norm.py). For small images it is TensorFlow's one operation.
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
-- The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster.
+- The gradients of a 1 x 1 convolution are matrix products, which oneDNN does faster.
 - A Conv2D with one group a channel, as in ConvNeXt, is TensorFlow's depthwise convolution: TensorFlow has no grouped one for a
   CPU, so Keras compiles each by XLA, which takes minutes, and computes it slowly.
 
@@ -26,6 +26,7 @@ from tensorflow.compat.v1.nn import fused_batch_norm
 
 from bones.networks import graph
 from bones.networks.graph import consumers, following_relu
+from bones.system import machine
 
 LEAST_SIZE = 224  # below, a kernel's call costs more than it saves (docs/performance.md)
 MIN_CHANNELS = 128  # channels; below, a kernel takes twice the time a value
@@ -84,15 +85,17 @@ def fuse_depthwise(network):
 def fuse_normalisation(layer, large):
     """Replace how a BatchNormalization layer computes; `large`: whether images are large enough for our kernels."""
     if large and is_fusable(layer):
-        layer.call = functools.partial(batch_norm_relu, layer, passes_on=len(consumers(layer.input)) > 1)
-        following_relu(layer).call = lambda inputs: inputs  # the ReLU is already applied
+        relu, bounds = following_relu(layer)
+        layer.call = functools.partial(batch_norm_relu, layer, bounds, passes_on=len(consumers(layer.input)) > 1)
+        if relu is not None:
+            relu.call = lambda inputs: inputs  # the ReLU is already applied
     elif is_of_films(layer) and layer.scale and layer.center:
         layer.call = functools.partial(normalise_in_one_operation, layer)
 
 
 def is_fusable(layer):
-    """Whether `batch_norm_relu` can replace a BatchNormalization layer and the one after it."""
-    return is_of_films(layer) and layer.center and following_relu(layer) is not None
+    """Whether `batch_norm_relu` can replace a BatchNormalization layer and the ReLU after it, if there is one."""
+    return is_of_films(layer) and layer.center
 
 
 def is_of_films(layer):
@@ -134,8 +137,8 @@ def merge_narrow_parts(parts):
     return parts
 
 
-def batch_norm_relu(layer, inputs, training=None, mask=None, passes_on=False):
-    """The output of `layer`, a keras.layers.BatchNormalization, and the ReLU after it.
+def batch_norm_relu(layer, bounds, inputs, training=None, mask=None, passes_on=False):
+    """The output of `layer`, a keras.layers.BatchNormalization, and the ReLU after it, which clips it between bounds.
 
     With `passes_on`, later layers read the parts of its input from its results: in the backward pass, each layer adds its
     gradient to that of later layers, and no operation has to sum dozens of gradients.
@@ -144,10 +147,11 @@ def batch_norm_relu(layer, inputs, training=None, mask=None, passes_on=False):
     gamma = tf.convert_to_tensor(layer.gamma.value) if layer.scale else tf.ones_like(beta)
     if not (training and layer.trainable):
         moving = (tf.convert_to_tensor(statistic.value) for statistic in (layer.moving_mean, layer.moving_variance))
-        return normalise(layer.epsilon, False, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
+        return normalise(layer.epsilon, bounds, False, gamma, beta, *moving, *getattr(inputs, "parts", [inputs]))[0]
     known = getattr(getattr(inputs, "first", None), "moments", None)
     parts = [inputs] if known is None else inputs.parts
-    outputs, mean, variance, *passed = normalise(layer.epsilon, passes_on, gamma, beta, *(known or [tf.zeros(0)] * 2), *parts)
+    known = known or [tf.zeros(0)] * 2
+    outputs, mean, variance, *passed = normalise(layer.epsilon, bounds, passes_on, gamma, beta, *known, *parts)
     inputs.moments, inputs.parts = (mean, variance), passed or parts
     update_moving(layer, mean, variance)
     return outputs
@@ -191,19 +195,18 @@ def convolve_depthwise(layer, inputs):
 # Operations with gradients
 
 
-def normalise(epsilon, passes_on, *arguments):
+def normalise(epsilon, bounds, passes_on, *arguments):
     """See batch_norm.normalise. Returns: [y, mean, variance], and the parts if they are passed on."""
     kernels = compiled_kernels()
 
     @tf.custom_gradient
     def differentiable(gamma, beta, mean, variance, *parts):
         y = tf.TensorSpec([*parts[0].shape[:-1], gamma.shape[0]], parts[0].dtype)
-        results = call_kernel(
-            functools.partial(kernels.normalise, epsilon), [gamma, beta, mean, variance, *parts], [y, gamma, gamma]
-        )
+        function = functools.partial(kernels.normalise, epsilon, bounds=bounds)
+        results = call_kernel(function, [gamma, beta, mean, variance, *parts], [y, gamma, gamma])
 
         def gradient(dy, d_mean, d_variance, *d_passed):
-            function = functools.partial(kernels.normalise_back, epsilon, mean.shape[0], len(parts))
+            function = functools.partial(kernels.normalise_back, epsilon, mean.shape[0], len(parts), bounds=bounds)
             like = [gamma, beta, mean, variance, *parts]
             return call_kernel(function, [dy, d_mean, d_variance, gamma, beta, *results[1:], *parts, *d_passed], like)
 
@@ -233,9 +236,12 @@ def pointwise(x, kernel):
     """Convolution of x, (n, height, width, channels), with a kernel (1, 1, channels, filters)."""
 
     def gradient(dy):
-        dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), 1)
-        dx.set_shape(x.shape)
         flat_x, flat_dy = (tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, dy))
+        if x.dtype == tf.bfloat16 and machine.has_amx():  # there a convolution is the faster one
+            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), 1)
+        else:
+            dx = tf.reshape(tf.matmul(flat_dy, kernel[0, 0], transpose_b=True), tf.shape(x))
+        dx.set_shape(x.shape)
         return dx, tf.matmul(flat_x, flat_dy, transpose_a=True)[None, None]
 
     return tf.nn.conv2d(x, kernel, 1, "VALID"), gradient

@@ -3,6 +3,8 @@
 Another version of Keras may rename them. The one exception is fused.Adam, which is a subclass of Keras's.
 """
 
+import math
+
 import keras
 from keras import layers
 
@@ -44,11 +46,17 @@ def steps(network):
 
 
 def following_relu(layer):
-    """The ReLU Activation layer that is the only consumer of a layer's output, or None."""
+    """The ReLU that is the only consumer of a layer's output, and the (low, high) between which it clips.
+
+    Returns: (an Activation or ReLU layer, bounds), or (None, infinite bounds).
+    """
     behind = consumers(layer.output)
     if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
-        return behind[0]
-    return None
+        return behind[0], (0.0, math.inf)
+    if len(behind) == 1 and isinstance(behind[0], layers.ReLU) and behind[0].negative_slope == behind[0].threshold == 0:
+        high = behind[0].max_value
+        return behind[0], (0.0, math.inf if high is None else float(high))
+    return None, (-math.inf, math.inf)
 
 
 def averaged_variables(optimizer):

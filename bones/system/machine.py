@@ -1,5 +1,6 @@
 """The machine and software that run.json records: processor, accelerator, versions, commit."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -44,11 +45,22 @@ def has_accelerator():
 
 def processor():
     """Name of this machine's processor, and whether it has bfloat16 arithmetic (AVX512-BF16 or AMX, read on Linux)."""
+    name, flags = name_and_flags()
+    return {"device": f"{name}, {os.cpu_count()} cores", "bfloat16": bool(flags & {"amx_bf16", "avx512_bf16"})}
+
+
+def has_amx():
+    """Whether the processor has units for matrix products in bfloat16 (Intel AMX, read on Linux)."""
+    return "amx_bf16" in name_and_flags()[1]
+
+
+@functools.cache
+def name_and_flags():
+    """(the processor's name, set of its instruction sets); the set is empty elsewhere than on Linux."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = set(fields.get("flags", "").split())
     name = fields.get("model name") or platform.processor() or platform.machine()
-    return {"device": f"{name}, {os.cpu_count()} cores", "bfloat16": bool(flags & {"amx_bf16", "avx512_bf16"})}
+    return name, frozenset(fields.get("flags", "").split())
 
 
 def versions():

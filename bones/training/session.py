@@ -26,7 +26,7 @@ from bones.training import callbacks, head, saving, summary, trainer
 
 def train(request):
     """Train according to a command_line.Request; returns the exit status."""
-    if keras.backend.backend() == "openvino":
+    if keras.backend.backend() == "openvino" and request.options.epochs:
         raise MissingPackageError("KERAS_BACKEND is openvino, which only scores. Train with tensorflow, jax or torch.")
     collectives.join(request.plan)  # before devices are initialised
     options = resolve(request)
@@ -179,7 +179,7 @@ def open_folder(path, resume):
 
 
 def build_network(options, weights):
-    """The uncompiled network of a run's options, accelerated, with initial weights.
+    """The uncompiled network of a run's options, accelerated for training, with initial weights.
 
     Raises: WeightsError, see `catalogue.build`; UsageError when a setting does not exist for the network.
     """
@@ -190,7 +190,7 @@ def build_network(options, weights):
     if options.stochastic_depth:
         network = with_stochastic_depth(network, options.stochastic_depth)
     frozen.freeze(network, options.frozen, options.frozen_normalisation)
-    return accelerate(network)
+    return accelerate(network) if options.epochs else network  # of which only a part will compute
 
 
 def constant_part(network, options, count):

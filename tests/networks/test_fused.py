@@ -127,24 +127,26 @@ def same_draws(monkeypatch):
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("least_size", [0, 224], ids=["kernels", "one operation"])
 def test_fused_layers_equal_the_stock_ones(build, precision, tolerance, least_size, monkeypatch):
-    if build is grouped:  # Keras sums its bias gradient in bfloat16, which is off by 4 % from float32's, and ours by 0.4 %
-        tolerance *= 2
+    keras.config.set_dtype_policy("float32")
+    exact = build()
     keras.config.set_dtype_policy(precision)
     monkeypatch.setattr(fused, "MIN_CHANNELS", 8)  # some parts of these narrow networks become one, too
     stock, quick = build(), build()
     fused.fuse(quick, least_size)
     assert any("call" in vars(layer) for layer in quick.layers), "nothing was fused"
     weights = [RNG.normal(size=weight.shape).astype("float32") ** 2 / 4 for weight in stock.get_weights()]
-    for network in (stock, quick):
+    for network in (exact, stock, quick):
         network.set_weights(weights)
     pixels = RNG.normal(size=(6, *stock.input_shape[1:])).astype("float32")
     label = RNG.normal(size=(6, 1)).astype("float32")
     inference = (np.asarray(network(pixels), "float32") for network in (quick, stock))
     np.testing.assert_allclose(*inference, atol=tolerance, rtol=tolerance)
-    found, expected = (training_step(network, pixels, label) for network in (quick, stock))
-    largest = max(np.abs(part).max() for part in expected)
-    for part, other in zip(found, expected, strict=True):  # a gradient of 0 is all rounding
-        np.testing.assert_allclose(part, other, atol=tolerance * max(np.abs(other).max(), largest / 20))
+    found, expected, true = (training_step(network, pixels, label) for network in (quick, stock, exact))
+    largest = max(np.abs(part).max() for part in true)
+    for part, other, value in zip(found, expected, true, strict=True):  # a gradient of 0 is all rounding
+        # Keras's own gradients in bfloat16 are off by up to a tenth, depending on the processor.
+        allowed = np.abs(other - value).max() + tolerance * max(np.abs(value).max(), largest / 20)
+        np.testing.assert_allclose(part, value, rtol=0, atol=allowed)
 
 
 def test_densenet_is_fused_whole():

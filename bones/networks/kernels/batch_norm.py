@@ -1,6 +1,8 @@
 """Batch normalisation and ReLU over channels-last arrays, forward and back, in one pass over memory each, for the local CPU.
 
-    y = max(0, gamma (x - mean) / sqrt(variance + epsilon) + beta)                    per channel, the last axis
+    y = min(max(gamma (x - mean) / sqrt(variance + epsilon) + beta, low), high)       per channel, the last axis
+
+The bounds low and high are 0 and infinity for ReLU, 0 and 6 for ReLU6, and infinite where no activation follows.
 
 The channels of x may lie in several arrays, as a dense block makes them: they are read in place and never concatenated,
 and the mean and variance of each are computed once. Values are float32 or bfloat16; sums are float32, over 32 fixed slices of
@@ -21,14 +23,19 @@ from bones.networks.kernels.numba_support import BLOCK, SLICES, as_float, compil
 # Functions for fused.py
 
 
+RELU = (0.0, math.inf)  # bounds of y
+ROW = 128  # values; neighbouring pixels of fewer channels are computed as one row of at least so many: vectors need long rows
+
+
 @np.errstate(all="ignore")  # NaN and infinity propagate; training reports them
-def normalise(epsilon, gamma, beta, mean, variance, *parts):
+def normalise(epsilon, gamma, beta, mean, variance, *parts, bounds=RELU):
     """Batch normalisation and ReLU.
 
     Args:
         gamma, beta: (channels,) float32.
         mean, variance: (known,) float32, of the first channels: of all, or of all but the last part's, which are computed.
         parts: arrays (..., some channels), float32 or bfloat16, with the channels in order.
+        bounds: (low, high), between which y is clipped.
     Returns: [y, mean, variance]: (..., channels) like the parts, and (channels,) twice. The variance divides by n.
     """
     channels, known = len(gamma), len(mean)
@@ -36,14 +43,15 @@ def normalise(epsilon, gamma, beta, mean, variance, *parts):
     whole_mean, whole_variance = np.empty((2, channels), np.float32)
     whole_mean[:known], whole_variance[:known] = mean, variance
     if known < channels:
-        whole_mean[known:], whole_variance[known:] = moments(as_rows(parts[-1]))
-    scale, shift = affine(epsilon, gamma, beta, whole_mean, whole_variance)
-    scale_relu(addresses(parts), starts(parts), scale, shift, as_rows(y))
+        whole_mean[known:], whole_variance[known:] = moments(parts[-1])
+    pixels = pixels_in_row(parts)
+    affine_map = np.tile(affine(epsilon, gamma, beta, whole_mean, whole_variance), pixels)
+    scale_clip(addresses(parts), starts(parts, pixels), *affine_map, *np.float32(bounds), as_rows(y, pixels))
     return [y, whole_mean, whole_variance]
 
 
 @np.errstate(all="ignore")
-def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, mean, variance, *arrays):
+def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, mean, variance, *arrays, bounds=RELU):
     """Gradients of `normalise`.
 
     Args:
@@ -52,34 +60,42 @@ def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, m
         dy, d_mean, d_variance: gradients of its results.
         mean, variance: its results.
         arrays: the parts; and, if other layers read them too, the gradients of those, to be added.
+        bounds: of `normalise`.
     Returns: [d_gamma, d_beta, d_mean, d_variance, *d_parts], the third and fourth (known,).
     """
     parts, others = arrays[:count], arrays[count:]
     scale, shift = affine(epsilon, gamma, beta, mean, variance)
     d_parts = empty([part.shape for part in parts], dy.dtype)
-    slices = np.zeros((2, SLICES, len(gamma)), np.float32)
+    pixels = pixels_in_row(parts)
+    slices = np.zeros((2, SLICES, pixels * len(gamma)), np.float32)
     places = addresses(parts), addresses(d_parts), addresses(others) if others else None
-    scale_relu_gradient(*places, starts(parts), scale, shift, as_rows(dy), *slices)
-    sums, products = slices.sum(1)
+    affine_map = np.tile((scale, shift), pixels)
+    scale_clip_gradient(*places, starts(parts, pixels), *affine_map, *np.float32(bounds), as_rows(dy, pixels), *slices)
+    sums, products = slices.sum(1).reshape(2, pixels, -1).sum(1)
     deviation = np.sqrt(variance + np.float64(epsilon))
     products -= mean * sums  # of dy and x - mean
     d_gamma = np.float32(products / deviation)
     d_mean = np.float32(d_mean - scale * sums)
     d_variance = np.float32(d_variance - 0.5 * scale * products / deviation**2)
     if known < len(gamma):
-        last = as_rows(parts[-1])
-        slope = 2 * d_variance[known:] / len(last)
-        add_affine(last, slope, d_mean[known:] / len(last) - slope * mean[known:], as_rows(d_parts[-1]))
+        last, count = parts[-1], parts[-1].size // (len(gamma) - known)
+        slope = 2 * d_variance[known:] / count
+        pixels = pixels_in_row([last])
+        affine_map = np.tile((slope, d_mean[known:] / count - slope * mean[known:]), pixels)
+        add_affine(as_rows(last, pixels), *affine_map, as_rows(d_parts[-1], pixels))
     return [d_gamma, sums, d_mean[:known], d_variance[:known], *d_parts]
 
 
 def moments(x):
-    """Mean and variance of the columns of x, (channels,) float32 each."""
-    slices = np.zeros((2, SLICES, x.shape[1]), np.float32)
-    sum_powers(x, *slices)
-    mean, square = slices.sum(1) / np.float32(len(x))
-    first = x[0] if x.dtype == np.float32 else (x[0].astype(np.uint32) << 16).view(np.float32)
-    return mean + first, np.maximum(square - mean**2, 0)
+    """Mean and variance of each channel of x, (..., channels): (channels,) float32 each."""
+    pixels = pixels_in_row([x])
+    rows = as_rows(x, pixels)
+    slices = np.zeros((2, SLICES, rows.shape[1]), np.float32)
+    sum_powers(rows, *slices)
+    mean, square = slices.sum(1) / np.float32(len(rows))
+    first = rows[0] if rows.dtype == np.float32 else (rows[0].astype(np.uint32) << 16).view(np.float32)
+    means, variances = (mean + first).reshape(pixels, -1), np.maximum(square - mean**2, 0).reshape(pixels, -1)
+    return means.mean(0), (variances + (means - means.mean(0)) ** 2).mean(0)
 
 
 def affine(epsilon, gamma, beta, mean, variance):
@@ -88,9 +104,15 @@ def affine(epsilon, gamma, beta, mean, variance):
     return np.float32(scale), np.float32(beta - mean * scale)
 
 
-def as_rows(x):
-    """(rows, channels) of an array, bfloat16 as its bits."""
-    flat = x.reshape(-1, x.shape[-1])
+def pixels_in_row(parts):
+    """How many neighbouring pixels are computed as one row: several where one array has few channels, see ROW."""
+    channels = parts[0].shape[-1]
+    return math.gcd(parts[0].size // channels, 1 << (-(-ROW // channels) - 1).bit_length()) if len(parts) == 1 else 1
+
+
+def as_rows(x, pixels=1):
+    """(rows, pixels x channels) of an array, bfloat16 as its bits."""
+    flat = x.reshape(-1, pixels * x.shape[-1])
     return flat.view(np.uint16) if x.itemsize == 2 else flat
 
 
@@ -99,9 +121,9 @@ def addresses(arrays):
     return np.array([array.__array_interface__["data"][0] for array in arrays], np.uint64)
 
 
-def starts(parts):
+def starts(parts, pixels=1):
     """(k + 1,) columns at which the parts start, and the end of the last."""
-    return np.cumsum([0, *(part.shape[-1] for part in parts)])
+    return np.cumsum([0, *(pixels * part.shape[-1] for part in parts)])
 
 
 def empty(shapes, dtype):
@@ -130,8 +152,8 @@ def sum_powers(x, sums, squares):
 
 
 @compiled
-def scale_relu(addresses, starts, scale, shift, y):
-    """y = max(0, scale x + shift), where the columns starts[k] to starts[k + 1] of x lie at addresses[k]."""
+def scale_clip(addresses, starts, scale, shift, low, high, y):
+    """y = min(max(scale x + shift, low), high), where the columns starts[k] to starts[k + 1] of x lie at addresses[k]."""
     rows = y.shape[0]
     for part in prange(SLICES):
         end = (part + 1) * rows // SLICES
@@ -144,12 +166,12 @@ def scale_relu(addresses, starts, scale, shift, y):
                     row, out = x[i], y[i, start : start + width]
                     for j in range(width):
                         value = as_float(row[j]) * factor[j] + offset[j]
-                        store(out, j, np.float32(0) if value < 0 else value)  # NaN stays
+                        store(out, j, low if value < low else high if value > high else value)  # NaN stays
 
 
 @compiled
-def scale_relu_gradient(addresses, back_addresses, other_addresses, starts, scale, shift, dy, sums, products):
-    """dx = scale dy where scale x + shift > 0, plus others; per column, sums of dy and dy x there over slices of the rows."""
+def scale_clip_gradient(addresses, back_addresses, other_addresses, starts, scale, shift, low, high, dy, sums, products):
+    """dx = scale dy where low < scale x + shift < high, plus others; per column, sums of dy and dy x there over row slices."""
     rows = dy.shape[0]
     for part in prange(SLICES):
         end = (part + 1) * rows // SLICES
@@ -166,7 +188,8 @@ def scale_relu_gradient(addresses, back_addresses, other_addresses, starts, scal
                     row, above, out = x[i], dy[i, start : start + width], dx[i]
                     for j in range(width):
                         value = as_float(row[j])
-                        gradient = as_float(above[j]) if value * factor[j] + offset[j] > 0 else np.float32(0)
+                        before = value * factor[j] + offset[j]
+                        gradient = as_float(above[j]) if (before > low) & (before < high) else np.float32(0)
                         total[j] += gradient
                         product[j] += gradient * value
                         down = gradient * factor[j]
