@@ -6,7 +6,9 @@ DenseNet-169. `fuse` replaces how the layers of one network compute, in this pro
 - Batch normalisation, with the ReLU or ReLU6 after it, is one pass over memory forward and one or two back
   (kernels/batch_norm.py). For small images it is TensorFlow's one operation.
 - A dense block's features are not copied side by side for every layer, and the mean and variance of each are taken once.
-- The gradients of a 1 x 1 convolution are matrix products, which oneDNN does faster.
+- The kernel gradient of a 1 x 1 convolution is a matrix product, which oneDNN does faster. On x86 processors without AVX-512,
+  the same holds for convolutions to few filters, as in a dense block, and input gradients are convolutions with the kernel
+  turned round.
 - A Conv2D with one group a channel, as in ConvNeXt, is TensorFlow's depthwise convolution: TensorFlow has no grouped one for a
   CPU, so Keras compiles each by XLA, which takes minutes, and computes it slowly.
 
@@ -71,8 +73,9 @@ def fuse(network, least_size=LEAST_SIZE):
             fuse_normalisation(layer, large)
         elif large and isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
-        elif large and isinstance(layer, layers.Conv2D) and is_pointwise(layer):
-            layer.call = functools.partial(convolve_pointwise, layer)
+        elif isinstance(layer, layers.Conv2D) and is_plain(layer):
+            if layer.kernel_size == (1, 1) or has_slow_gradients(layer.compute_dtype):
+                layer.call = functools.partial(convolve, layer)
 
 
 def fuse_depthwise(network):
@@ -103,10 +106,21 @@ def is_of_films(layer):
     return layer.axis in (-1, 3) and layer.input.ndim == 4
 
 
-def is_pointwise(layer):
-    """Whether a Conv2D layer is only a matrix product at every pixel."""
-    plain = layer.kernel_size == layer.strides == (1, 1) and not layer.use_bias and layer.groups == 1
-    return plain and layer.activation is keras.activations.linear
+def is_plain(layer):
+    """Whether a Conv2D layer convolves with an odd kernel, keeps the size of its input, and does nothing else."""
+    keeps_size = layer.kernel_size == (1, 1) or (layer.padding == "same" and all(side % 2 for side in layer.kernel_size))
+    at_each_pixel = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
+    is_linear = not layer.use_bias and layer.activation is keras.activations.linear
+    return keeps_size and at_each_pixel and is_linear and layer.data_format == "channels_last"
+
+
+def has_slow_gradients(dtype):
+    """Whether oneDNN's gradients of convolutions are slower here than its convolutions and products (docs/performance.md).
+
+    This depends on the processor's instruction sets alone, and not on a measurement, which could differ between two starts:
+    the same run would then have other last digits.
+    """
+    return dtype == "float32" and machine.has_avx2_alone()
 
 
 def is_depthwise(layer):
@@ -175,9 +189,9 @@ def update_moving(layer, mean, variance):
         moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
 
 
-def convolve_pointwise(layer, inputs):
-    """The output of `layer`, a keras.layers.Conv2D for which `is_pointwise` is true."""
-    return pointwise(inputs, tf.convert_to_tensor(layer.kernel.value))
+def convolve(layer, inputs):
+    """The output of `layer`, a keras.layers.Conv2D for which `is_plain` is true."""
+    return convolution(inputs, tf.convert_to_tensor(layer.kernel.value))
 
 
 def convolve_depthwise(layer, inputs):
@@ -232,19 +246,53 @@ def call_kernel(function, arguments, like):
 
 
 @tf.custom_gradient
-def pointwise(x, kernel):
-    """Convolution of x, (n, height, width, channels), with a kernel (1, 1, channels, filters)."""
+def convolution(x, kernel):
+    """Convolution of x, (n, height, width, channels), with an odd kernel, (rows, columns, channels, filters), of equal size."""
 
     def gradient(dy):
-        flat_x, flat_dy = (tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, dy))
-        if x.dtype == tf.bfloat16 and machine.has_amx():  # there a convolution is the faster one
-            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), 1)
-        else:
-            dx = tf.reshape(tf.matmul(flat_dy, kernel[0, 0], transpose_b=True), tf.shape(x))
-        dx.set_shape(x.shape)
-        return dx, tf.matmul(flat_x, flat_dy, transpose_a=True)[None, None]
+        return input_gradient(x, kernel, dy), kernel_gradient(x, kernel, dy)
 
-    return tf.nn.conv2d(x, kernel, 1, "VALID"), gradient
+    return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
+
+
+def input_gradient(x, kernel, dy):
+    """Gradient of `convolution` for x."""
+    if has_slow_gradients(x.dtype):
+        return tf.nn.conv2d(dy, tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2)), 1, "SAME")
+    dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), 1)
+    dx.set_shape(x.shape)
+    return dx
+
+
+def kernel_gradient(x, kernel, dy):
+    """Gradient of `convolution` for its kernel.
+
+    It is the product of x and dy, with dy shifted by each offset of the kernel. Where filters are at most a quarter of the
+    channels, these copies are small enough to be faster than oneDNN's.
+    """
+    rows, columns, channels, filters = kernel.shape
+    if rows == columns == 1:
+        return tf.matmul(as_matrix(x), as_matrix(dy), transpose_a=True)[None, None]
+    if 4 * filters > channels:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1, 1, 1, 1], padding="SAME"
+        )
+    products = tf.matmul(as_matrix(shifts(dy, rows, columns)), as_matrix(x), transpose_a=True)
+    products = tf.reshape(products, (rows, columns, filters, channels))
+    return tf.transpose(tf.reverse(products, (0, 1)), (0, 1, 3, 2))
+
+
+def shifts(films, rows, columns):
+    """Films, (n, height, width, channels), shifted by each offset of a kernel: (n, height, width, rows x columns x channels)."""
+    shape = tf.shape(films)
+    padded = tf.pad(films, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
+    offsets = itertools.product(range(rows), range(columns))
+    return tf.concat([padded[:, row : row + shape[1], column : column + shape[2]] for row, column in offsets], -1)
+
+
+def as_matrix(films):
+    """(pixels of all films, channels)."""
+    return tf.reshape(films, (-1, films.shape[-1]))
 
 
 class Adam(keras.optimizers.Adam):

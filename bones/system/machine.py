@@ -49,9 +49,10 @@ def processor():
     return {"device": f"{name}, {os.cpu_count()} cores", "bfloat16": bool(flags & {"amx_bf16", "avx512_bf16"})}
 
 
-def has_amx():
-    """Whether the processor has units for matrix products in bfloat16 (Intel AMX, read on Linux)."""
-    return "amx_bf16" in name_and_flags()[1]
+def has_avx2_alone():
+    """Whether this is an x86 processor with AVX2 and without AVX-512, read on Linux."""
+    flags = name_and_flags()[1]
+    return "avx2" in flags and "avx512f" not in flags
 
 
 @functools.cache
