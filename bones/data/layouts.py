@@ -4,6 +4,7 @@ import logging
 import os
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -128,8 +129,11 @@ def walk(folder, split, study_types, attempt):
             if not studies:
                 log.warning("%s contains no study folder", patient)
             for study in studies:
-                place = (split, study_type, patient.name, study.name)
-                rows += [(str(image), *place, image.name, label) for image, label in attempt(images_and_label, study)]
+                # Interned: most studies and images have one of few names, which then take memory once.
+                place = (split, study_type, patient.name, sys.intern(study.name))
+                rows += [
+                    (str(image), *place, sys.intern(image.name), label) for image, label in attempt(images_and_label, study)
+                ]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"label": int})  # also for a table without rows
 
 
@@ -200,32 +204,50 @@ def single_type(place, study_types):
 
 
 def sorted_entries(folder):
-    """Entries of a folder without system files, study2 before study10."""
+    """Paths of the entries of a folder without system files, study2 before study10."""
+    return [path for path, _ in typed_entries(folder)]
+
+
+def typed_entries(folder):
+    """[(path, whether it is a folder)] of `sorted_entries`, which the system lists together: nothing is asked for each path."""
+    folder = Path(folder)
     try:
-        entries = [entry for entry in Path(folder).iterdir() if not is_system_file(entry.name)]
+        with os.scandir(folder) as found:
+            entries = [(entry.name, is_folder(entry)) for entry in found if not is_system_file(entry.name)]
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}. Make it readable, or move it away.") from None
-    return sorted(
-        entries, key=lambda entry: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", entry.name)]
-    )
+    return [(folder / name, is_dir) for name, is_dir in sorted(entries, key=lambda entry: natural_key(entry[0]))]
+
+
+def is_folder(entry):
+    """Whether an os.DirEntry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False
+
+
+def natural_key(name):
+    """Sorting key of a name, by which study2 is before study10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def subfolders(folder):
     """Folders directly inside a folder, in order."""
-    return [entry for entry in sorted_entries(folder) if entry.is_dir()]
+    return [path for path, is_dir in typed_entries(folder) if is_dir]
 
 
 def folders_without_images(folder, attempt):
     """Folders directly inside a folder of patients or studies; `attempt` calls functions that may raise a DataError."""
-    entries = attempt(sorted_entries, folder)
-    attempt(check_no_images, entries)
-    return [entry for entry in entries if entry.is_dir()]
+    entries = attempt(typed_entries, folder)
+    attempt(check_no_images, [path for path, is_dir in entries if not is_dir])
+    return [path for path, is_dir in entries if is_dir]
 
 
-def check_no_images(entries):
-    """Raise DataError when an image is among the entries of a folder of patients or studies, where it has no label."""
-    for entry in entries:
-        if is_image(entry) and not entry.is_dir():
+def check_no_images(files):
+    """Raise DataError when an image is among the files of a folder of patients or studies, where it has no label."""
+    for entry in files:
+        if is_image(entry):
             raise DataError(
                 f"{entry} lies outside of a study folder, so it has no label. Move it into one (study1_negative), or remove it."
             )
@@ -249,7 +271,7 @@ def images_of(study):
         raise DataError(f"{study} contains no image that can be read (found: {found}); {EXPECTED}. Convert what it contains.")
     if not images:
         raise DataError(f"{study} contains no image: it is empty. Unpack it again, or remove the folder.")
-    for entry in entries:
+    for entry in entries if len(images) < len(entries) else ():
         if entry not in images:
             log.warning("%s is not an image and is skipped", entry)
     return images

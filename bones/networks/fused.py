@@ -73,9 +73,8 @@ def fuse(network, least_size=LEAST_SIZE):
             fuse_normalisation(layer, large)
         elif large and isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3):
             layer.call = concatenate
-        elif isinstance(layer, layers.Conv2D) and is_plain(layer):
-            if layer.kernel_size == (1, 1) or has_slow_gradients(layer.compute_dtype):
-                layer.call = functools.partial(convolve, layer)
+        elif isinstance(layer, layers.Conv2D) and has_faster_gradients(layer):
+            layer.call = functools.partial(convolve, layer)
 
 
 def fuse_depthwise(network):
@@ -104,6 +103,11 @@ def is_fusable(layer):
 def is_of_films(layer):
     """Whether a BatchNormalization layer normalises the channels, the last of four axes."""
     return layer.axis in (-1, 3) and layer.input.ndim == 4
+
+
+def has_faster_gradients(layer):
+    """Whether `convolution` can replace a Conv2D layer, and its gradients are faster here."""
+    return is_plain(layer) and (layer.kernel_size == (1, 1) or has_slow_gradients(layer.compute_dtype))
 
 
 def is_plain(layer):
@@ -283,7 +287,7 @@ def kernel_gradient(x, kernel, dy):
 
 
 def shifts(films, rows, columns):
-    """Films, (n, height, width, channels), shifted by each offset of a kernel: (n, height, width, rows x columns x channels)."""
+    """Films, (n, height, width, channels), shifted by each offset of a kernel: (..., rows x columns x channels)."""
     shape = tf.shape(films)
     padded = tf.pad(films, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
     offsets = itertools.product(range(rows), range(columns))

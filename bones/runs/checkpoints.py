@@ -40,7 +40,7 @@ def network_names(run, network, pixels):
 
 def tried_names(run, network, pixels):
     """`network_names` by saving the network and opening it."""
-    expected = predict(network, pixels, len(pixels))  # of all hosts together
+    expected = predict(accelerate(network), pixels, len(pixels))  # of all hosts together
     for names in PAIRS:
         fault = fault_of_file(run, network, names[0], pixels, expected) if run.is_writable else None
         if fault is None:

@@ -1,6 +1,10 @@
 """The fitted output layer, runs of no epochs, and runs that fit it first."""
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -8,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from support import one_message, train
+from support import ROOT, one_message, train
 from tiny import tiny
 
 import model_test
@@ -109,3 +113,20 @@ def test_the_output_layer_first(frozen, phantoms, in_tmp):
     losses = [pd.read_csv(f"{run}/history.csv")["loss"].iloc[0] for run in ("plain", "first")]
     assert losses[1] < losses[0]
     assert mura.main(["--out", "first", "--resume"]) == 0 and len(pd.read_csv("first/history.csv")) == 2
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+def test_features_are_computed_with_openvino_where_it_is_installed(phantoms, in_tmp):
+    """The fitted weights are those that TensorFlow's features give."""
+    options = ["--network", "efficientnet_lite0", "--size", 32, "--weights", "none", "--epochs", 0, "--tuning-fraction", 0.3]
+    command = [sys.executable, ROOT / "mura.py", "--data", phantoms, *options]
+    fitted = []
+    for name, backend in (("tensorflow", {"KERAS_BACKEND": "tensorflow"}), ("openvino", {})):
+        environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"} | backend
+        weights = ["--weights", "tensorflow/best.h5"] if fitted else []  # of the same start
+        done = subprocess.run([*map(str, [*command, *weights, "--out", name])], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert name in json.loads((in_tmp / name / "run.json").read_text())["versions"]
+        fitted.append(keras.models.load_model(in_tmp / name / "best.h5", compile=False).get_weights()[-2:])
+    for tensorflow, openvino in zip(*fitted, strict=True):
+        np.testing.assert_allclose(openvino, tensorflow, rtol=0.05, atol=0.01)
