@@ -208,15 +208,15 @@ def test_real_truncated_data_are_all_unreadable(fracatlas_truncated, capsys):
 
 def test_a_folder_without_leave_to_read_is_one_fault_of_many(clean_root, capsys, monkeypatch):
     """As root every folder can be read, so the refusal is made here."""
-    locked, plain = study(clean_root, 1).parent, Path.iterdir
+    locked, plain = study(clean_root, 1).parent, os.scandir
     swap_byte(study(clean_root, 2) / "image1.png")
 
-    def iterdir(path):
-        if path == locked:
+    def scandir(path="."):
+        if Path(path) == locked:
             raise PermissionError(13, "Permission denied", str(path))
         return plain(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     status, out = check(clean_root, capsys)
     assert status == 1 and f"{locked} cannot be read: Permission denied" in out
     assert "1 layout errors" in out and "1 of 34 images cannot be decoded" in out
