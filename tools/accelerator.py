@@ -17,9 +17,8 @@ import pandas as pd
 
 from bones.system import scripts
 from bones.system.errors import BenchmarkError
+from tools.benchmark import CHECKOUT, IN_TORCH
 
-CHECKOUT = Path(__file__).parents[1]
-NETWORKS = ("densenet169", "efficientnet_lite0")
 EPOCHS = 52
 
 
@@ -29,7 +28,7 @@ def main(argv=None):
     options = parse_options(argv)
     out = Path(options.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
-    for network in NETWORKS:
+    for network in IN_TORCH:
         run("-m", "tools.benchmark", "--only", "train", "score", "--network", network, "--json", out / f"{network}.json")
     start = time.perf_counter()
     data = ["--data", Path(options.data).absolute(), "--study-type", "all"]

@@ -271,7 +271,7 @@ def images_of(study):
         raise DataError(f"{study} contains no image that can be read (found: {found}); {EXPECTED}. Convert what it contains.")
     if not images:
         raise DataError(f"{study} contains no image: it is empty. Unpack it again, or remove the folder.")
-    for entry in entries if len(images) < len(entries) else ():
+    for entry in entries:
         if entry not in images:
             log.warning("%s is not an image and is skipped", entry)
     return images

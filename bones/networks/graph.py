@@ -51,12 +51,14 @@ def following_relu(layer):
     Returns: (an Activation or ReLU layer, bounds), or (None, infinite bounds).
     """
     behind = consumers(layer.output)
-    if len(behind) == 1 and isinstance(behind[0], layers.Activation) and behind[0].activation is keras.activations.relu:
-        return behind[0], (0.0, math.inf)
-    if len(behind) == 1 and isinstance(behind[0], layers.ReLU) and behind[0].negative_slope == behind[0].threshold == 0:
-        high = behind[0].max_value
-        return behind[0], (0.0, math.inf if high is None else float(high))
-    return None, (-math.inf, math.inf)
+    only = behind[0] if len(behind) == 1 else None
+    if isinstance(only, layers.Activation) and only.activation is keras.activations.relu:
+        high = None
+    elif isinstance(only, layers.ReLU) and only.negative_slope == only.threshold == 0:
+        high = only.max_value
+    else:
+        return None, (-math.inf, math.inf)
+    return only, (0.0, math.inf if high is None else float(high))
 
 
 def averaged_variables(optimizer):

@@ -19,12 +19,11 @@ from numba import carray, prange  # compiles loops for the processor at hand
 
 from bones.networks.kernels.numba_support import BLOCK, SLICES, as_float, compiled, pointer, store
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Functions for fused.py
-
-
 RELU = (0.0, math.inf)  # bounds of y
 ROW = 128  # values; neighbouring pixels of fewer channels are computed as one row of at least so many: vectors need long rows
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Functions for fused.py
 
 
 @np.errstate(all="ignore")  # NaN and infinity propagate; training reports them
@@ -78,11 +77,10 @@ def normalise_back(epsilon, known, count, dy, d_mean, d_variance, gamma, beta, m
     d_mean = np.float32(d_mean - scale * sums)
     d_variance = np.float32(d_variance - 0.5 * scale * products / deviation**2)
     if known < len(gamma):
-        last, count = parts[-1], parts[-1].size // (len(gamma) - known)
-        slope = 2 * d_variance[known:] / count
-        pixels = pixels_in_row([last])
-        affine_map = np.tile((slope, d_mean[known:] / count - slope * mean[known:]), pixels)
-        add_affine(as_rows(last, pixels), *affine_map, as_rows(d_parts[-1], pixels))
+        n, pixels = len(as_rows(parts[-1])), pixels_in_row(parts[-1:])
+        slope = 2 * d_variance[known:] / n
+        affine_map = np.tile((slope, d_mean[known:] / n - slope * mean[known:]), pixels)
+        add_affine(as_rows(parts[-1], pixels), *affine_map, as_rows(d_parts[-1], pixels))
     return [d_gamma, sums, d_mean[:known], d_variance[:known], *d_parts]
 
 
@@ -106,8 +104,10 @@ def affine(epsilon, gamma, beta, mean, variance):
 
 def pixels_in_row(parts):
     """How many neighbouring pixels are computed as one row: several where one array has few channels, see ROW."""
-    channels = parts[0].shape[-1]
-    return math.gcd(parts[0].size // channels, 1 << (-(-ROW // channels) - 1).bit_length()) if len(parts) == 1 else 1
+    if len(parts) > 1:
+        return 1
+    pixels, channels = as_rows(parts[0]).shape
+    return math.gcd(pixels, 2 ** math.ceil(math.log2(max(1, ROW / channels))))  # a power of two divides most sizes
 
 
 def as_rows(x, pixels=1):
